@@ -1,0 +1,163 @@
+"""What can go wrong, one class a cause.
+
+Every error carries its exit status, the node it happened on (when there is one), a hint that tells
+the user what to do next, and whether trying again may help (`transient`). Errors pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class GridError(Exception):
+    """Base of all that gridops raises on purpose; `str()` of it is one line for the user."""
+
+    exit_status = 125
+    transient = False
+
+    def __init__(self, message: str, *, node: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.node = node
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = f"{self.node}: " if self.node else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+
+# -- what the user typed ------------------------------------------------------------------------
+
+
+class UsageError(GridError):
+    """A flag or value that makes no sense."""
+
+    exit_status = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not among the valid ones; the message lists those (the first few)."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
+        self.valid = tuple(valid)
+        shown = ", ".join(self.valid[:12]) + (", …" if len(self.valid) > 12 else "")
+        super().__init__(f"unknown {kind} {name!r}", hint=f"valid: {shown or 'none'}")
+        self.kind = kind
+        self.name = name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.kind, self.name, self.valid)
+
+
+class InventoryError(UsageError):
+    """The inventory cannot be used: `file:line: key: what is wrong`."""
+
+    def __init__(
+        self, message: str, *, file: str = "", line: int = 0, key: str = "", hint: str = ""
+    ) -> None:
+        where = ":".join(part for part in (file, str(line) if line else "", key) if part)
+        super().__init__(f"{where}: {message}" if where else message, hint=hint)
+        self.file = file
+        self.line = line
+        self.key = key
+
+
+# -- reaching a node ----------------------------------------------------------------------------
+
+
+class ReachError(GridError):
+    """The node could not be reached."""
+
+
+class ConnectTimeout(ReachError):
+    """The node did not answer in time."""
+
+    transient = True
+
+
+class ConnectRefused(ReachError):
+    """Nothing listens there, or no route leads there."""
+
+    transient = True
+
+
+class ConnectionLost(ReachError):
+    """The connection ended while it was in use."""
+
+    transient = True
+
+
+class SessionRefused(ReachError):
+    """sshd refused one more session on this connection (MaxSessions)."""
+
+    transient = True
+
+
+class HostUnknown(ReachError):
+    """The host name does not resolve."""
+
+
+class HostKeyUnknown(ReachError):
+    """The node's host key is not in known_hosts."""
+
+
+class HostKeyChanged(ReachError):
+    """The node shows another host key than the one in known_hosts."""
+
+
+class AuthenticationFailed(ReachError):
+    """The node refused the login."""
+
+
+class NodeError(GridError):
+    """The node was reached but could not do what was asked of it."""
+
+
+class NodeTimeout(NodeError):
+    """The node did not finish in the time it was given."""
+
+
+class ProbeError(NodeError):
+    """The probe's answer could not be understood."""
+
+
+# -- moving files, running commands -------------------------------------------------------------
+
+
+class SyncError(GridError):
+    """The project tree could not be brought to the node."""
+
+
+class TransferLost(SyncError):
+    """The connection broke during a transfer (rsync's transport codes)."""
+
+    transient = True
+
+
+class PartialTransfer(SyncError):
+    """Some files could not be transferred; `files` names them."""
+
+    def __init__(
+        self, message: str, *, files: Iterable[str] = (), node: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, node=node, hint=hint)
+        self.files = tuple(files)
+
+
+class NoRsync(SyncError):
+    """rsync is missing, here or on the node."""
+
+
+class UnmarkedTarget(SyncError):
+    """The target directory exists and gridops did not make it."""
+
+
+class NoNode(GridError):
+    """No node can serve the request."""
+
+
+class RunTimeout(GridError):
+    """The command ran longer than it was allowed to."""
+
+    exit_status = 124

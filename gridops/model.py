@@ -1,0 +1,150 @@
+"""Frozen values that flow between the rooms. No I/O here, no behaviour beyond small properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from gridops.errors import GridError
+
+T = TypeVar("T")
+
+State = Literal["healthy", "degraded", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the inventory, its defaults already applied."""
+
+    name: str
+    host: str
+    user: str | None = None  # None: whatever OpenSSH resolves
+    port: int | None = None  # None: whatever OpenSSH resolves
+    connection: Literal["ssh", "local"] = "ssh"
+    tags: tuple[str, ...] = ()
+    slots: int = 1
+    env_setup: str = ""
+    remote_root: str = "~/gridops"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What one node gave in a fan-out: a value or an error, never both."""
+
+    node: Node
+    value: T | None = None
+    error: GridError | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One accelerator; a figure that the driver does not tell is None."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total_mib: int | None
+    memory_used_mib: int | None
+    utilization_percent: float | None
+    temperature_c: float | None
+    processes: int = 0  # compute processes on it, whoever owns them
+    other_processes: int = 0  # those of them that belong to another user than ours
+    vendor: Literal["nvidia", "amd"] = "nvidia"
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    cores: int
+    load1: float
+    load5: float
+    load15: float
+    percent: float  # busy share of all cores over the probe's sampling window, 0 to 100
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Memory or disk; `percent` is the used share, 0 to 100."""
+
+    total_bytes: int
+    available_bytes: int
+    percent: float
+    path: str | None = None  # disks only: as the inventory spells it
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    running: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """What a probe found. An unreachable node has `error` and no figures."""
+
+    node: Node
+    state: State
+    score: float | None = None  # 0 idle to 100 full, lower is better
+    reasons: tuple[str, ...] = ()
+    latency_ms: float | None = None
+    error: str | None = None
+    cpu: Cpu | None = None
+    memory: Space | None = None
+    disk: Space | None = None
+    gpus: tuple[Gpu, ...] = ()
+    gpu_error: str | None = None  # why the GPUs could not be read, when a driver is there
+    jobs: Jobs | None = None
+    uptime_s: float | None = None
+    users: tuple[str, ...] = ()  # who is logged in
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did, or with `dry_run` would do. Paths are relative to the tree."""
+
+    node: Node
+    source: str
+    target: str
+    files: int = 0  # regular files transferred
+    bytes: int = 0  # bytes on the wire, both ways
+    seconds: float = 0.0
+    total_files: int = 0  # what belongs to the tree
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one short command on a node said."""
+
+    status: int  # 128 + n when it died of signal n
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A command to run and what it needs; everything the executor has to know."""
+
+    command: str  # shell text, run by bash where the node has it, else sh
+    src: str | None = None  # the tree to sync; None: run in the node's home
+    sync: bool = True
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None  # seconds
+    on: str | None = None  # this node and no other
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    node: Node
+    status: int
+    seconds: float
+    run_id: str
+    sync: SyncReport | None = None

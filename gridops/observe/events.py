@@ -1,0 +1,84 @@
+"""What happened. Working code emits events; logs, metrics, history and progress bars listen.
+
+The names in use, with their fields, are the constants below. A listener that raises is dropped
+from that event only: seeing must never break doing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Iterator
+
+TASK_STARTED = "task.started"  # task
+TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds
+NODE_PROBED = "node.probed"  # node, state, score, seconds, error
+NODE_SELECTED = "node.selected"  # node, score, seconds, reason
+NODE_SKIPPED = "node.skipped"  # node, reason: the next best is tried
+SYNC_STARTED = "sync.started"  # node, files (in the tree)
+SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
+SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
+RUN_STARTED = "run.started"  # node, cwd
+RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
+RETRY = "retry"  # what, attempt, delay, error
+CONNECTION_OPENED = "connection.opened"  # node, seconds
+CONNECTION_REPLACED = "connection.replaced"  # node, reason
+WARNING = "warning"  # message
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened; `context` is what was bound when it did (task, run_id)."""
+
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    at: float = 0.0  # seconds since the epoch
+
+
+Listener = Callable[[Event], None]
+
+_listeners: list[Listener] = []
+_lock = threading.Lock()
+_context: ContextVar[Mapping[str, Any]] = ContextVar("gridops_context", default={})
+
+
+def emit(name: str, **fields: Any) -> None:
+    """Tell every listener; never raises."""
+    event = Event(name, fields, _context.get(), time.time())
+    for listener in tuple(_listeners):
+        try:
+            listener(event)
+        except Exception:  # noqa: BLE001 - a sink's fault must not reach the work
+            continue
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` with every event until the block ends."""
+    subscribe(listener)
+    try:
+        yield
+    finally:
+        with _lock:
+            _listeners.remove(listener)
+
+
+def subscribe(listener: Listener) -> None:
+    """Call `listener` with every event for the rest of the process."""
+    with _lock:
+        _listeners.append(listener)
+
+
+@contextmanager
+def bound(**context: Any) -> Iterator[None]:
+    """Add `context` (task, run_id) to every event emitted inside the block."""
+    token = _context.set({**_context.get(), **context})
+    try:
+        yield
+    finally:
+        _context.reset(token)
