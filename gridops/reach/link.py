@@ -1,0 +1,71 @@
+"""The one shape of a reached node, whatever reaches it (OpenSSH or this machine itself).
+
+A `Link` starts processes on a node. What it is given runs under the node's login shell, so keep it
+to plain words that sh, fish and csh read alike; shell code goes through `script`, which hands it to
+a POSIX sh on standard input and so never meets the login shell's grammar.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Protocol
+
+from gridops.model import Node, Reply
+
+REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a `script` reply may hold
+
+
+class Process(Protocol):
+    """A process on a node, its streams as file descriptors of this process.
+
+    `stdin` is writable, `stdout` and `stderr` are readable. Closing `stdin` (or losing the
+    connection) is how the other side learns that nobody listens any more.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status. Raises NodeTimeout after `timeout` seconds, ConnectionLost when the
+        connection ended without one."""
+
+    def close_stdin(self) -> None:
+        """Say that no more input comes. Twice is harmless."""
+
+    def close(self) -> None:
+        """Give up every descriptor and the channel. Twice is harmless."""
+
+
+class Link(Protocol):
+    """A node that can be asked things. Cheap to make; connects on first use."""
+
+    node: Node
+
+    def start(self, command: str, *, timeout: float) -> Process:
+        """Start `command` under the login shell; `timeout` bounds the start, not the command.
+
+        Raises a ReachError that says why the node cannot be reached.
+        """
+
+    def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
+        """Run POSIX sh `text` with positional `args`, then whatever is in `stdin` on its input.
+
+        One round trip. Whatever a chatty login shell prints before the script is dropped.
+        Raises NodeTimeout when it takes longer than `timeout` seconds (connecting included),
+        or a ReachError.
+        """
+
+    def rsync_shell(self) -> str | None:
+        """What `rsync -e` takes to come through this link (the shared connection); None: local.
+
+        Raises a ReachError when the node cannot be reached.
+        """
+
+    def rsync_target(self, path: str) -> str:
+        """`path` on the node as rsync's source or destination argument."""
+
+
+def with_args(text: str, args: tuple[str, ...]) -> str:
+    """`text` preceded by the line that sets its positional arguments. The one place that quotes."""
+    return f"set -- {shlex.join(args)}\n{text}" if args else f"set --\n{text}"
