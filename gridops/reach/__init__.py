@@ -1,0 +1,21 @@
+"""How a node is reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gridops.model import Node
+    from gridops.reach.link import Link
+    from gridops.settings import SshSettings
+
+
+def link_to(node: Node, ssh: SshSettings) -> Link:
+    """The Link that reaches `node`, as its inventory entry says. Does not connect yet."""
+    if node.connection == "local":
+        from gridops.reach.local import LocalLink
+
+        return LocalLink(node)
+    from gridops.reach.ssh import SshLink
+
+    return SshLink(node, ssh)

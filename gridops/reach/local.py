@@ -1,0 +1,90 @@
+"""This machine as a node: no SSH, the same Link."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from gridops.errors import GridError, NodeError, NodeTimeout
+from gridops.model import Node, Reply
+from gridops.reach.streams import run_script
+
+
+class LocalProcess:
+    """A child of ours in a session of its own, so that it can be ended whole."""
+
+    def __init__(self, command: str) -> None:
+        self._child = subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=Path.home(),
+            start_new_session=True,
+        )
+        streams = self._child.stdin, self._child.stdout, self._child.stderr
+        self.stdin, self.stdout, self.stderr = (s.fileno() if s else -1 for s in streams)
+
+    def wait(self, timeout: float | None = None) -> int:
+        try:
+            code = self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise NodeTimeout(f"still running after {timeout:g} s") from None
+        return 128 - code if code < 0 else code
+
+    def close_stdin(self) -> None:
+        if self._child.stdin:
+            with suppress(OSError):
+                self._child.stdin.close()
+
+    def close(self) -> None:
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+        if self._child.poll() is None:  # as sshd would: whoever still runs has lost its streams
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.2)
+        if self._child.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait(5)
+
+
+class LocalLink:
+    """A Link to this machine."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def start(self, command: str, *, timeout: float) -> LocalProcess:
+        del timeout  # nothing to wait for
+        try:
+            return LocalProcess(command)
+        except OSError as exc:
+            raise NodeError(f"cannot start a shell: {exc}", node=self.node.name) from exc
+
+    def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
+        end = time.monotonic() + timeout
+        try:
+            return run_script(
+                lambda command: self.start(command, timeout=timeout),
+                text,
+                args,
+                max(0.01, end - time.monotonic()),
+                stdin,
+            )
+        except GridError as exc:
+            exc.node = exc.node or self.node.name
+            raise
+
+    def rsync_shell(self) -> str | None:
+        return None
+
+    def rsync_target(self, path: str) -> str:
+        return path

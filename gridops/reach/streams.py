@@ -1,0 +1,228 @@
+"""Feed and drain a Process with a limit on time and on memory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import time
+from collections.abc import Callable
+
+from gridops.errors import NodeError, NodeTimeout
+from gridops.model import Reply
+from gridops.reach.link import REPLY_LIMIT, Process, with_args
+
+CHUNK = 256 * 1024
+LINGER = 0.5  # seconds that output may stay silent after the exit before we stop waiting for its end
+
+Sink = Callable[[bytes], None]
+
+
+def pump(
+    process: Process,
+    *,
+    stdin: bytes = b"",
+    keep_stdin: bool = False,
+    on_stdout: Sink,
+    on_stderr: Sink,
+    timeout: float | None,
+    tick: Callable[[], None] | None = None,
+) -> int:
+    """Write `stdin`, hand every chunk of output to the sinks as it comes, return the exit status.
+
+    Memory stays bounded: a sink that blocks holds the node back. A process left behind in the
+    background that keeps the streams open does not hold us: when the command has ended and nothing
+    came for LINGER seconds, that is the end. `tick` is called at least every 0.2 s; what it raises
+    ends the pump. Raises NodeTimeout after `timeout` seconds.
+    """
+    return _Pump(process, stdin, keep_stdin, on_stdout, on_stderr, timeout, tick).run()
+
+
+class _Pump:
+    def __init__(
+        self,
+        process: Process,
+        stdin: bytes,
+        keep_stdin: bool,
+        on_stdout: Sink,
+        on_stderr: Sink,
+        timeout: float | None,
+        tick: Callable[[], None] | None,
+    ) -> None:
+        self._process = process
+        self._pending = memoryview(stdin)
+        self._keep_stdin = keep_stdin
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._timeout = timeout
+        self._tick = tick
+        self._status: int | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(process.stdout, selectors.EVENT_READ, on_stdout)
+        self._selector.register(process.stderr, selectors.EVENT_READ, on_stderr)
+        self._open = 2
+
+    def run(self) -> int:
+        with self._selector:
+            self._start_input()
+            while self._open:
+                self._look()
+                if self._status is None and self._ended():
+                    continue
+                if self._status is not None and self._silent > LINGER:
+                    break
+        if self._status is None:
+            self._status = self._process.wait(self._left())
+        return self._status
+
+    def _start_input(self) -> None:
+        self._quiet_since = time.monotonic()
+        if self._pending:
+            os.set_blocking(self._process.stdin, False)
+            self._selector.register(self._process.stdin, selectors.EVENT_WRITE, None)
+        elif not self._keep_stdin:
+            self._process.close_stdin()
+
+    def _look(self) -> None:
+        left = self._left()
+        for key, _ in self._selector.select(0.2 if left is None else min(0.2, left)):
+            if key.data is None:
+                self._feed()
+            else:
+                self._drain(key.fd, key.data)
+        if self._tick:
+            self._tick()
+
+    def _ended(self) -> bool:
+        """Look once, without waiting, whether the command has ended; only when it is quiet."""
+        if self._silent < 0.15:
+            return False
+        try:
+            self._status = self._process.wait(0)
+        except NodeTimeout:
+            return False
+        return True
+
+    @property
+    def _silent(self) -> float:
+        return time.monotonic() - self._quiet_since
+
+    def _left(self) -> float | None:
+        if self._end is None:
+            return None
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise NodeTimeout(f"no answer within {self._timeout:g} s")
+        return left
+
+    def _feed(self) -> None:
+        try:
+            self._pending = self._pending[os.write(self._process.stdin, self._pending[:CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._pending = memoryview(b"")
+        if not self._pending:
+            self._selector.unregister(self._process.stdin)
+            if not self._keep_stdin:
+                self._process.close_stdin()
+
+    def _drain(self, fd: int, sink: Sink) -> None:
+        data = os.read(fd, CHUNK)
+        self._quiet_since = time.monotonic()
+        if data:
+            sink(data)
+        else:
+            self._selector.unregister(fd)
+            self._open -= 1
+
+
+class Prelude:
+    """Drops everything before a marker line: what a chatty login shell says first."""
+
+    def __init__(self, marker: bytes, sink: Sink, limit: int = 1024 * 1024) -> None:
+        self._marker = marker + b"\n"
+        self._sink = sink
+        self._held: bytearray | None = bytearray()
+        self._limit = limit
+
+    @property
+    def passed(self) -> bool:
+        return self._held is None
+
+    @property
+    def held(self) -> bytes:
+        return bytes(self._held or b"")
+
+    def __call__(self, data: bytes) -> None:
+        if self._held is None:
+            self._sink(data)
+            return
+        self._held += data
+        at = self._held.find(self._marker)
+        if at >= 0:
+            rest = bytes(self._held[at + len(self._marker) :])
+            self._held = None
+            if rest:
+                self._sink(rest)
+        elif len(self._held) > self._limit:
+            raise NodeError("the login shell printed over 1 MiB before the script began")
+
+
+def marker() -> str:
+    """A line that nobody else prints."""
+    return f"gridops-{secrets.token_hex(12)}"
+
+
+def script_input(text: str, args: tuple[str, ...], mark: str) -> bytes:
+    """The bytes that make a POSIX sh say the marker on both streams and then run `text`."""
+    say = f"printf '%s\\n' {mark}; printf '%s\\n' {mark} >&2\n"
+    return os.fsencode(say + with_args(text, args))
+
+
+def command_for(script: bytes, has_input: bool) -> str:
+    """The login shell's command line that runs `script` from standard input.
+
+    sh, fish and csh read it alike. Where more input follows the script, sh must not read ahead
+    (dash does), so the script is taken off byte by byte first.
+    """
+    if not has_input:
+        return "exec sh -s"
+    return f"exec sh -c 'eval \"$(dd bs=1 count={len(script)} 2>/dev/null)\"'"
+
+
+class Collected:
+    """A sink that keeps what it is given, up to a limit."""
+
+    def __init__(self, limit: int = REPLY_LIMIT) -> None:
+        self.data = bytearray()
+        self._limit = limit
+
+    def __call__(self, data: bytes) -> None:
+        if len(self.data) + len(data) > self._limit:
+            raise NodeError(f"the answer is longer than {self._limit} bytes")
+        self.data += data
+
+
+def run_script(
+    start: Callable[[str], Process], text: str, args: tuple[str, ...], timeout: float, stdin: bytes
+) -> Reply:
+    """`Link.script` over any transport that can start a process."""
+    mark = marker()
+    script = script_input(text, args, mark)
+    process = start(command_for(script, bool(stdin)))
+    out, err = Collected(), Collected()
+    try:
+        stdout = Prelude(mark.encode(), out)
+        stderr = Prelude(mark.encode(), err)
+        status = pump(
+            process, stdin=script + stdin, on_stdout=stdout, on_stderr=stderr, timeout=timeout
+        )
+    finally:
+        process.close()
+    if not stdout.passed:
+        said = (stderr.held or stdout.held).decode(errors="replace").strip()[-200:]
+        raise NodeError(
+            f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
+            hint="the login must allow running `sh`",
+        )
+    return Reply(status, bytes(out.data), bytes(err.data))
