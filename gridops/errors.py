@@ -82,6 +82,12 @@ class ConnectRefused(ReachError):
     transient = True
 
 
+class ConnectDropped(ReachError):
+    """The node closed the connection before it said who it is (often sshd's MaxStartups)."""
+
+    transient = True
+
+
 class ConnectionLost(ReachError):
     """The connection ended while it was in use."""
 

@@ -1,8 +1,8 @@
 """Ask many nodes at once, bounded in workers and in time.
 
-Every node yields exactly one Outcome, in the order they finish. A worker that does not come back in
-time is left behind (it is a daemon thread, and its own waits are bounded too); its node's Outcome is
-a NodeTimeout, and a fresh worker takes its place so that the others are not delayed.
+Every node yields exactly one Outcome, in the order they finish. A worker that does not come back
+in time is left behind (it is a daemon thread, and its own waits are bounded too); its node's
+Outcome is a NodeTimeout, and a fresh worker takes its place so that the others are not delayed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class _FanOut:
                 return
 
     def _patience(self) -> float | None:
-        ends = [began + self._timeout for _, began in self._running.values()] if self._timeout else []
+        ends = (
+            [began + self._timeout for _, began in self._running.values()] if self._timeout else []
+        )
         if self._end is not None:
             ends.append(self._end)
         return max(0.0, min(ends) - time.monotonic()) if ends else None

@@ -73,12 +73,10 @@ class LocalLink:
         end = time.monotonic() + timeout
         try:
             return run_script(
-                lambda command: self.start(command, timeout=timeout),
-                text,
-                args,
-                max(0.01, end - time.monotonic()),
-                stdin,
+                lambda command: self.start(command, timeout=timeout), text, args, end, stdin
             )
+        except NodeTimeout as exc:
+            raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
         except GridError as exc:
             exc.node = exc.node or self.node.name
             raise

@@ -13,7 +13,9 @@ from gridops.model import Reply
 from gridops.reach.link import REPLY_LIMIT, Process, with_args
 
 CHUNK = 256 * 1024
-LINGER = 0.5  # seconds that output may stay silent after the exit before we stop waiting for its end
+LINGER = (
+    0.5  # seconds that output may stay silent after the exit before we stop waiting for its end
+)
 
 Sink = Callable[[bytes], None]
 
@@ -204,9 +206,9 @@ class Collected:
 
 
 def run_script(
-    start: Callable[[str], Process], text: str, args: tuple[str, ...], timeout: float, stdin: bytes
+    start: Callable[[str], Process], text: str, args: tuple[str, ...], end: float, stdin: bytes
 ) -> Reply:
-    """`Link.script` over any transport that can start a process."""
+    """`Link.script` over any transport that can start a process; `end` is on time.monotonic()."""
     mark = marker()
     script = script_input(text, args, mark)
     process = start(command_for(script, bool(stdin)))
@@ -215,7 +217,11 @@ def run_script(
         stdout = Prelude(mark.encode(), out)
         stderr = Prelude(mark.encode(), err)
         status = pump(
-            process, stdin=script + stdin, on_stdout=stdout, on_stderr=stderr, timeout=timeout
+            process,
+            stdin=script + stdin,
+            on_stdout=stdout,
+            on_stderr=stderr,
+            timeout=max(0.0, end - time.monotonic()),
         )
     finally:
         process.close()
