@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Iterator
+from types import MappingProxyType
+from typing import Any
 
 TASK_STARTED = "task.started"  # task
 TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds
@@ -24,7 +25,8 @@ SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
 SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
 RUN_STARTED = "run.started"  # node, cwd
 RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
-RETRY = "retry"  # what, attempt, delay, error
+RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error
+RETRY_ENDED = "retry.ended"  # what, attempts, ok, error: after at least one failed attempt
 CONNECTION_OPENED = "connection.opened"  # node, seconds
 CONNECTION_REPLACED = "connection.replaced"  # node, reason
 WARNING = "warning"  # message
@@ -44,7 +46,9 @@ Listener = Callable[[Event], None]
 
 _listeners: list[Listener] = []
 _lock = threading.Lock()
-_context: ContextVar[Mapping[str, Any]] = ContextVar("gridops_context", default={})
+_context: ContextVar[Mapping[str, Any]] = ContextVar(
+    "gridops_context", default=MappingProxyType({})
+)
 
 
 def emit(name: str, **fields: Any) -> None:
