@@ -1,0 +1,181 @@
+"""A command that lives as long as the client listens to it.
+
+What is sent is `attached.sh` with its arguments, over the standard input of a POSIX sh on the node:
+nothing of it, the environment least of all, is ever in a command line of ours. Until the whole of
+it has arrived nothing runs, so a start that fails may be tried elsewhere.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import FrameType
+
+from gridops.errors import NodeTimeout
+from gridops.model import RunSpec
+from gridops.reach.link import Link, Process
+from gridops.reach.streams import Prelude, Sink, command_for, marker, pump, script_input
+
+GRACE = 10  # whole seconds between TERM and KILL
+START = 30.0  # seconds that a login shell may take until it has read the script
+LAST_WORDS = GRACE + 5.0  # seconds that a command may take to end once it has been told to
+TIMEOUT = "timeout"
+OUTPUT_CLOSED = "output closed"
+
+
+class Stop:
+    """A wish that running commands end; any thread may express it, the first reason counts."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    status: int
+    stopped: str | None = None  # why we ended it: a signal's name, TIMEOUT or OUTPUT_CLOSED
+
+
+class Attached:
+    """A command that was handed to a node; `follow` it to its end."""
+
+    def __init__(
+        self,
+        link: Link,
+        spec: RunSpec,
+        *,
+        run_id: str,
+        directory: str = "",
+        must_exist: bool = False,
+        timeout: float,
+    ) -> None:
+        """Open the session; `timeout` bounds that alone. Raises a GridError when it cannot be.
+
+        `directory` is where the command runs; one that is missing is an error when `must_exist`,
+        else the home directory serves.
+        """
+        self._node = link.node.name
+        self._mark = marker()
+        args = (
+            directory,
+            "fail" if must_exist else "home",
+            str(GRACE),
+            run_id,
+            link.node.env_setup,
+            spec.command,
+            *(f"{name}={value}" for name, value in {**spec.env, "GRIDOPS_NODE": self._node}.items()),
+        )
+        self._script = script_input(_text(), args, self._mark)
+        self._limit = spec.timeout
+        self._process: Process = link.start(command_for(self._script, True), timeout=timeout)
+
+    def follow(self, on_stdout: Sink, on_stderr: Sink, stop: Stop) -> Ended:
+        """Hand on the output as it comes until the command ends.
+
+        Raises ConnectionLost when the connection broke (the node then ends the command by itself)
+        and NodeTimeout when the command does not begin, or does not end after it was told to.
+        """
+        watch = _Watch(self._process, self._limit, stop, self._node)
+        stdout = Prelude(self._mark.encode(), _closing(on_stdout, stop))
+        stderr = Prelude(self._mark.encode(), _closing(on_stderr, stop))
+        watch.begun = lambda: stdout.passed
+        try:
+            status = pump(
+                self._process,
+                stdin=self._script,
+                keep_stdin=True,
+                on_stdout=stdout,
+                on_stderr=stderr,
+                timeout=None,
+                tick=watch,
+            )
+        finally:
+            self._process.close()
+        return Ended(status, watch.stopped)
+
+
+class _Watch:
+    """Looks, a few times a second, whether it is time to begin, to stop or to give up."""
+
+    def __init__(self, process: Process, limit: float | None, stop: Stop, node: str) -> None:
+        now = time.monotonic()
+        self._process = process
+        self._stop = stop
+        self._node = node
+        self._limit = limit
+        self._must_begin = now + START
+        self._must_end = None if limit is None else now + limit
+        self._give_up = 0.0
+        self.stopped: str | None = None
+        self.begun = lambda: False
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self.stopped is not None:
+            if now > self._give_up:
+                raise NodeTimeout(
+                    f"the command was told to stop ({self.stopped}) and has not ended within"
+                    f" {LAST_WORDS:g} s",
+                    node=self._node,
+                )
+            return
+        if self._must_end is not None and now >= self._must_end:
+            self._stop.request(TIMEOUT)
+        if self.begun() and self._stop.reason:
+            self.stopped = self._stop.reason
+            self._give_up = now + LAST_WORDS
+            self._process.close_stdin()
+        elif now > self._must_begin and not self.begun():
+            raise NodeTimeout(
+                f"its login shell has not begun the command within {START:g} s", node=self._node
+            )
+
+
+@contextmanager
+def stop_on_signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP ask for a stop; a second SIGINT interrupts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.reason and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.request(signal.Signals(number).name)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers}
+    try:
+        for number in numbers:
+            if before[number] != signal.SIG_IGN:  # nohup inv run …: stay deaf to SIGHUP
+                signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _closing(sink: Sink, stop: Stop) -> Sink:
+    """`sink`, whose reader may go away (`| head`): then the command is to end as well."""
+
+    def write(data: bytes) -> None:
+        try:
+            sink(data)
+        except BrokenPipeError:
+            stop.request(OUTPUT_CLOSED)
+
+    return write
+
+
+@cache
+def _text() -> str:
+    return files("gridops.jobs").joinpath("attached.sh").read_text(encoding="utf-8")

@@ -1,0 +1,127 @@
+# shellcheck shell=sh
+# Runs one command for as long as the client holds our standard input open.
+#
+# $1 directory ("" for the home directory)   $2 when it does not exist: "fail" or "home"
+# $3 seconds between TERM and KILL           $4 run id
+# $5 env_setup, shell text that must succeed first   $6 the command, shell text
+# $7... NAME=VALUE for the command's environment
+#
+# The end of our input means that nobody listens any more: the client was interrupted or killed, or
+# its connection broke. Then the command's whole process tree is ended: all that carries the run's
+# tag in its environment, and all that shares a session with such a process.
+
+dir=$1 missing=$2 grace=$3 setup=$5 command=$6
+tag="GRIDOPS_RUN_ID=$4"
+shift 6
+
+# shellcheck disable=SC2088 # the tilde is text here
+case $dir in
+'~') dir=$HOME ;;
+'~/'*) dir=$HOME/${dir#??} ;;
+esac
+if [ -n "$dir" ] && ! cd -- "$dir" 2>/dev/null; then
+    if [ "$missing" = fail ] || [ -e "$dir" ]; then
+        printf 'gridops: cannot enter the directory %s\n' "$dir" >&2
+        exit 125
+    fi
+    printf 'gridops: there is no %s yet: running in the home directory\n' "$dir" >&2
+fi
+
+for pair in "$@" "$tag"; do
+    export "${pair?}"
+done
+# Python holds its output back when nobody sits at a terminal; the client is to see it as it comes.
+export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
+
+# Prints /proc/PID/environ of every process that carries the tag.
+tagged() {
+    if printf 'a\0' | grep -qzxF a 2>/dev/null; then
+        grep -lzxF "$tag" /proc/[0-9]*/environ 2>/dev/null
+        return
+    fi
+    for environ in /proc/[0-9]*/environ; do
+        { tr '\0' '\n' <"$environ" | grep -qxF "$tag"; } 2>/dev/null && echo "$environ"
+    done
+}
+
+# Sets the session of process $1; false when it is gone or only a zombie is left.
+look_up() {
+    { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    # The name, in parentheses, may hold anything: what counts comes after the last ")".
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    session=$4
+    case $1 in Z | X) return 1 ;; esac
+}
+
+# Prints the pids of the command's process tree.
+members() {
+    look_up $$ && own=$session
+    sessions=' ' found=''
+    for environ in $(tagged); do
+        pid=${environ#/proc/} pid=${pid%/environ}
+        look_up "$pid" || continue
+        found="$found $pid"
+        [ "$session" = "$own" ] || sessions="$sessions$session "
+    done
+    [ "$sessions" = ' ' ] || for entry in /proc/[0-9]*; do
+        pid=${entry#/proc/}
+        case "$found " in *" $pid "*) continue ;; esac
+        look_up "$pid" || continue
+        case $sessions in *" $session "*) found="$found $pid" ;; esac
+    done
+    echo "$found"
+}
+
+# Sends signal $1 to the tree; false when nothing is left of it.
+signal() {
+    pids=$(members)
+    # shellcheck disable=SC2086
+    [ -n "$pids" ] && kill "-$1" $pids 2>/dev/null
+}
+
+pause() {
+    sleep 0.1 2>/dev/null || sleep 1
+}
+
+end_tree() {
+    if [ ! -r /proc/self/stat ]; then # not Linux: no setsid either, so the tree is our group
+        trap '' TERM
+        kill -TERM 0
+        sleep "$grace"
+        kill -KILL 0
+    fi
+    signal TERM || return
+    signal CONT # a stopped process would not see the TERM
+    waited=0
+    while [ "$waited" -lt $((grace * 10)) ] && [ -n "$(members)" ]; do
+        pause
+        waited=$((waited + 1))
+    done
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        signal KILL || return
+        pause
+    done
+}
+
+exec 3<&0 </dev/null
+{
+    trap '' HUP PIPE
+    while IFS= read -r _ <&3; do :; done
+    end_tree
+} >/dev/null 2>&1 &
+watcher=$!
+
+[ -z "$setup" ] || command="{ $setup
+} || { echo 'gridops: env_setup failed' >&2; exit 125; }
+$command"
+# In the foreground: a background command would find SIGINT ignored. In a subshell, and with our own
+# stderr put away, since a shell likes to write of a command's death to where that one's stderr goes.
+exec 4>&2 2>/dev/null
+(
+    exec 2>&4 3<&- 4>&-
+    exec $(command -v setsid) "$(command -v bash || echo sh)" -c "$command"
+)
+status=$?
+kill "$watcher"
+exit "$status"
