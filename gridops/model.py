@@ -26,6 +26,7 @@ class Node:
     slots: int = 1
     env_setup: str = ""
     remote_root: str = "~/gridops"
+    ray: Mapping[str, object] = field(default_factory=dict, hash=False)  # as the inventory says
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +149,4 @@ class RunResult:
     seconds: float
     run_id: str
     sync: SyncReport | None = None
+    stopped: str | None = None  # why we ended it: a signal's name, or that nobody read its output

@@ -1,0 +1,232 @@
+"""Typed settings, one class a section of the inventory file; every default is here.
+
+All are frozen and refuse unknown keys. Durations are seconds once validated. Constructing one with
+a bad value raises pydantic's ValidationError; `gridops.inventory` turns that into InventoryErrors.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gridops.fieldtypes import (
+    Count,
+    Delay,
+    Duration,
+    Host,
+    Hosts,
+    Line,
+    Lines,
+    LocalPath,
+    Name,
+    Names,
+    Percent,
+    Port,
+    RemotePath,
+    Shell,
+    User,
+    Weight,
+)
+
+if TYPE_CHECKING:
+    from gridops.retry import RetryConfig
+
+# ssh options that gridops sets itself, and what to use instead
+OWN_OPTIONS = {
+    "batchmode": "gridops never prompts",
+    "connecttimeout": "use ssh.connect_timeout",
+    "controlmaster": "gridops keeps the masters",
+    "controlpath": "gridops keeps the masters",
+    "controlpersist": "use ssh.persist",
+    "stricthostkeychecking": "use ssh.host_keys",
+}
+
+
+def _check_options(options: dict[str, str]) -> dict[str, str]:
+    for name in options:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+            raise ValueError(f"{name!r} is not the name of an ssh option (see man ssh_config)")
+        if name.lower() in OWN_OPTIONS:
+            raise ValueError(f"{name} cannot be set here: {OWN_OPTIONS[name.lower()]}")
+    return options
+
+
+def _option_text(value: object) -> object:
+    """YAML's booleans and numbers in ssh's spelling."""
+    if isinstance(value, bool) or value in ("true", "True", "false", "False"):
+        return "yes" if value in (True, "true", "True") else "no"
+    return str(value) if isinstance(value, int | float) else value
+
+
+OptionText = Annotated[Line, BeforeValidator(_option_text)]
+SshOptions = Annotated[dict[str, OptionText], AfterValidator(_check_options)]
+
+
+class Section(BaseModel):
+    """What all sections have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class SshSettings(Section):
+    """How nodes are reached."""
+
+    pool_size: Count = Field(default=64, description="How many connections may be open at once.")
+    connect_timeout: Duration = Field(default=5.0, description="How long connecting may take.")
+    persist: Annotated[Duration, Field(ge=1)] = Field(
+        default=600.0, description="How long an unused connection stays open."
+    )
+    host_keys: Literal["strict", "accept-new"] = Field(
+        default="strict",
+        description="strict: a node's host key must be known (`inv trust` adds it); "
+        "accept-new: a key seen for the first time is added, a changed one refused.",
+    )
+    options: SshOptions = Field(
+        default_factory=dict, description="Further options of ssh_config(5), name: value."
+    )
+    config_file: LocalPath | None = Field(
+        default=None,
+        description="Read this instead of ~/.ssh/config (ssh -F); a relative path starts at the "
+        "inventory's directory.",
+    )
+
+
+class HealthSettings(Section):
+    """How nodes are probed, scored and judged."""
+
+    timeout: Duration = Field(default=10.0, description="How long one node may take to answer.")
+    deadline: Duration | None = Field(
+        default=None, description="How long all nodes together may take."
+    )
+    max_workers: Count = Field(default=64, description="How many nodes are asked at once.")
+    cpu_weight: Weight = Field(default=0.5, description="What CPU load counts in the score.")
+    gpu_weight: Weight = Field(
+        default=0.5, description="What GPU memory in use counts in the score."
+    )
+    max_cpu_percent: Percent = Field(default=95.0, description="Busier CPUs make a node degraded.")
+    max_memory_percent: Percent = Field(
+        default=95.0, description="Fuller memory makes a node degraded."
+    )
+    max_disk_percent: Percent = Field(
+        default=95.0, description="A fuller disk under remote_root makes a node degraded."
+    )
+    max_gpu_temperature_c: Weight = Field(
+        default=90.0, description="Hotter GPUs make a node degraded."
+    )
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> HealthSettings:
+        if self.cpu_weight == 0 and self.gpu_weight == 0:
+            raise ValueError("cpu_weight and gpu_weight cannot both be 0")
+        return self
+
+
+class SyncSettings(Section):
+    """What a sync carries to a node."""
+
+    exclude_patterns: Lines = Field(default=(), description="rsync patterns of what stays at home.")
+    gitignore: bool = Field(
+        default=True,
+        description="In a git work tree, carry exactly git's files: ignored ones stay.",
+    )
+    delete: bool = Field(
+        default=True, description="Delete on the node what an earlier sync brought."
+    )
+    timeout: Duration = Field(
+        default=3600.0, description="How long the transfer to one node may take."
+    )
+
+
+class RetrySettings(Section):
+    """How often and how patiently reaching a node is tried again."""
+
+    max_retries: int = Field(default=3, ge=0, le=1000, description="Attempts after the first one.")
+    initial_delay: Delay = Field(default=1.0, description="The first pause.")
+    max_delay: Delay = Field(default=60.0, description="The longest pause.")
+    exponential_base: float = Field(
+        default=2.0,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Each pause is so many times longer.",
+    )
+    jitter: bool = Field(default=True, description="Vary each pause at random by up to 25 %.")
+    max_elapsed: Duration | None = Field(
+        default=None, description="No attempt begins later than this."
+    )
+
+    def config(self) -> RetryConfig:
+        """The same as `gridops.retry` wants it."""
+        from gridops.retry import RetryConfig
+
+        return RetryConfig(**self.model_dump())
+
+
+class RaySettings(Section):
+    """The Ray cluster on the nodes."""
+
+    version: Line | None = Field(default=None, description="The version of Ray to install.")
+    head: Name | None = Field(default=None, description="The node that is the head.")
+    port: Port = Field(default=6379, description="The head's port.")
+    dashboard_port: Port = Field(
+        default=8265, description="The dashboard's port, on the head's loopback."
+    )
+    python: Line | None = Field(default=None, description="The nodes' Python: a version or a path.")
+    extras: Names = Field(default=("default",), description="Ray's extras to install.")
+    requirements: Lines = Field(default=(), description="Further pip requirements of every node.")
+
+
+class NodeRay(Section):
+    """What one node brings to the Ray cluster; unset: what Ray finds."""
+
+    num_cpus: int | None = Field(default=None, ge=0, description="CPUs that Ray may use.")
+    num_gpus: int | None = Field(default=None, ge=0, description="GPUs that Ray may use.")
+    labels: dict[Name, Line] = Field(default_factory=dict, description="Ray labels of the node.")
+    node_ip: Host | None = Field(default=None, description="The address other nodes reach it at.")
+
+
+class NodeDefaults(Section):
+    """What holds for every node that does not say otherwise."""
+
+    user: User | None = Field(default=None, description="The login; unset: as OpenSSH resolves it.")
+    port: Port | None = Field(
+        default=None, description="sshd's port; unset: as OpenSSH resolves it."
+    )
+    connection: Literal["ssh", "local"] = Field(
+        default="ssh", description="ssh, or local: this machine, without SSH."
+    )
+    tags: Names = Field(default=(), description="Groups the node is in: --tags gpu, --nodes @gpu.")
+    slots: Count = Field(default=1, description="How many runs the node takes at once.")
+    env_setup: Shell = Field(default="", description="Shell text sourced before every command.")
+    remote_root: RemotePath | None = Field(
+        default=None, description="Where project trees go on this node; unset: the top remote_root."
+    )
+    ray: NodeRay = Field(default=NodeRay(), description="What the node brings to a Ray cluster.")
+
+
+class NodeSettings(NodeDefaults):
+    """One entry of `nodes`: a node, or a node set of equal nodes."""
+
+    host: Hosts | None = Field(
+        default=None,
+        description="Host name, alias of ~/.ssh/config or address; unset: the node's name. "
+        "For a node set either a node set of as many hosts, or one for all.",
+    )
+
+
+class Settings(Section):
+    """Everything in an inventory file but the nodes."""
+
+    remote_root: RemotePath = Field(
+        default="~/gridops", description="Project trees go to <remote_root>/<project> on the nodes."
+    )
+    defaults: NodeDefaults = Field(default=NodeDefaults(), description="What holds for every node.")
+    health_check: HealthSettings = Field(
+        default=HealthSettings(), description="Probing and scoring."
+    )
+    ssh: SshSettings = Field(default=SshSettings(), description="How nodes are reached.")
+    sync: SyncSettings = Field(default=SyncSettings(), description="What a sync carries.")
+    retry: RetrySettings = Field(default=RetrySettings(), description="Trying again.")
+    ray: RaySettings = Field(default=RaySettings(), description="The Ray cluster.")
