@@ -36,18 +36,27 @@ class UsageError(GridError):
     exit_status = 2
 
 
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """`did you mean X? ` for the valid name that is close to `name`; empty without one."""
+    from difflib import get_close_matches  # 3 ms that only a mistake costs
+
+    close = get_close_matches(name, valid, 1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
 class UnknownNameError(UsageError):
     """A name that is not among the valid ones; the message lists those (the first few)."""
 
     def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
         self.valid = tuple(valid)
         shown = ", ".join(self.valid[:12]) + (", …" if len(self.valid) > 12 else "")
-        super().__init__(f"unknown {kind} {name!r}", hint=f"valid: {shown or 'none'}")
+        hint = f"{did_you_mean(name, self.valid)}valid: {shown or 'none'}"
+        super().__init__(f"unknown {kind} {name!r}", hint=hint)
         self.kind = kind
         self.name = name
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.kind, self.name, self.valid)
+        return type(self), (self.kind, self.name, self.valid), self.__dict__
 
 
 class InventoryError(UsageError):
@@ -167,3 +176,7 @@ class RunTimeout(GridError):
     """The command ran longer than it was allowed to."""
 
     exit_status = 124
+
+
+class SandboxError(GridError):
+    """The sandbox of sshd nodes on this machine cannot be had."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gridops.errors import InventoryError
+from gridops.errors import InventoryError, did_you_mean
 from gridops.yamlfile import Document, KeyPath
 
 M = TypeVar("M", bound=BaseModel)
@@ -48,15 +48,17 @@ def validate(
 
 
 def _problem(
-    model: type[BaseModel], detail: ErrorDetails, document: Document, path: KeyPath, also: KeyPath
+    model: type[BaseModel],
+    detail: ErrorDetails,
+    document: Document,
+    path: KeyPath,
+    also: Iterable[str],
 ) -> InventoryError:
     # pydantic adds parts of its own to a location (a union's member, `[key]`): not part of the path
     where = tuple(part for part in detail["loc"] if part != "[key]")
     if detail["type"] == "extra_forbidden":
-        valid = [*also, *_fields(model, where[:-1])] if len(where) == 1 else []
-        valid = valid or _fields(model, where[:-1])
-        hint = choices(str(where[-1]), [str(name) for name in valid])
-        return document.error((*path, *where), "unknown key", hint=hint)
+        valid = [*(also if len(where) == 1 else ()), *_fields(model, where[:-1])]
+        return document.error((*path, *where), "unknown key", choices(str(where[-1]), valid))
     return document.error((*path, *where), _message(detail))
 
 
@@ -64,22 +66,26 @@ def _message(detail: ErrorDetails) -> str:
     words = _WORDS.get(detail["type"])
     if words is None:
         text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        words = text[:1].lower() + text[1:] if not text.startswith("UserKnown") else text
+        words = text[:1].lower() + text[1:]
     value = detail["input"]
     if value is None:
         return f"{words}, not empty"
     if isinstance(value, str | int | float):
-        shown = repr(value) if len(str(value)) <= 60 else repr(str(value)[:57] + "…")
-        return f"{words}, not {shown}"
+        return f"{words}, not {_shown(str(value))}"
     kind = {"dict": "a mapping", "list": "a list"}.get(type(value).__name__)
     return f"{words}, not {kind}" if kind and "should be" in words else words
 
 
+def _shown(text: str) -> str:
+    """Text in quotes, numbers without; cut where it is long."""
+    if re.fullmatch(r"[+-]?[0-9.]{1,20}", text):
+        return text
+    return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
 def choices(name: str, valid: list[str]) -> str:
     """`did you mean slots? valid: …`"""
-    close = difflib.get_close_matches(name, valid, 1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}valid: {', '.join(valid)}"
+    return f"{did_you_mean(name, valid)}valid: {', '.join(valid)}"
 
 
 def _fields(model: type[BaseModel], where: KeyPath) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from gridops.errors import InventoryError, UnknownNameError, UsageError
 from gridops.invalid import validate
 from gridops.model import Node
-from gridops.nodesets import expand, fold, matching
+from gridops.nodesets import expand, fold, matching, unknown_node
 from gridops.settings import NodeDefaults, NodeSettings, Settings
 from gridops.variables import Variables
 from gridops.yamlfile import Document, KeyPath, read
@@ -45,7 +45,7 @@ class Inventory:
     def node(self, name: str) -> Node:
         """The node called `name`; raises UnknownNameError."""
         if name not in self.by_name:
-            raise UnknownNameError("node", name, [fold(self.by_name)])
+            raise unknown_node([name], self.by_name)
         return self.by_name[name]
 
     def select(self, nodes: str | None = None, tags: str | None = None) -> tuple[Node, ...]:
@@ -84,10 +84,12 @@ def _given(flag: str, text: str) -> str:
 
 def find(path: str | Path | None = None) -> Path | None:
     """The file to use: `path`, else $GRIDOPS_INVENTORY, else the first of PLACES that is there."""
+    if path is not None and not str(path):
+        raise UsageError("--inventory is empty", hint="leave it out for the usual places")
     given = path or os.environ.get(VARIABLE)
     if given:
         return Path(given).expanduser()
-    return next((place for place in PLACES if place.is_file()), None)
+    return next((place for place in PLACES if os.path.lexists(place)), None)
 
 
 def load(path: str | Path | None = None) -> Inventory:
@@ -100,7 +102,11 @@ def load(path: str | Path | None = None) -> Inventory:
         return Inventory((Node("localhost", "localhost", connection="local"),))
     inventory, found = _load(file)
     if inventory is None:
-        raise found[0]
+        first, more = found[0], len(found) - 1
+        if more:
+            also = f"{more} more: inv inventory.check lists them"
+            first.hint = f"{first.hint}; {also}" if first.hint else also
+        raise first
     return inventory
 
 
@@ -194,7 +200,7 @@ class _Nodes:
     def _add_one(self, path: KeyPath, name: str, host: str, spec: NodeSettings) -> None:
         line = self.document.line(path)
         if name in self.nodes:
-            self._wrong(path, f"{name} a second time; the first is in line {self._lines[name]}")
+            self._wrong(path, f"duplicate node {name}; the first is in line {self._lines[name]}")
             return
         try:
             self.nodes[name] = _node(name, host, spec, self.settings)

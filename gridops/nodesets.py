@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from gridops.errors import UnknownNameError, UsageError
+from gridops.errors import UnknownNameError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from ClusterShell.NodeUtils import GroupResolver
@@ -36,7 +36,10 @@ def expand(text: str) -> list[str]:
     check_size(text)
     if re.search(r"[!&^]", text):
         return list(_node_set(text))
-    return [name for part in _COMMA.split(text) for name in _in_order(part)]
+    parts = _COMMA.split(text)
+    if not all(part.strip() for part in parts):
+        raise ValueError("a name is missing beside a comma")
+    return [name for part in parts for name in _in_order(part)]
 
 
 def _in_order(part: str) -> Iterator[str]:
@@ -81,9 +84,10 @@ def matching(text: str, names: Iterable[str], groups: Mapping[str, Iterable[str]
     A text that begins with `!` leaves out of all. Raises UnknownNameError where any part of the
     text names what is not there, UsageError when it is not a node set.
     """
-    known = list(names)
-    if text in known:
-        return {text}
+    known = dict.fromkeys(names)
+    plain = {part.strip() for part in text.split(",")}
+    if plain <= known.keys():
+        return plain
     whole = f"@*{text}" if text.startswith("!") else text
     try:
         check_size(whole)
@@ -95,8 +99,18 @@ def matching(text: str, names: Iterable[str], groups: Mapping[str, Iterable[str]
         raise UsageError(f"not a node set: {text!r}: {exc}") from None
 
 
+def unknown_node(names: Iterable[str], known: Iterable[str]) -> UnknownNameError:
+    """The error for `names` that are not `known`; it lists these, folded where they are many."""
+    listed = list(known)
+    name = fold(names)
+    error = UnknownNameError("node", name, listed if len(listed) <= 12 else [fold(listed)])
+    if len(listed) > 12:
+        error.hint = did_you_mean(name, listed) + error.hint
+    return error
+
+
 def _check_part(
-    part: str, known: list[str], groups: Mapping[str, Iterable[str]], resolver: GroupResolver
+    part: str, known: Iterable[str], groups: Mapping[str, Iterable[str]], resolver: GroupResolver
 ) -> None:
     if part.startswith("@"):
         for group in _node_set(part[1:]) if part != "@*" else ():
@@ -106,7 +120,7 @@ def _check_part(
     found = set(_node_set(part, resolver))
     unknown = found.difference(known)
     if unknown or not found:
-        raise UnknownNameError("node", fold(sorted(unknown)) or part, [fold(known)])
+        raise unknown_node(sorted(unknown) or [part], known)
 
 
 def _node_set(text: str, resolver: GroupResolver | None = None) -> Iterable[str]:
@@ -120,7 +134,7 @@ def _node_set(text: str, resolver: GroupResolver | None = None) -> Iterable[str]
     return found
 
 
-def _resolver(names: list[str], groups: Mapping[str, Iterable[str]]) -> GroupResolver:
+def _resolver(names: Iterable[str], groups: Mapping[str, Iterable[str]]) -> GroupResolver:
     from ClusterShell.NodeUtils import GroupResolver, GroupSource
 
     joined = {group: ",".join(members) for group, members in groups.items()}

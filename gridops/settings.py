@@ -44,13 +44,12 @@ OWN_OPTIONS = {
 }
 
 
-def _check_options(options: dict[str, str]) -> dict[str, str]:
-    for name in options:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
-            raise ValueError(f"{name!r} is not the name of an ssh option (see man ssh_config)")
-        if name.lower() in OWN_OPTIONS:
-            raise ValueError(f"{name} cannot be set here: {OWN_OPTIONS[name.lower()]}")
-    return options
+def _check_option_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+        raise ValueError("should be the name of an ssh_config(5) option")
+    if name.lower() in OWN_OPTIONS:
+        raise ValueError(f"cannot be set here: {OWN_OPTIONS[name.lower()]}")
+    return name
 
 
 def _option_text(value: object) -> object:
@@ -61,7 +60,7 @@ def _option_text(value: object) -> object:
 
 
 OptionText = Annotated[Line, BeforeValidator(_option_text)]
-SshOptions = Annotated[dict[str, OptionText], AfterValidator(_check_options)]
+OptionName = Annotated[str, AfterValidator(_check_option_name)]
 
 
 class Section(BaseModel):
@@ -83,7 +82,7 @@ class SshSettings(Section):
         description="strict: a node's host key must be known (`inv trust` adds it); "
         "accept-new: a key seen for the first time is added, a changed one refused.",
     )
-    options: SshOptions = Field(
+    options: dict[OptionName, OptionText] = Field(
         default_factory=dict, description="Further options of ssh_config(5), name: value."
     )
     config_file: LocalPath | None = Field(

@@ -147,7 +147,7 @@ class _Reader:
             if name in found:
                 first = self.document.lines[where]
                 self.document.lines[where] = key.start_mark.line + 1
-                raise self.document.error(where, f"a second time; the first is in line {first}")
+                raise self.document.error(where, f"duplicate key; the first is in line {first}")
             self.document.lines[where] = key.start_mark.line + 1
             found[name] = self.value(item, where)
         return {**merged, **found}
