@@ -1,0 +1,152 @@
+"""The files of a sandbox, as text. Paths are absolute and quoted: they may hold spaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from gridops.errors import SandboxError, UsageError
+from gridops.sandbox.processes import MARK
+
+SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/libexec/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+    "/usr/lib/misc/sftp-server",
+)
+SBIN = "/usr/sbin:/usr/local/sbin:/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
+MAX_STARTUPS = 1000
+
+
+def tool(name: str, package: str) -> str:
+    """The absolute path of an OpenSSH program (sshd insists on one). Raises SandboxError."""
+    found = shutil.which(name) or shutil.which(name, path=SBIN)
+    if not found:
+        raise SandboxError(f"there is no {name} on this machine", hint=f"install {package}")
+    return str(Path(found).absolute())
+
+
+def user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise SandboxError(
+            f"user id {os.getuid()} has no name on this machine",
+            hint="sshd lets in only users that /etc/passwd knows",
+        ) from None
+
+
+def usable(root: Path) -> Path:
+    """`root`, absolute; refused when OpenSSH's files could not spell it."""
+    path = root.expanduser().absolute()
+    if re.search(r"[\"'\\$\x00-\x1f{}*?]", str(path)):
+        raise UsageError(
+            f"a sandbox cannot live in {str(path)!r}",
+            hint="choose a path without quotes, backslashes, `$`, braces and wildcards",
+        )
+    return path
+
+
+def sshd_config(
+    directory: Path, *, listen: str, port: int, keys: Path, options: Mapping[str, str]
+) -> str:
+    """For the sshd of `directory`. sshd takes the first value of a keyword, so `options` lead."""
+    enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
+    lines = [f"{name} {value}" for name, value in options.items()]
+    lines += [
+        f"Port {port}",
+        f"ListenAddress {listen}",
+        f"HostKey {_quoted(directory / 'host_key')}",
+        f"PidFile {_quoted(directory / 'pid')}",
+        f"AuthorizedKeysFile {_quoted(keys).replace('%', '%%')}",
+        f"UsePAM {'yes' if _locked() else 'no'}",
+        "StrictModes no",
+        "PubkeyAuthentication yes",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin yes",
+        "PermitUserRC no",
+        "PrintMotd no",
+        "PrintLastLog no",
+        "UseDNS no",
+        f"MaxStartups {MAX_STARTUPS}",
+        # A home without start-up files for the login shell; enter.sh then gives the node's own.
+        f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={directory.parent}/empty')}",
+        f"ForceCommand {shlex.join(enter)}",
+    ]
+    lines += [f"Subsystem sftp {path}" for path in SFTP_SERVERS if Path(path).exists()][:1]
+    if _version() >= (9, 8):
+        lines.append("PerSourcePenalties no")
+    return "\n".join(lines) + "\n"
+
+
+def session_env(shell: str | None, path: str | None, env: Mapping[str, str]) -> str:
+    """What enter.sh reads: the node's shell and the environment of its sessions."""
+    shells = [shell] if shell else ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
+    chosen = next((one for one in shells if Path(shlex.split(one)[0]).exists()), None)
+    if chosen is None:
+        raise UsageError(f"there is no shell {shell} on this machine")
+    exported = {**env, **({"PATH": path} if path is not None else {})}
+    lines = [f"NODE_SHELL={shlex.quote(chosen)}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    return "\n".join(lines) + "\n"
+
+
+def ssh_config(root: Path, nodes: Iterable[tuple[str, str, int]]) -> str:
+    """For `ssh -F`: `nodes` are name, address and port."""
+    blocks = [f"Host {name}\n    HostName {host}\n    Port {port}\n" for name, host, port in nodes]
+    common = {
+        "User": user(),
+        "IdentityFile": _quoted(root / "client_key").replace("%", "%%"),
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "UserKnownHostsFile": _quoted(root / "known_hosts").replace("%", "%%"),
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+        "StrictHostKeyChecking": "yes",
+    }
+    rest = "".join(f"    {name} {value}\n" for name, value in common.items())
+    return "\n".join([*blocks, f"Host *\n{rest}"])
+
+
+def inventory(root: Path, names: Iterable[str]) -> str:
+    """YAML (a JSON text is a YAML scalar)."""
+    nodes = "".join(f"  {json.dumps(name)}: {{tags: [sandbox]}}\n" for name in names)
+    return (
+        "# Real sshd nodes on this machine. `inv sandbox.down` takes them down.\n"
+        f"nodes:\n{nodes}"
+        f"ssh: {{config_file: {json.dumps(str(root / 'ssh_config'), ensure_ascii=False)}}}\n"
+        "health_check: {timeout: 10}\n"
+    )
+
+
+def _quoted(value: Path | str) -> str:
+    return f'"{value}"'
+
+
+def _version() -> tuple[int, ...]:
+    """sshd's version; an old one that knows no -V names it while it complains."""
+    command = [tool("sshd", "openssh-server"), "-V"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", done.stdout + done.stderr)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _locked() -> bool:
+    """Whether our account is locked (`!` in the shadow file, as root's often is): without PAM, sshd
+    lets no such account in, not even with a key. Only root can read that file, and only then can
+    sshd, so for an ordinary user the question does not arise."""
+    with suppress(OSError):
+        for line in Path("/etc/shadow").read_text(errors="replace").splitlines():
+            if line.startswith(f"{user()}:!"):
+                return True
+    return False

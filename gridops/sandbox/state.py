@@ -1,0 +1,253 @@
+"""What a sandbox consists of, kept in its directory so that any process can take it over."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from gridops.errors import SandboxError, UnknownNameError, UsageError
+from gridops.sandbox import files
+from gridops.sandbox import server as sshd
+from gridops.sandbox.processes import Process
+from gridops.sandbox.server import PortTaken, Server, Setup
+
+STATE = "state.json"
+SHARED = "shared"  # the directory of the one sshd of a shared sandbox
+EMPTY = "empty"
+FILES = (
+    *("enter.sh", "client_key", "client_key.pub", "authorized_keys", "known_hosts"),
+    *("ssh_config", "inventory.yaml", ".gitignore", f"{STATE}.new", STATE),
+)
+RESERVED = (*FILES, EMPTY, SHARED)  # no node can be called that
+FIRST_ADDRESS = ipaddress.IPv4Address("127.0.0.2")  # of a shared sandbox's nodes
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxNode:
+    name: str
+    host: str
+    port: int
+    home: Path
+    pid: int | None  # of its sshd; None while that is not running
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
+
+@dataclass
+class State:
+    root: Path
+    shared: bool
+    servers: dict[str, Server] = field(default_factory=dict)  # by the name of their directory
+    hosts: dict[str, str] = field(default_factory=dict)  # by the name of the node
+
+    @classmethod
+    def read(cls, root: Path) -> State | None:
+        """None when there is no sandbox in `root`."""
+        try:
+            found = json.loads((root / STATE).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as exc:
+            raise SandboxError(f"cannot read {root / STATE}: {exc}") from exc
+        servers = {
+            name: Server(
+                directory=root / name,
+                port=known["port"],
+                listen=known["listen"],
+                process=Process(**known["process"]) if known["process"] else None,
+            )
+            for name, known in found["servers"].items()
+        }
+        return cls(root, found["shared"], servers, found["hosts"])
+
+    @classmethod
+    def fresh(cls, root: Path, *, shared: bool) -> State:
+        """The beginning of a sandbox in an empty directory: keys and the sessions' entrance."""
+        files.tool("sshd", "openssh-server")
+        if any(root.iterdir()):
+            raise SandboxError(
+                f"{root} is not empty and holds no sandbox", hint="choose another directory"
+            )
+        state = cls(root, shared)
+        state.write()  # from here on `down` knows it
+        (root / ".gitignore").write_text("*\n")
+        (root / EMPTY).mkdir()
+        enter = resources.files("gridops.sandbox").joinpath("enter.sh").read_text()
+        (root / "enter.sh").write_text(enter)
+        sshd.keygen(root / "client_key", "gridops sandbox")
+        (root / "authorized_keys").write_text((root / "client_key.pub").read_text())
+        return state
+
+    def write(self) -> None:
+        """Keep it, and with it the files that follow from it."""
+        servers = {
+            server.directory.name: {
+                "port": server.port,
+                "listen": server.listen,
+                "process": _plain(server.process),
+            }
+            for server in self.servers.values()
+        }
+        found = {"version": 1, "shared": self.shared, "servers": servers, "hosts": self.hosts}
+        _replace(self.root / STATE, json.dumps(found, indent=1))
+        (self.root / "known_hosts").write_text(self._known_hosts())
+        nodes = [(node.name, node.host, node.port) for node in self.nodes(check=False)]
+        (self.root / "ssh_config").write_text(files.ssh_config(self.root, nodes))
+        (self.root / "inventory.yaml").write_text(files.inventory(self.root, self.hosts))
+
+    def nodes(self, check: bool = True) -> tuple[SandboxNode, ...]:
+        """All nodes; with `check` each with the pid of its sshd, if that runs."""
+        pids: dict[str, int] = {}
+        for name, server in self.servers.items():
+            if check and server.process and server.running:
+                pids[name] = server.process.pid
+        return tuple(
+            SandboxNode(
+                name=name,
+                host=host,
+                port=self.server_of(name).port,
+                home=self._home(name, host),
+                pid=pids.get(SHARED if self.shared else name),
+            )
+            for name, host in self.hosts.items()
+        )
+
+    def single(self, name: str) -> Server:
+        """The node's own sshd. Raises UsageError when it shares one with others."""
+        if self.shared:
+            raise UsageError("the nodes of a shared sandbox stop and start only together")
+        if name not in self.servers:
+            raise UnknownNameError("sandbox node", name, self.hosts)
+        return self.servers[name]
+
+    def add(
+        self, names: Iterable[str], options: Mapping[str, str], setup: Mapping[str, Setup]
+    ) -> None:
+        """Set up what is not there yet; nothing is started."""
+        if self.shared and not self.servers:
+            listen = "0.0.0.0"
+            one = setup.get(SHARED, Setup())
+            self._prepare(SHARED, listen, one, options)
+        for name in names:
+            if name in self.hosts:
+                continue
+            if self.shared:
+                self.hosts[name] = str(FIRST_ADDRESS + len(self.hosts))
+            else:
+                self._prepare(name, "127.0.0.1", setup.get(name, Setup()), options)
+                self.hosts[name] = "127.0.0.1"
+            self._home(name, self.hosts[name]).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def start_all(self) -> None:
+        """Start what does not run; a server whose port was taken meanwhile gets another."""
+        for name, server in self.servers.items():
+            for _ in range(10):
+                try:
+                    self.servers[name] = sshd.start(server)
+                    break
+                except PortTaken:
+                    server = sshd.moved(server)
+            else:
+                raise SandboxError("no port stays free here", node=name)
+
+    def remove(self) -> None:
+        """Remove all files of the sandbox, and its directory unless others put files there."""
+        for directory in (
+            *(server.directory for server in self.servers.values()),
+            self.root / EMPTY,
+        ):
+            shutil.rmtree(directory, ignore_errors=True)
+        for name in FILES:
+            (self.root / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.root.rmdir()
+
+    def _prepare(self, name: str, listen: str, setup: Setup, options: Mapping[str, str]) -> None:
+        self.servers[name] = sshd.prepare(
+            self.root / name, listen=listen, setup=setup, options=options
+        )
+
+    def server_of(self, node: str) -> Server:
+        return self.servers[SHARED if self.shared else node]
+
+    def _home(self, name: str, host: str) -> Path:
+        if self.shared:
+            return self.root / SHARED / "homes" / host
+        return self.root / name / "home"
+
+    def _known_hosts(self) -> str:
+        """One line a server; of a shared one for all loopback addresses."""
+        host = "127.*" if self.shared else "127.0.0.1"
+        lines = [f"[{host}]:{one.port} {one.public_key()}\n" for one in self.servers.values()]
+        return "".join(lines)
+
+
+@contextmanager
+def locked(root: Path, *, create: bool, patience: float) -> Iterator[None]:
+    """Keep other processes from changing the sandbox in `root`; the lock is on the directory.
+
+    Raises SandboxError when there is no such directory (made first when `create`), or another
+    process holds it for longer than `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        fd = _open_directory(root, create)
+        try:
+            if not _lock(fd, end):
+                raise SandboxError(f"another process is still busy with the sandbox in {root}")
+            if _still_there(root, fd):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _open_directory(root: Path, create: bool) -> int:
+    try:
+        if create:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as exc:
+        raise SandboxError(f"no sandbox can be in {root}: {exc.strerror}") from exc
+
+
+def _lock(fd: int, end: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+
+
+def _still_there(root: Path, fd: int) -> bool:
+    """Whether `fd` is what `root` names; else it was taken down while we waited for the lock."""
+    try:
+        return os.path.samestat(root.stat(), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _plain(process: Process | None) -> dict[str, int | str] | None:
+    if process is None:
+        return None
+    return {"pid": process.pid, "start": process.start, "boot": process.boot}
