@@ -135,10 +135,10 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, AfterValidator(check_name)]
 Host = Annotated[str, AfterValidator(check_host)]
 Hosts = Annotated[str, AfterValidator(_check_hosts)]
-User = Annotated[str, AfterValidator(_check_user)]
+User = Annotated[str, AfterValidator(_check_user), _schema("string", "number")]
 RemotePath = Annotated[str, AfterValidator(_check_remote_path)]
 LocalPath = Annotated[Path, BeforeValidator(_local_path), _schema("string")]
-Line = Annotated[str, AfterValidator(_check_line)]
+Line = Annotated[str, AfterValidator(_check_line), _schema("string", "number", "boolean")]
 Shell = Annotated[str, AfterValidator(_check_shell)]
 Names = Annotated[
     tuple[Name, ...],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gridops.errors import InventoryError, UnknownNameError, UsageError
+from gridops.fieldtypes import check_name
 from gridops.invalid import validate
 from gridops.model import Node
 from gridops.nodesets import expand, fold, matching, unknown_node
@@ -121,6 +122,13 @@ def problems(path: str | Path | None = None) -> list[InventoryError]:
         return [exc]
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of an inventory file, for editors."""
+    from gridops.schema import schema as build
+
+    return build()
+
+
 def _load(file: Path) -> tuple[Inventory | None, list[InventoryError]]:
     directories = dict.fromkeys((file.parent, Path()))
     document = read(file, Variables(list(directories)).substitute)
@@ -222,8 +230,6 @@ def _hosts(spec: NodeSettings | None, names: list[str]) -> list[str]:
 
 
 def _node(name: str, host: str, spec: NodeSettings, settings: Settings) -> Node:
-    from gridops.fieldtypes import check_name
-
     def value(key: str) -> Any:
         given: NodeDefaults = spec if key in spec.model_fields_set else settings.defaults
         return getattr(given, key)

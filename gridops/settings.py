@@ -33,22 +33,29 @@ from gridops.fieldtypes import (
 if TYPE_CHECKING:
     from gridops.retry import RetryConfig
 
-# ssh options that gridops sets itself, and what to use instead
-OWN_OPTIONS = {
-    "batchmode": "gridops never prompts",
+# ssh options with a key of their own in the inventory, in lower case as ssh compares them
+_ELSEWHERE = {
     "connecttimeout": "use ssh.connect_timeout",
-    "controlmaster": "gridops keeps the masters",
-    "controlpath": "gridops keeps the masters",
     "controlpersist": "use ssh.persist",
+    "hostname": "use the node's host",
+    "port": "use the node's port",
     "stricthostkeychecking": "use ssh.host_keys",
+    "user": "use the node's user",
+}
+_OURS = {
+    *("batchmode", "clearallforwardings", "controlmaster", "controlpath", "loglevel"),
+    *("permitlocalcommand", "remotecommand", "requesttty", "serveralivecountmax"),
+    "serveraliveinterval",
 }
 
 
 def _check_option_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
         raise ValueError("should be the name of an ssh_config(5) option")
-    if name.lower() in OWN_OPTIONS:
-        raise ValueError(f"cannot be set here: {OWN_OPTIONS[name.lower()]}")
+    if name.lower() in _ELSEWHERE:
+        raise ValueError(f"cannot be set here: {_ELSEWHERE[name.lower()]}")
+    if name.lower() in _OURS:
+        raise ValueError("cannot be set here: gridops sets it itself")
     return name
 
 
