@@ -10,8 +10,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -141,8 +141,11 @@ class _Watch:
 
 
 @contextmanager
-def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask for a stop; a second SIGINT interrupts as usual."""
+def stop_on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP ask for a stop; a second SIGINT interrupts as usual.
+
+    `tell` is called with the signal's name when it asks.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -150,7 +153,10 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.reason and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.request(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        stop.request(name)
+        with suppress(OSError):  # the terminal is gone after a SIGHUP
+            tell(name)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {n: signal.getsignal(n) for n in numbers}

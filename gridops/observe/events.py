@@ -18,12 +18,14 @@ from typing import Any
 TASK_STARTED = "task.started"  # task
 TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds
 NODE_PROBED = "node.probed"  # node, state, score, seconds, error
-NODE_SELECTED = "node.selected"  # node, score, seconds, reason
+NODES_RANKED = "nodes.ranked"  # seconds, candidates, silent (nodes that had not answered yet)
+NODE_SELECTED = "node.selected"  # node, score, reason, degraded
 NODE_SKIPPED = "node.skipped"  # node, reason: the next best is tried
 SYNC_STARTED = "sync.started"  # node, files (in the tree)
 SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
 SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
 RUN_STARTED = "run.started"  # node, cwd
+RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
 RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
 RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error
 RETRY_ENDED = "retry.ended"  # what, attempts, ok, error: after at least one failed attempt

@@ -1,0 +1,17 @@
+"""All tasks as one invoke namespace, `ns`.
+
+Your own tasks.py gets them with `from gridops.tasks import ns` and may add to it.
+"""
+
+from __future__ import annotations
+
+from invoke import Collection
+
+from gridops.tasks import health, inventory, pool, run, sandbox
+
+ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
+ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
+ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
+ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))
+
+__all__ = ["ns"]

@@ -1,0 +1,196 @@
+"""Grid: the machines of one inventory as one thing. Every task calls it; so may your own Python.
+
+from gridops.grid import Grid
+
+grid = Grid.load()
+for health in grid.health():
+    print(health.node.name, health.state, health.score)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import GridError
+from gridops.inventory import Inventory, load
+from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
+from gridops.observe import events
+
+if TYPE_CHECKING:
+    from gridops.executor import Candidate, Output
+    from gridops.jobs.attached import Stop
+    from gridops.probe.score import Ranked
+    from gridops.reach.hostkeys import HostKeys
+    from gridops.reach.pool import Master
+
+
+class Grid:
+    """What can be done with an inventory's nodes. Nothing connects before it is asked to."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.settings = inventory.settings
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Grid:
+        """The grid of an inventory file; without one, of the file that DESIGN's search order finds.
+
+        Raises InventoryError.
+        """
+        return cls(load(path))
+
+    def select(self, nodes: str | None = None, tags: str | None = None) -> tuple[Node, ...]:
+        """The nodes that a node set and tags name. Raises UnknownNameError, UsageError."""
+        return self.inventory.select(nodes, tags)
+
+    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
+        return self.inventory.nodes if nodes is None else nodes
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def health(self, nodes: Sequence[Node] | None = None) -> Iterator[NodeHealth]:
+        """Probe the nodes at once; each comes as it has answered, and every one comes."""
+        from gridops.probe.checker import check
+
+        with _task("health"):
+            yield from check(self._all(nodes), self.settings)
+
+    def rank(self, nodes: Sequence[Node] | None = None) -> tuple[Ranked, ...]:
+        """All nodes, best first, each with the reason of its place."""
+        from gridops.probe.checker import check
+        from gridops.probe.score import rank
+
+        with _task("best"):
+            order = {node.name: index for index, node in enumerate(self._all(nodes))}
+            healths = check(self._all(nodes), self.settings)
+            return rank(sorted(healths, key=lambda h: order[h.node.name]))
+
+    def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
+        """The nodes that would take a run now, best first. Raises NoNode when there is none."""
+        from gridops.executor import candidates
+
+        return candidates(self._all(nodes), self.settings)
+
+    # -- doing -------------------------------------------------------------------------------
+
+    def sync(
+        self, src: str | Path, nodes: Sequence[Node] | None = None, *, dry_run: bool = False
+    ) -> Iterator[Outcome[SyncReport]]:
+        """Bring the tree at `src` to all nodes at once, each report as it is there."""
+        from gridops.reach import link_to
+        from gridops.reach.fanout import fan_out
+        from gridops.sync import list_tree, sync_tree
+
+        with _task("sync"):
+            tree = list_tree(Path(src), self.settings.sync)
+            yield from fan_out(
+                self._all(nodes),
+                lambda node: sync_tree(
+                    link_to(node, self.settings.ssh), tree, self.settings, dry_run=dry_run
+                ),
+                max_workers=min(self.settings.health_check.max_workers, SYNCS_AT_ONCE),
+            )
+
+    def run(
+        self,
+        spec: RunSpec,
+        output: Output,
+        *,
+        nodes: Sequence[Node] | None = None,
+        stop: Stop | None = None,
+    ) -> RunResult:
+        """Run `spec` on the best of `nodes`, its output going to `output` as it comes.
+
+        Raises NoNode, ReachError or SyncError when no node could take it, RunTimeout,
+        ConnectionLost. A command that fails is a result, not an error.
+        """
+        from gridops.executor import Executor, candidates
+        from gridops.jobs.attached import Stop
+
+        with _task("run") as outcome:
+            choice = candidates(self._all(nodes), self.settings)
+            result = Executor(self.settings).run(spec, choice, output, stop or Stop())
+            outcome.ok = result.status == 0
+            return result
+
+    def exec(
+        self,
+        spec: RunSpec,
+        nodes: Sequence[Node] | None = None,
+        *,
+        stop: Stop | None = None,
+    ) -> Iterator[Outcome[Reply]]:
+        """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
+        from gridops.executor import Executor, new_run_id
+        from gridops.jobs.attached import Stop
+        from gridops.reach.fanout import fan_out
+
+        executor, wish, run_id = Executor(self.settings), stop or Stop(), new_run_id()
+        with _task("exec") as outcome, events.bound(run_id=run_id):
+            for result in fan_out(
+                self._all(nodes),
+                lambda node: executor.exec(spec, node, run_id, wish),
+                max_workers=self.settings.ssh.pool_size,
+            ):
+                outcome.ok &= result.value is not None and result.value.status == 0
+                yield result
+
+    # -- connections -------------------------------------------------------------------------
+
+    def open_pool(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[Master]]:
+        """Open the shared connection to every node, so that the next task pays no handshake."""
+        from gridops.reach import pool
+
+        return pool.open(self._all(nodes), self.settings.ssh)
+
+    def pool(self) -> tuple[Master, ...]:
+        """The shared connections that are open now, whatever inventory they were opened for."""
+        from gridops.reach import pool
+
+        return pool.status()
+
+    def scan_host_keys(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[HostKeys]]:
+        """The host keys that the nodes show now; nothing is trusted yet."""
+        from gridops.reach import hostkeys
+        from gridops.reach.fanout import fan_out
+
+        ssh = self.settings.ssh
+        return fan_out(
+            [node for node in self._all(nodes) if node.connection == "ssh"],
+            lambda node: hostkeys.scan(node, ssh),
+            max_workers=ssh.pool_size,
+        )
+
+
+SYNCS_AT_ONCE = 16
+
+
+class _Outcome:
+    """How a task went, for those who listen."""
+
+    ok = True
+
+
+@contextmanager
+def _task(name: str) -> Iterator[_Outcome]:
+    """Say that a task began and how it ended."""
+    outcome = _Outcome()
+    began = time.monotonic()
+    with events.bound(task=name):
+        events.emit(events.TASK_STARTED, task=name)
+        try:
+            yield outcome
+        except (GridError, KeyboardInterrupt):
+            outcome.ok = False
+            raise
+        finally:
+            events.emit(
+                events.TASK_FINISHED,
+                task=name,
+                status="success" if outcome.ok else "failure",
+                seconds=time.monotonic() - began,
+            )

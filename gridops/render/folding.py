@@ -1,0 +1,37 @@
+"""What several nodes have in common, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gridops.model import Outcome, Reply
+from gridops.nodesets import fold
+from gridops.render.words import plain
+
+
+def folded(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:
+    """Nodes that said and did the same, together: (node set, how many, one of them)."""
+    groups: dict[tuple[object, ...], list[Outcome[Reply]]] = {}
+    for outcome in outcomes:
+        reply = outcome.value
+        key = (
+            (reply.status, reply.stdout, reply.stderr)
+            if reply
+            else (type(outcome.error), outcome.error and outcome.error.message)
+        )
+        groups.setdefault(key, []).append(outcome)
+    return [(fold(o.node.name for o in group), len(group), group[0]) for group in groups.values()]
+
+
+def failures(outcomes: Iterable[Outcome[Any]]) -> list[str]:
+    """One line an error that several nodes share: `gpu[1-3]: what (hint)`."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            key = (outcome.error.message, outcome.error.hint)
+            groups.setdefault(key, []).append(outcome.node.name)
+    return [
+        plain(f"{fold(names)}: {message}" + (f" ({hint})" if hint else ""))
+        for (message, hint), names in groups.items()
+    ]

@@ -1,0 +1,195 @@
+"""Values to rows: aligned lines where no terminal is, rich tables on one, CSV for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gridops.model import Node, NodeHealth, Space, SyncReport
+from gridops.render.words import percent, plain, rounded, size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gridops.probe.score import Ranked
+
+Row = Sequence[str]
+
+
+HEALTH_HEADER = ("NODE", "STATE", "SCORE", "CPU", "LOAD", "MEM", "DISK", "GPU", "LATENCY", "NOTES")
+
+
+def health_row(health: NodeHealth) -> Row:
+    cpu = health.cpu
+    return (
+        health.node.name,
+        health.state,
+        "-" if health.score is None else f"{health.score:.1f}",
+        f"{percent(cpu.percent)} of {cpu.cores}" if cpu else "-",
+        f"{cpu.load1:.2f}" if cpu else "-",
+        percent(health.memory.percent if health.memory else None),
+        percent(health.disk.percent if health.disk else None),
+        gpu_words(health),
+        "-" if health.latency_ms is None else f"{health.latency_ms:.0f} ms",
+        plain(health.error or "; ".join(health.reasons)),
+    )
+
+
+def gpu_words(health: NodeHealth) -> str:
+    """How many GPUs, how full: `8 x 12%`."""
+    if not health.gpus:
+        return "?" if health.gpu_error else "-"
+    load = gpu_memory_percent(health)
+    return f"{len(health.gpus)} x {percent(load)}"
+
+
+def gpu_memory_percent(health: NodeHealth) -> float | None:
+    """The used share of the memory of those GPUs that tell it."""
+    told = [g for g in health.gpus if g.memory_total_mib and g.memory_used_mib is not None]
+    if not told:
+        return None
+    used = sum(g.memory_used_mib or 0 for g in told)
+    return 100 * used / sum(g.memory_total_mib or 0 for g in told)
+
+
+RANKING_HEADER = ("PLACE", "NODE", "STATE", "SCORE", "WHY")
+
+
+def ranking_row(ranked: Ranked) -> Row:
+    health = ranked.health
+    score = "-" if health.score is None else f"{health.score:.1f}"
+    return (str(ranked.place), health.node.name, health.state, score, plain(ranked.reason))
+
+
+NODES_HEADER = ("NODE", "HOST", "USER", "PORT", "CONNECTION", "SLOTS", "TAGS")
+
+
+def node_row(node: Node) -> Row:
+    return (
+        node.name,
+        node.host,
+        node.user or "-",
+        str(node.port or "-"),
+        node.connection,
+        str(node.slots),
+        ",".join(node.tags) or "-",
+    )
+
+
+SYNC_HEADER = ("NODE", "FILES", "BYTES", "DELETED", "SECONDS", "TARGET")
+
+
+def sync_row(report: SyncReport) -> Row:
+    return (
+        report.node.name,
+        f"{report.files} of {report.total_files}",
+        size(report.bytes),
+        str(len(report.deleted)),
+        f"{report.seconds:.2f}",
+        plain(report.target),
+    )
+
+
+def aligned(header: Row, rows: Iterable[Row]) -> str:
+    """Columns for where no terminal is: one line a row, the last column as long as it is."""
+    table = [header, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header) - 1)]
+    lines = (
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in table
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_csv(header: Row, rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([name.lower() for name in header])
+    writer.writerows(rows)
+    return text.getvalue().removesuffix("\n")
+
+
+HEALTH_CSV = (
+    "name", "host", "state", "score", "latency_ms", "cores", "load1", "load5", "load15",
+    "cpu_percent", "memory_total_bytes", "memory_available_bytes", "memory_percent", "disk_path",
+    "disk_total_bytes", "disk_available_bytes", "disk_percent", "gpus", "gpu_memory_percent",
+    "jobs_running", "slots", "reasons", "error",
+)  # fmt: skip
+
+
+def health_csv_row(health: NodeHealth) -> Sequence[object]:
+    cpu, memory, disk, jobs = health.cpu, health.memory, health.disk, health.jobs
+    return (
+        health.node.name,
+        health.node.host,
+        health.state,
+        rounded(health.score),
+        rounded(health.latency_ms),
+        *((cpu.cores, cpu.load1, cpu.load5, cpu.load15, rounded(cpu.percent)) if cpu else [""] * 5),
+        *(_space(memory) if memory else [""] * 3),
+        *((disk.path, *_space(disk)) if disk else [""] * 4),
+        len(health.gpus),
+        rounded(gpu_memory_percent(health)),
+        *((jobs.running, jobs.slots) if jobs else [""] * 2),
+        "; ".join(health.reasons),
+        health.error or "",
+    )
+
+
+def _space(space: Space) -> Sequence[object]:
+    return (space.total_bytes, space.available_bytes, rounded(space.percent))
+
+
+# -- what needs rich: terminals only ---------------------------------------------------------------
+
+STATE_STYLE = {"healthy": "green", "degraded": "yellow", "unreachable": "red"}
+BAR = "▏▎▍▌▋▊▉█"
+
+
+def bar(value: float | None, width: int = 6) -> str:
+    """A bar of `width` cells in eighths."""
+    if value is None:
+        return ""
+    eighths = round(max(0.0, min(100.0, value)) / 100 * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (BAR[rest - 1] if rest else "")).ljust(width)
+
+
+def health_table(healths: Iterable[NodeHealth]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in HEALTH_HEADER:
+        table.add_column(name, no_wrap=name != "NOTES", overflow="fold")
+    for health in healths:
+        row = list(health_row(health))
+        memory = health.memory.percent if health.memory else None
+        disk = health.disk.percent if health.disk else None
+        load = health.cpu.percent if health.cpu else None
+        cells: list[Text] = [Text(cell) for cell in row]
+        cells[1].stylize(STATE_STYLE[health.state])
+        figures = {3: load, 5: memory, 6: disk, 7: gpu_memory_percent(health)}
+        for column, value in figures.items():
+            if value is not None:
+                cells[column] = Text.assemble((bar(value), heat(value)), " ", row[column])
+        table.add_row(*cells)
+    return table
+
+
+def heat(value: float) -> str:
+    return "red" if value >= 90 else "yellow" if value >= 70 else "green"
+
+
+def table(header: Row, rows: Iterable[Row]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        result.add_column(name, overflow="fold")
+    for row in rows:
+        result.add_row(*(Text(cell, style=STATE_STYLE.get(cell, "")) for cell in row))
+    return result

@@ -1,0 +1,179 @@
+"""The one kind of task that all of gridops' tasks are: parse, call Grid, render, exit.
+
+A body takes a `Call` and its own flags, and returns the exit status (None is 0). The flags that
+many tasks share are declared here once and reach the body through the `Call`. What goes wrong on
+purpose (GridError) becomes one line on stderr and the error's exit status.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context, Exit, Task
+
+from gridops.errors import GridError, UnknownNameError
+from gridops.observe import events
+from gridops.tasks._terminal import Narrator, say
+
+if TYPE_CHECKING:
+    from gridops.grid import Grid
+    from gridops.model import Node
+
+Body = Callable[..., int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    name: str
+    default: str | None
+    help: str
+
+
+INVENTORY = (Flag("inventory", None, "inventory file (else GRIDOPS_INVENTORY, inventories/…)"),)
+SELECTION = (
+    *INVENTORY,
+    Flag("nodes", None, "node set: gpu[01-04], a,b, @tag, gpu[1-8]!gpu3 (default: all)"),
+    Flag("tags", None, "only nodes with one of these tags: a,b"),
+)
+LOG = (
+    Flag("log_level", None, "DEBUG, INFO, WARNING or ERROR (else GRIDOPS_LOG_LEVEL)"),
+    Flag("log_format", None, "auto, human or json, on stderr (else GRIDOPS_LOG_FORMAT)"),
+)
+
+
+def format_flag(*formats: str) -> tuple[Flag, ...]:
+    return (Flag("format", formats[0], " | ".join(formats)),)
+
+
+class Call:
+    """What a body is given: the shared flags, made into values when they are first asked for."""
+
+    def __init__(
+        self, shared: dict[str, str | None], formats: Sequence[str], logs_all: bool
+    ) -> None:
+        self._shared = shared
+        self._formats = formats
+        self.logs_all = logs_all  # the log has a line for everything that happens
+
+    @cached_property
+    def grid(self) -> Grid:
+        from gridops.grid import Grid
+
+        return Grid.load(self.inventory)
+
+    @property
+    def inventory(self) -> str | None:
+        """The file the user named."""
+        return self._shared["inventory"]
+
+    @property
+    def source(self) -> str:
+        """Where the inventory comes from, in words."""
+        path = self.grid.inventory.path
+        return str(path) if path else "this machine"
+
+    @contextmanager
+    def narrated(self, only: Sequence[str] = ()) -> Iterator[None]:
+        """Tell on stderr what happens, unless the log tells it already."""
+        if self.logs_all:
+            yield
+            return
+        with events.listening(Narrator(only)):
+            yield
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The selected nodes, in the inventory's order."""
+        return self.grid.select(self._shared["nodes"], self._shared["tags"])
+
+    @cached_property
+    def format(self) -> str:
+        chosen = self._shared["format"] or self._formats[0]
+        if chosen not in self._formats:
+            raise UnknownNameError("format", chosen, self._formats)
+        return chosen
+
+
+class GridTask(Task):  # type: ignore[type-arg]
+    """An invoke Task whose body takes a Call in place of the Context."""
+
+    def __init__(
+        self, body: Body, *, flags: Iterable[Flag] = (), help: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        self.flags = (*flags, *LOG)
+        self.formats = next((f.help.split(" | ") for f in self.flags if f.name == "format"), [])
+        described = {flag.name: flag.help for flag in self.flags}
+        options.setdefault("auto_shortflags", False)
+        super().__init__(body, help={**(help or {}), **described}, **options)
+
+    def argspec(self, body: Body) -> inspect.Signature:
+        own = super().argspec(body)
+        shared = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default)
+            for f in self.flags
+        ]
+        return own.replace(parameters=[*own.parameters.values(), *shared])
+
+    # Two tasks of one name in two namespaces are two tasks (invoke compares their code).
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = Task.__hash__
+
+    def __call__(self, context: Context, *args: Any, **kwargs: Any) -> None:
+        shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
+        status = guarded(lambda: self._run(shared, args, kwargs))
+        self.times_called += 1
+        if status:
+            raise Exit(code=status)
+
+    def _run(self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]) -> int:
+        logs_all = _set_up_log(shared["log_level"], shared["log_format"])
+        return self.body(Call(shared, self.formats, logs_all), *args, **kwargs) or 0
+
+
+def _set_up_log(level: str | None, form: str | None) -> bool:
+    """Set the log up as flags and environment say; whether it tells all that happens."""
+    from gridops.observe.log import setup_logging
+
+    form = form or os.environ.get("GRIDOPS_LOG_FORMAT") or "auto"
+    level = level or os.environ.get("GRIDOPS_LOG_LEVEL") or ("INFO" if form == "json" else "ERROR")
+    setup_logging(level, format=form)
+    return level.upper() in ("DEBUG", "INFO")
+
+
+def grid_task(*, flags: Iterable[Flag] = (), **options: Any) -> Callable[[Body], GridTask]:
+    """Make a body into a GridTask; `options` are invoke's (help, iterable, default, name)."""
+    return lambda body: GridTask(body, flags=flags, **options)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """`work`'s exit status; what it raises on purpose is said in one line."""
+    try:
+        return work()
+    except GridError as exc:
+        if debugging():
+            traceback.print_exc()
+        say(str(exc))
+        return exc.exit_status
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone: `inv health | head -1`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
+        return 141
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG."""
+    return bool(os.environ.get("GRIDOPS_DEBUG")) or logging.getLogger().level == logging.DEBUG

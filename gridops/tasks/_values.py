@@ -1,0 +1,67 @@
+"""Flags' texts to values; what makes no sense is a UsageError that says what would."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gridops.errors import UsageError
+
+
+def seconds(text: str | None, flag: str) -> float | None:
+    """A duration (90, 1.5, 10m, 1h30m) in seconds; None stays None."""
+    from gridops.fieldtypes import parse_duration
+
+    if text is None:
+        return None
+    try:
+        value = parse_duration(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"--{flag} {text!r} is not a duration", hint="such as 90, 1.5, 10m, 1h30m")
+    return value
+
+
+def environment(pairs: Iterable[str]) -> dict[str, str]:
+    """`--env NAME=VALUE`, several times."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UsageError(f"--env {name!r} is not NAME=VALUE", hint="--env LR=0.1 --env SEED=3")
+        if "\0" in value:
+            raise UsageError(f"--env {name}: a value cannot hold a NUL byte")
+        found[name] = value
+    return found
+
+
+def command(cmd: str | None, task: str) -> str:
+    """The command's shell text: `--cmd TEXT`, or the words after `--`."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    if cmd is not None and words:
+        raise UsageError("both --cmd and a command after --", hint="give one of them")
+    # One word is shell text already; several are taken as they are, blanks and quotes too.
+    text = cmd if cmd is not None else words[0] if len(words) == 1 else shlex.join(words)
+    if not text.strip():
+        raise UsageError(
+            "no command", hint=f'inv {task} --cmd "python train.py", or inv {task} -- python train.py'
+        )
+    if "\0" in text:
+        raise UsageError("a command cannot hold a NUL byte")
+    return text
+
+
+def tree(src: str | None, instead: str) -> str:
+    """The directory to sync: `--src`, else this one; refuses what nobody means to send whole."""
+    path = Path(src or ".").expanduser()
+    if not path.is_dir():
+        raise UsageError(f"--src {path}: there is no such directory")
+    path = path.resolve()
+    if src is None and path in (Path.home().resolve(), Path("/")):
+        raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
+    return str(path)

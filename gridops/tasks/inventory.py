@@ -1,0 +1,79 @@
+"""`inventory.*` and `trust`: what the grid consists of, and who it really is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridops.tasks._task import INVENTORY, SELECTION, Call, format_flag, grid_task
+from gridops.tasks._terminal import counted, say, show, show_table
+
+if TYPE_CHECKING:
+    from gridops.reach.hostkeys import HostKeys
+
+
+@grid_task(flags=INVENTORY)
+def check(call: Call) -> int:
+    """Check the inventory file; every problem is one line. Exit 2 if there is any."""
+    from gridops.inventory import problems
+
+    found = problems(call.inventory)
+    for problem in found:
+        show(str(problem))
+    if found:
+        return 2
+    grid = call.grid
+    tags = ", ".join(sorted(grid.inventory.tags)) or "none"
+    show(f"{call.source}: {len(grid.inventory.nodes)} nodes, tags: {tags}")
+    return 0
+
+
+@grid_task(name="list", flags=(*SELECTION, *format_flag("table", "json", "csv")))
+def list_(call: Call) -> None:
+    """List the selected nodes; nothing is connected."""
+    from gridops.render import documents, tables
+
+    rows = [tables.node_row(node) for node in call.nodes]
+    if call.format == "json":
+        show(documents.to_json(documents.nodes_document(call.source, call.nodes)))
+    elif call.format == "csv":
+        show(tables.to_csv(tables.NODES_HEADER, rows))
+    else:
+        show_table(
+            lambda: tables.aligned(tables.NODES_HEADER, rows),
+            lambda: tables.table(tables.NODES_HEADER, rows),
+        )
+
+
+@grid_task()
+def schema(call: Call) -> None:
+    """Print the JSON Schema of inventory files, for editors."""
+    del call
+    from gridops.inventory_schema import schema as inventory_schema
+    from gridops.render import documents
+
+    show(documents.to_json(inventory_schema()))
+
+
+@grid_task(
+    flags=SELECTION,
+    help={
+        "dry_run": "show the fingerprints; trust nothing",
+        "replace": "also take a key in place of another one that was known before",
+    },
+)
+def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:
+    """Show the selected nodes' host keys and add them to known_hosts."""
+    grid = call.grid
+    scanned = list(counted(grid.scan_host_keys(call.nodes), len(call.nodes), "host keys read:"))
+    status = 0
+    for outcome in scanned:
+        if outcome.value is None:
+            say(str(outcome.error))
+            status = 125
+            continue
+        status = max(status, _trust(outcome.value, dry_run, replace))
+    return status
+
+
+def _trust(keys: HostKeys, dry_run: bool, replace: bool) -> int:
+    raise NotImplementedError

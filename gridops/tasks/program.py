@@ -1,0 +1,40 @@
+"""The `gridops` command: the same tasks as `inv`, from any directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from invoke import Program
+from invoke.exceptions import ParseError
+
+from gridops import __version__
+from gridops.tasks import ns
+from gridops.tasks._terminal import say
+
+
+class GridProgram(Program):
+    """An invoke Program whose usage errors exit with 2, as gridops' own do."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        with _usage():
+            super().parse_core(argv)
+
+    def parse_tasks(self) -> None:
+        with _usage():
+            super().parse_tasks()
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
+    except ParseError as exc:
+        say(f"{exc} (`gridops --list`, `gridops --help TASK`)")
+        sys.exit(2)
+
+
+def main() -> None:
+    """Console script `gridops`."""
+    GridProgram(name="gridops", binary="gridops", version=__version__, namespace=ns).run()

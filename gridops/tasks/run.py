@@ -1,0 +1,223 @@
+"""`run`, `exec` and `sync`: work on the nodes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gridops.errors import GridError, UsageError
+from gridops.observe import events
+from gridops.tasks import _values
+from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
+from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
+
+if TYPE_CHECKING:
+    from gridops.executor import Candidate
+    from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
+
+CMD = "the command, as shell text (or its words after --)"
+ENV = "NAME=VALUE for the command, several times if need be"
+TIMEOUT = "end the command after this long: 90, 10m, 1h30m (exit status 124)"
+SRC = "the tree to sync (default: this directory)"
+
+
+@grid_task(
+    flags=SELECTION,
+    iterable=["env"],
+    help={
+        "cmd": CMD,
+        "on": "this node and no other",
+        "src": SRC,
+        "sync": "do not sync: run in what an earlier sync brought",
+        "env": ENV,
+        "timeout": TIMEOUT,
+        "dry_run": "say which node, why, and what would be synced; do nothing",
+    },
+)
+def run(
+    call: Call,
+    cmd: str | None = None,
+    on: str | None = None,
+    src: str | None = None,
+    sync: bool = True,
+    env: Sequence[str] = (),
+    timeout: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Sync the tree to the best node and run the command there; its exit status is ours."""
+    from gridops.executor import Output
+    from gridops.model import RunSpec
+
+    spec = RunSpec(
+        command=_values.command(cmd, "run"),
+        src=_values.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
+        sync=sync,
+        env=_values.environment(env or ()),
+        timeout=_values.seconds(timeout, "timeout"),
+    )
+    nodes = _targets(call, on)
+    with call.narrated():
+        if dry_run:
+            return _plan(call, spec, nodes)
+        output = Output(write_bytes(1), write_bytes(2))
+        return call.grid.run(spec, output, nodes=nodes).status
+
+
+def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
+    if on is None:
+        return call.nodes
+    node = call.grid.inventory.node(on)
+    if node not in call.nodes:
+        raise UsageError(f"--on {on} is not among the selected nodes", hint="--nodes, --tags")
+    return (node,)
+
+
+def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
+    """Say what a run would do; nothing on any node changes."""
+    choice = call.grid.candidates(nodes)
+    first = choice[0]
+    say(f"would run on {first.node.name}: {first.reason}")
+    if spec.sync and spec.src:
+        for outcome in call.grid.sync(spec.src, [first.node], dry_run=True):
+            if outcome.error:
+                raise outcome.error
+            if outcome.value:
+                _print_plan(outcome.value)
+    say(f"would run: {spec.command}")
+    _say_rest(choice)
+    return 0
+
+
+def _say_rest(choice: Sequence[Candidate]) -> None:
+    if len(choice) > 1:
+        others = ", ".join(c.node.name for c in choice[1:6])
+        say(f"if that node cannot take it: {others}{', …' if len(choice) > 6 else ''}")
+
+
+@grid_task(
+    name="exec",
+    flags=(*SELECTION, *format_flag("table", "json")),
+    iterable=["env"],
+    help={"cmd": CMD, "env": ENV, "timeout": TIMEOUT},
+)
+def exec_(
+    call: Call,
+    cmd: str | None = None,
+    env: Sequence[str] = (),
+    timeout: str | None = None,
+) -> int:
+    """Run a command on every selected node at once; identical output is shown once.
+
+    The exit status is the largest of the nodes'.
+    """
+    from gridops.model import RunSpec
+    from gridops.render import documents
+
+    spec = RunSpec(
+        command=_values.command(cmd, "exec"),
+        env=_values.environment(env or ()),
+        timeout=_values.seconds(timeout, "timeout"),
+    )
+    nodes, form = call.nodes, call.format
+    outcomes = _gathered(call, spec, nodes)
+    if form == "json":
+        show(documents.to_json(documents.exec_document(spec.command, outcomes)))
+    else:
+        _print_folded(outcomes)
+    return max(documents.exec_status(outcome) for outcome in outcomes)
+
+
+def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
+    """Every node's outcome, in the inventory's order; Ctrl-C ends the commands first."""
+    from gridops.jobs.attached import Stop, stop_on_signals
+
+    stop = Stop()
+    with stop_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):
+        arriving = call.grid.exec(spec, nodes, stop=stop)
+        found = {o.node.name: o for o in counted(arriving, len(nodes), "nodes that have ended:")}
+    return [found[node.name] for node in nodes]
+
+
+def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
+    from gridops.render.folding import failures, folded
+
+    bare = len(outcomes) == 1
+    out, err = write_bytes(1), write_bytes(2)
+    for names, count, outcome in folded(outcomes):
+        reply = outcome.value
+        if reply is None:
+            continue
+        status = f" exit status {reply.status}" if reply.status else ""
+        header = f"{'-' * 15}\n{names} ({count}){status}\n{'-' * 15}\n".encode()
+        if reply.stdout:
+            out((b"" if bare else header) + _ended(reply.stdout, bare))
+        if reply.stderr:
+            err((b"" if bare else header) + _ended(reply.stderr, bare))
+        if status and not bare and not reply.stdout and not reply.stderr:
+            say(f"{names}: exit status {reply.status}")
+    for line in failures(outcomes):
+        say(line)
+
+
+def _ended(data: bytes, bare: bool) -> bytes:
+    """With a newline at its end, so that the next header begins a line."""
+    return data if bare or data.endswith(b"\n") else data + b"\n"
+
+
+@grid_task(
+    flags=(*SELECTION, *format_flag("table", "json")),
+    help={"src": SRC, "dry_run": "list what would change; transfer nothing"},
+)
+def sync(call: Call, src: str | None = None, dry_run: bool = False) -> int:
+    """Bring the tree to the selected nodes: what changed travels, deletions too."""
+    from gridops.render import documents
+
+    path = _values.tree(src, "name it with --src")
+    nodes, form = call.nodes, call.format
+    with call.narrated(only=(events.WARNING, events.RETRY, events.SYNC_PROGRESS)):
+        arriving = call.grid.sync(path, nodes, dry_run=dry_run)
+        found = {o.node.name: o for o in arriving}
+    outcomes = [found[node.name] for node in nodes]
+    if form == "json":
+        show(documents.to_json(documents.sync_document(outcomes)))
+    else:
+        _print_reports(outcomes, dry_run)
+    return max((_status(o.error) for o in outcomes), default=0)
+
+
+def _status(error: GridError | None) -> int:
+    return error.exit_status if error else 0
+
+
+def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool) -> None:
+    from gridops.render import tables
+    from gridops.render.folding import failures
+
+    reports = [o.value for o in outcomes if o.value]
+    if dry_run:
+        for report in reports:
+            _print_plan(report)
+    elif reports:
+        rows = [tables.sync_row(report) for report in reports]
+        show_table(
+            lambda: tables.aligned(tables.SYNC_HEADER, rows),
+            lambda: tables.table(tables.SYNC_HEADER, rows),
+        )
+    for line in failures(outcomes):
+        say(line)
+
+
+def _print_plan(report: SyncReport) -> None:
+    """What a sync would do, on stdout: + new, ~ changed, - deleted."""
+    from gridops.render.words import plain
+
+    for sign, paths in (("+", report.added), ("~", report.changed), ("-", report.deleted)):
+        for path in paths:
+            show(f"{report.node.name}: {sign} {plain(path)}")
+    changes = len(report.added), len(report.changed), len(report.deleted)
+    sys.stdout.flush()
+    say(
+        f"{report.node.name}: would add {changes[0]}, change {changes[1]}, delete {changes[2]}"
+        f" of {report.total_files} files in {report.target}"
+    )
