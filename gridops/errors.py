@@ -180,3 +180,45 @@ class RunTimeout(GridError):
 
 class SandboxError(GridError):
     """The sandbox of sshd nodes on this machine cannot be had."""
+
+
+# -- durable runs -------------------------------------------------------------------------------
+
+
+class JobError(GridError):
+    """A durable run could not be dealt with."""
+
+
+class NotStarted(JobError):
+    """The node will certainly not run it; another one may be asked.
+
+    `reason` is busy, queue (it waited in vain), gpus, nospace, snapshot, cancelled, killed or error;
+    `holders` are the ids of the jobs that have the node's slots.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "error",
+        holders: Iterable[str] = (),
+        node: str | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, node=node, hint=hint)
+        self.reason = reason
+        self.holders = tuple(holders)
+
+
+class StartUnknown(JobError):
+    """The connection broke while it was handed over: it may run. It must not be started elsewhere."""
+
+
+class JobUnreachable(JobError):
+    """The node of a run cannot be reached; the run itself goes on."""
+
+
+class NoJob(JobError):
+    """The node knows no such run."""
+
+    exit_status = 2

@@ -121,6 +121,60 @@ class SyncReport:
     dry_run: bool = False
 
 
+JobState = Literal[
+    "queued",
+    "running",
+    "finished",
+    "timed out",
+    "killed",
+    "lost",  # its supervisor was killed or the node rebooted: nobody saw how it ended
+    "refused",  # it never began
+    "unknown",  # its node does not answer
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A durable run as its node tells of it. Times are seconds since the epoch by the node's clock."""
+
+    id: str
+    node: str
+    state: JobState
+    command: str = ""  # its first 4000 characters; `jobs.show` has all
+    user: str = ""  # who started it: user@machine
+    began: bool = (
+        False  # whether the command was ever begun; only one that was not may run elsewhere
+    )
+    submitted: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    seconds: float | None = None  # how long the command took
+    status: int | None = None  # as a shell says it: 128 + n after signal n
+    signal: int | None = None  # what ended the command
+    reason: str = (
+        ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, snapshot, error, unbegun
+    )
+    by: str = ""  # who killed it
+    timeout: float | None = None  # seconds
+    gpus: tuple[str, ...] = ()  # the GPUs that it was leased: UUIDs, or numbers (AMD)
+    gpus_wanted: int = 0
+    out_bytes: int = 0
+    err_bytes: int = 0
+    cut: str = ""  # why output is missing: "full" (the disk) or "cap" (the log cap)
+    orphan: bool = False  # lost, and processes of it are still there
+    cwd: str = ""
+    tree: str = ""  # the synced tree that it uses
+    isolated: bool = False  # it has a snapshot of that tree
+    commit: str = ""
+    diff: str = ""  # where, on the node, the uncommitted changes are
+    why: str = ""  # why this node
+
+    @property
+    def active(self) -> bool:
+        """Whether it has, or waits for, a slot."""
+        return self.state in ("queued", "running") or self.orphan
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What one short command on a node said."""

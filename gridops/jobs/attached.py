@@ -72,7 +72,10 @@ class Attached:
             run_id,
             link.node.env_setup,
             spec.command,
-            *(f"{name}={value}" for name, value in {**spec.env, "GRIDOPS_NODE": self._node}.items()),
+            *(
+                f"{name}={value}"
+                for name, value in {**spec.env, "GRIDOPS_NODE": self._node}.items()
+            ),
         )
         self._script = script_input(_text(), args, self._mark)
         self._limit = spec.timeout

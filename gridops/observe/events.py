@@ -27,9 +27,12 @@ SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
 RUN_STARTED = "run.started"  # node, cwd
 RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
 RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
+JOB_STATE = "job.state"  # node, id, state ("queued" | "running"): a followed run
 RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error
 RETRY_ENDED = "retry.ended"  # what, attempts, ok, error: after at least one failed attempt
 CONNECTION_OPENED = "connection.opened"  # node, seconds
+CONNECTION_LOST = "connection.lost"  # node, error: a run goes on, we come back to it
+CONNECTION_REGAINED = "connection.regained"  # node, seconds (without it)
 CONNECTION_REPLACED = "connection.replaced"  # node, reason
 WARNING = "warning"  # message
 

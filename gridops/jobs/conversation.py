@@ -1,0 +1,174 @@
+"""One question to a node's copy of the script, over any Link.
+
+The script stays on the node under the hash of its content, so that a warm call sends only a command
+of plain words. Where it is missing it is placed first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+from gridops.errors import ConnectionLost, NodeError, NodeTimeout
+from gridops.jobs import script
+from gridops.jobs.frames import Frames, OnLine, OnPiece
+from gridops.jobs.paths import BASE
+from gridops.jobs.paths import script as script_path
+from gridops.reach.link import Link, Process
+from gridops.reach.streams import Prelude, marker, pump
+
+CONNECT = 20.0  # seconds that a session may take to open
+SILENCE = 15.0  # seconds without a sign of life (one comes every 2) that mean a dead connection
+BEGIN = 30.0  # seconds that a login shell may take until the script speaks
+INSTALL = 60.0
+ANSWER_LIMIT = 64 * 1024 * 1024  # bytes
+
+# What needs no quotes in any shell: the login shell may be csh or fish.
+PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
+
+Tick = Callable[[], None]
+
+
+class Finished(Exception):
+    """Raised by a listener that needs nothing more."""
+
+
+def converse(
+    link: Link,
+    verb: str,
+    *args: str,
+    on_line: OnLine,
+    on_piece: OnPiece | None = None,
+    stdin: bytes = b"",
+    silence: float | Callable[[], float] = SILENCE,
+    tick: Tick | None = None,
+) -> None:
+    """Call `verb` of the script with plain-word `args`; lines and pieces go to the listeners.
+
+    `tick` is called a few times a second; what it raises ends the conversation. Raises a ReachError
+    when the node cannot be reached, NodeTimeout after `silence` seconds without a byte, NodeError
+    when the script cannot be had there, ConnectionLost when the connection broke.
+    """
+    call = _Call(link, verb, args, stdin, Frames(on_line, on_piece or _no_piece), silence, tick)
+    if not call.run():
+        install(link)
+        if not call.run():
+            raise call.mute()
+
+
+def ask(
+    link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE
+) -> list[str]:
+    """The lines that `verb` answers."""
+    lines: list[str] = []
+    converse(link, verb, *args, on_line=lines.append, stdin=stdin, silence=silence)
+    return lines
+
+
+def install(link: Link) -> None:
+    """Place this version of the script on the node. Raises NodeError when that cannot be."""
+    text = script.text()
+    reply = link.script(
+        script.installer(),
+        BASE,
+        script.digest(),
+        str(len(text)),
+        script.checksum(),
+        timeout=INSTALL,
+        stdin=text,
+    )
+    if reply.status:
+        said = reply.stderr.decode(errors="replace").strip()[-200:]
+        raise NodeError(
+            f"could not place gridops' script there: {said or f'status {reply.status}'}",
+            node=link.node.name,
+            hint=f"{BASE} must be writable, with room on its disk",
+        )
+
+
+class _Call:
+    def __init__(
+        self,
+        link: Link,
+        verb: str,
+        args: tuple[str, ...],
+        stdin: bytes,
+        frames: Frames,
+        silence: float | Callable[[], float],
+        tick: Tick | None,
+    ) -> None:
+        self._link = link
+        self._verb = verb
+        self._args = args
+        self._stdin = stdin
+        self._frames = frames
+        self._silence = silence
+        self._user_tick = tick
+        self._said = bytearray()
+        self._status = 0
+
+    def run(self) -> bool:
+        """Hold the conversation; False when the script did not speak at all."""
+        mark = marker()
+        words = [script_path(script.digest()), BASE, self._verb, mark, *self._args]
+        if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
+            raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
+        process = self._link.start(f"exec sh {' '.join(words)}", timeout=CONNECT)
+        self._prelude = Prelude(mark.encode(), self._frames)
+        self._last = time.monotonic()
+        try:
+            self._pump(process)
+        except Finished:
+            return True
+        finally:
+            process.close()
+        return self._prelude.passed
+
+    def _pump(self, process: Process) -> None:
+        try:
+            self._status = pump(
+                process,
+                stdin=self._stdin,
+                on_stdout=self._hear,
+                on_stderr=self._overhear,
+                timeout=None,
+                tick=self._tick,
+            )
+        except ConnectionLost as exc:
+            exc.node = exc.node or self._link.node.name
+            raise
+        except NodeError as exc:  # killed on the node: for us the same as a broken connection
+            if isinstance(exc, NodeTimeout) or "killed" not in exc.message:
+                raise
+            raise ConnectionLost(exc.message, node=self._link.node.name) from exc
+
+    def _hear(self, data: bytes) -> None:
+        self._last = time.monotonic()
+        self._prelude(data)
+
+    def _overhear(self, data: bytes) -> None:
+        self._said += data[: 4096 - len(self._said)]
+
+    def _tick(self) -> None:
+        limit = self._silence() if callable(self._silence) else self._silence
+        if not self._prelude.passed:
+            limit = max(BEGIN, limit)
+        if time.monotonic() - self._last > limit:
+            raise NodeTimeout(f"has been silent for {limit:g} s", node=self._link.node.name)
+        if self._user_tick:
+            self._user_tick()
+
+    def mute(self) -> NodeError:
+        said = os.fsdecode(bytes(self._said)).strip()[-200:]
+        return NodeError(
+            f"its shell could not run gridops' script (status {self._status})"
+            + (f": {said!r}" if said else ""),
+            node=self._link.node.name,
+            hint="the login must allow running `sh`",
+        )
+
+
+def _no_piece(stream: str, offset: int, data: bytes) -> None:
+    raise NodeError("the node sent output that was not asked for")

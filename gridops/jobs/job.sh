@@ -1,0 +1,271 @@
+# -- the job: claimed, queued, begun, watched to its end --------------------------------------------
+#
+# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal)
+#                 out, err  the two streams         tree/  its snapshot, when it has one
+# and records, which are links, since making one is atomic and exclusive and needs no disk block:
+#   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
+#   kill -> GRACE.WHO       exit -> CODE.SIGNAL.CENTIS.OUT.ERR.REASON       out.cut, err.cut -> why
+
+# Takes the run file of job $1 from standard input, $2 bytes, and has a supervisor claim the job.
+# With $3, does so only during that boot. Says how it went: "ack ...".
+verb_start() {
+    [ "$3" = - ] || [ "$3" = "$boot" ] || { echo "ack rebooted" && return; }
+    [ ! -L "$1/sup" ] || { echo "ack exists" && return; }
+    look_up $$
+    staged=$1/new.$$.$tick
+    if ! stage "$1" "$2" 2>/dev/null; then
+        rm -rf "$staged"
+        echo "ack ${trouble:-nospace}"
+        return
+    fi
+    # Twice: it detaches without "&", which would leave SIGINT and SIGQUIT ignored in the job.
+    ack=$(setsid setsid sh "$self" "$base" supervise - "$1" "$staged" "$mask" </dev/null 2>/dev/null)
+    echo "ack ${ack:-silent}"
+}
+
+verb_run() { # starts job $1 and follows it, all in one session
+    verb_start "$@"
+    case $ack in started* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
+}
+
+stage() { # nothing is claimed unless all of it arrived and the disk took it
+    trouble=''
+    mkdir -p "$staged" && cat >"$staged/run" || return
+    [ "$(stat -c %s "$staged/run")" = "$2" ] || { trouble=short && return 1; }
+    # shellcheck source=/dev/null
+    . "./$staged/run"
+    unpack "$staged" && printf '%79s\n' '' >"$staged/note"
+}
+
+verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowledgement
+    id=$1 mask=$3 ticket='' chosen=''
+    identify $$
+    me=$identity
+    if ! ln -s "$me.$host" "$id/sup" 2>/dev/null; then # THE claim: it exists or it does not
+        rm -rf "$2"
+        if [ -L "$id/sup" ]; then echo exists; else echo nospace; fi
+        return
+    fi
+    trap 'finish x x error' EXIT
+    trap : HUP INT TERM # at a shutdown the command gets its TERM too, and its end is recorded
+    mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err" || exit
+    # shellcheck source=/dev/null
+    . "./$id/spec/run"
+    settings
+    if [ -n "$isolate" ] && ! snapshot; then refuse snapshot snapshot; fi
+    enter_line
+    exec >/dev/null
+    [ -n "$granted" ] || stand_in_line || refuse "$(why_not_begun)"
+    launch
+}
+
+refuse() { # REASON ACK...: it never begins
+    reason=$1
+    shift
+    ln -s void "$id/child"
+    finish x x "$reason"
+    echo "$*"
+    exit
+}
+
+why_not_begun() {
+    if [ -L "$id/kill" ]; then echo killed; else echo busy; fi
+}
+
+enter_line() { # gets a slot, or a place in the queue, and says so
+    if [ "$gpus" -gt 0 ]; then
+        find_gpus || refuse gpus "gpus $trouble"
+        # shellcheck disable=SC2086 # counted
+        set -- $all_gpus
+        [ $# -ge "$gpus" ] || refuse gpus "gpus $#"
+    fi
+    if acquire; then
+        echo started
+    elif [ -n "$ticket" ]; then
+        echo queued
+    else
+        refuse busy "busy$holders"
+    fi
+}
+
+snapshot() { # the tree as it is now, by hard links where these work
+    expand "$directory"
+    { cp -al "$dir" "$id/tree" || { rm -rf "$id/tree" && cp -a "$dir" "$id/tree"; } ||
+        { rm -rf "$id/tree" && cp -R "$dir" "$id/tree"; }; } 2>/dev/null
+}
+
+expand() { # sets dir: the directory $1, a leading tilde spelled out
+    # shellcheck disable=SC2088 # the tilde is text here
+    case $1 in
+    '' | '~') dir=$HOME ;;
+    '~/'*) dir=$HOME/${1#??} ;;
+    /*) dir=$1 ;;
+    *) dir=$HOME/$1 ;;
+    esac
+}
+
+launch() {
+    mkfifo "$id/p.out" "$id/p.err" "$id/p.sup" || exit
+    pump out <"$id/p.out" &
+    pump_out=$!
+    pump err <"$id/p.err" &
+    pump_err=$!
+    timer=''
+    if [ "$timeout" != 0 ]; then
+        time_out &
+        timer=$!
+    fi
+    guard <"$id/p.sup" &
+    exec 9>"$id/p.sup" # nobody else has it: the guard reads its end when we die
+    clock
+    began=$centis
+    # In a subshell, and its stderr elsewhere: the shell writes there how the command died.
+    {
+        (
+            export GRIDOPS_RUN_ID="$id"
+            exec setsid sh "$self" "$base" child - "$id" "$me" "$mask" \
+                "${chosen:+$devices=$(echo "$chosen" | tr ' ' ,)}" >"$id/p.out" 2>"$id/p.err" 9>&-
+        )
+        code=$?
+    } 2<>"$id/spec/note"
+    clock
+    took=$((centis - began))
+    conclude
+}
+
+verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
+    # shellcheck source=/dev/null
+    . "./$1/spec/run"
+    settings
+    command=$PWD/$1/spec/command
+    shell=$(command -v bash) || shell=$(command -v sh)
+    record=$PWD/$1/child stop=$PWD/$1/kill
+    umask "$3"
+    enter "$PWD/$1/tree"
+    identify $$
+    if [ -L "$stop" ] || ! alive "$2"; then exit 125; fi
+    ln -s "$identity" "$record" 2>/dev/null || exit 125
+    set -- "$shell" "$command" "$4" # from here on no other name is ours
+    environment
+    [ -z "$3" ] || export "${3?}"
+    exec "$1" "$2"
+}
+
+enter() { # the directory where the command is to run
+    expand "$directory"
+    [ -z "$isolate" ] || dir=$1
+    cd -- "$dir" 2>/dev/null && return
+    if [ "$missing" = fail ] || [ -e "$dir" ]; then
+        printf 'gridops: cannot enter the directory %s\n' "$dir" >&2
+        exit 125
+    fi
+    printf 'gridops: there is no %s yet: running in the home directory\n' "$dir" >&2
+    cd || exit 125
+}
+
+# Appends its input to the stream $1. At the log cap or on a full disk it notes the cut and goes on
+# to empty the pipe, so that the command is not held up and its status stays true.
+pump() {
+    (
+        trap '' XFSZ
+        [ "$log_cap" = 0 ] || ulimit -f "$log_cap"
+        exec cat
+    ) >>"$id/$1" 2>/dev/null && return
+    size=$(stat -c %s "$id/$1")
+    cut=full
+    [ "$log_cap" = 0 ] || [ "$size" -lt $((log_cap * 512)) ] || cut=cap
+    ln -s "$cut" "$id/$1.cut"
+    exec cat >/dev/null
+}
+
+time_out() {
+    trap 'kill $napping; exit' TERM
+    sleep "$timeout" &
+    napping=$!
+    wait "$napping" || {
+        [ ! -L "$id/exit" ] || exit # BusyBox without fractions
+        sleep $((${timeout%.*} + 1)) &
+        napping=$!
+        wait "$napping"
+    }
+    ln -s "$grace.timeout" "$id/kill" && sweep "$id" "$grace"
+} 2>/dev/null
+
+guard() { # our input ends with the supervisor; a command without one is ended
+    read -r _
+    [ ! -L "$id/exit" ] || exit
+    [ -z "$timer" ] || kill "$timer"
+    sweep "$id" "$grace"
+    settle "$id"
+    rm -f "$id"/p.*
+} 2>/dev/null
+
+conclude() { # the command has ended: what it left behind is ended too, its last words are kept
+    leftover=2
+    [ ! -L "$id/kill" ] || { leftover=$(readlink "$id/kill") && leftover=${leftover%%.*}; }
+    [ -n "$keep" ] || sweep "$id" "$leftover"
+    [ -z "$timer" ] || kill "$timer" 2>/dev/null
+    drain
+    signal=0 reason='exit'
+    if [ "$code" -gt 128 ]; then
+        read -r said <"$id/spec/note"
+        [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
+    fi
+    [ ! -L "$id/kill" ] || reason=killed
+    [ -L "$id/child" ] || reason=unbegun
+    finish "$code" "$signal" "$reason"
+    exit
+}
+
+drain() { # waits for the pumps; when an escaped process holds a pipe, until nothing came for 0.5 s
+    sizes='' still=0 pause=0.01
+    clock
+    latest=$((centis + 500))
+    while running "$pump_out" || running "$pump_err"; do
+        before=$sizes
+        sizes=$(stat -c %s "$id/out" "$id/err")
+        clock
+        [ "$sizes" = "$before" ] || still=$((centis + 50))
+        if [ "$centis" -ge "$still" ] || [ "$centis" -ge "$latest" ]; then break; fi
+        nap "$pause"
+    done
+}
+
+running() {
+    look_up "$1" && [ "$state" != Z ]
+}
+
+finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says, and lets go
+    trap - EXIT
+    rm -f "$id"/p.* # which also leaves room for the record
+    until record_end "$id" "$1" "$2" "${took:-x}" "$3"; do
+        if [ ! -d "$id" ] || [ -L "$id/exit" ]; then break; fi
+        nap 0.5
+    done
+    rm -f "$locks/leases/$me.$id" ${ticket:+"$ticket"}
+}
+
+main() {
+    mask=$(umask)
+    umask 077
+    unset GRIDOPS_RUN_ID CDPATH # a job may start jobs: these are not its processes
+    self=$0 verb=$2 mark=$3
+    nl='
+'
+    [ "$mark" = - ] || echo "$mark"
+    if [ ! -r /proc/self/stat ]; then
+        echo unsupported # not Linux
+        exit
+    fi
+    read -r boot </proc/sys/kernel/random/boot_id
+    read -r host </proc/sys/kernel/hostname
+    boot=${boot%%-*} locks=../locks/$host
+    [ -d "$1/jobs" ] || mkdir -p "$1/jobs"
+    cd "$1/jobs" || exit
+    base=${PWD%/jobs}
+    [ "$mark" = - ] || echo "boot $boot"
+    shift 3
+    "verb_$verb" "$@"
+}
+
+main "$@"

@@ -1,0 +1,132 @@
+# -- looking: what is known of jobs, and their output as it grows -----------------------------------
+
+piece_limit=4194304 # bytes of one stream that are sent before the other one is looked at
+
+# For each job: a "state" line unless it has ended on record; then the facts that its files tell, in
+# stat's words, and the first line of what the client gave us.
+verb_status() {
+    unset QUOTING_STYLE
+    for id in "$@"; do describe "$id"; done
+    echo "now $(date +%s)"
+    for id in "$@"; do
+        for entry in "$id"/sup "$id"/child "$id"/kill "$id"/exit "$id"/gpus "$id"/*.cut; do
+            [ ! -L "$entry" ] || echo "$entry"
+        done
+        for entry in "$id"/out "$id"/err "$id"/spec/diff "$id"/tree; do
+            [ ! -e "$entry" ] || echo "$entry"
+        done
+    done | LC_ALL=C xargs stat -c 'file %Y %s %N' 2>/dev/null
+    for id in "$@"; do
+        [ ! -f "$id/spec/run" ] || echo "$id/spec/run"
+    done | xargs head -q -n 1 2>/dev/null
+    echo "done"
+}
+
+verb_list() { # every job that has something to show
+    set --
+    for entry in */spec; do
+        [ ! -d "$entry" ] || set -- "$@" "${entry%/spec}"
+    done
+    verb_status "$@"
+}
+
+describe() { # says how job $1 is, unless its end is on record or gets there now
+    [ ! -L "$1/exit" ] || return 0
+    by=$(readlink "$1/sup" 2>/dev/null)
+    case $by in
+    '') word=absent ;;
+    cancelled) word=cancelled ;;
+    *.*.*."$host")
+        if alive "$by"; then
+            word=queued
+            [ ! -L "$1/child" ] || word=running
+        elif [ -L "$1/exit" ]; then
+            return
+        elif [ "$(members "$1")" != ' ' ]; then
+            word=orphan
+        else
+            settle "$1"
+            return
+        fi
+        ;;
+    *) word=elsewhere ;;
+    esac
+    echo "state $1 $word"
+}
+
+# Sends the output of job $1 from these offsets on until its end: "out OFFSET LENGTH" or "err ..."
+# and so many bytes; "alive" at least every 2 s; "state ..." as that changes; "end" and its status.
+# With $4 "once", what there is now.
+verb_follow() {
+    id=$1 out=$2 err=$3 once=$4 out_end='' err_end='' pause=0.01 shown=''
+    clock
+    beat=$((centis + 200))
+    while :; do
+        ended=''
+        [ ! -L "$id/exit" ] || ends # looked at before the sizes, so that no tail is missed
+        sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null) || break
+        moved=''
+        piece out "$out" "${sizes%%"$nl"*}" "$out_end" && out=$((out + length))
+        piece err "$err" "${sizes##*"$nl"}" "$err_end" && err=$((err + length))
+        if [ -n "$moved" ]; then
+            pause=0.01
+        else
+            [ -z "$ended$once" ] || break
+            idle
+        fi
+    done
+    echo end
+    verb_status "$id"
+}
+
+verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
+    ended='' out_end='' err_end=''
+    [ ! -L "$1/exit" ] || ends
+    size=$out_end
+    [ "$2" = out ] || size=$err_end
+    [ -n "$size" ] || size=$(stat -c %s "$1/$2")
+    echo "offset $((size - $(head -c "$size" "$1/$2" | tail -n "$3" | wc -c)))"
+}
+
+verb_read() { # the file $2 that job $1 was started with
+    cat "$1/spec/$2"
+}
+
+ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…
+    ended=$(readlink "$id/exit")
+    words=${ended#*.*.*.}
+    out_end=${words%%.*}
+    words=${words#*.}
+    err_end=${words%%.*}
+}
+
+piece() { # sends what stream $1 has from offset $2 to its size $3, but not past its end $4
+    length=$3
+    [ -z "$4" ] || [ "$4" -ge "$length" ] || length=$4
+    length=$((length - $2))
+    [ "$length" -gt 0 ] || return 1
+    [ "$length" -le "$piece_limit" ] || length=$piece_limit
+    moved=yes
+    echo "$1 $2 $length" || exit
+    {
+        [ "$2" = 0 ] || dd bs=1 skip="$2" count=0 2>/dev/null
+        head -c "$length"
+    } <"$id/$1" || exit
+}
+
+idle() { # nothing new: says so now and then, and looks whether the supervisor still lives
+    word=queued
+    [ ! -L "$id/child" ] || word=running
+    if [ "$word" != "$shown" ]; then
+        echo "state $word" || exit
+        shown=$word
+    fi
+    clock
+    if [ "$centis" -ge "$beat" ]; then
+        echo alive || exit
+        beat=$((centis + 200))
+        alive "$(readlink "$id/sup")" || describe "$id" >/dev/null
+    fi
+    nap "$pause"
+    case $pause in 0.01) pause=0.02 ;; 0.02) pause=0.04 ;; *) pause=0.08 ;; esac
+}

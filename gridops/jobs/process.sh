@@ -1,0 +1,125 @@
+# shellcheck shell=sh
+# The part of a durable run that is on the node. gridops/jobs/script.py joins these files into one;
+# it is placed at ~/.gridops/lib/HASH.sh and called "sh HASH.sh BASE VERB MARK ARGUMENTS": BASE is
+# ~/.gridops, MARK a line to print first. POSIX sh and coreutils; dash, bash, BusyBox.
+
+# What the client decided about a job; its run file (gridops/jobs/spec.py) sets these in settings().
+directory='' # where the command runs, relative to the home directory
+missing=''   # "fail": that directory must exist
+slots=1      # how many jobs may run on this node at once
+gpus=0       # how many GPUs it needs
+wait=0       # 1/100 s that it may wait for a slot
+timeout=0    # seconds that the command may take, 0 for no limit
+grace=10     # whole seconds between TERM and KILL
+log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
+keep=''      # "yes": processes that the command leaves behind stay
+isolate=''   # "yes": it runs in a snapshot of the directory
+
+# -- processes: who they are, whether they live, how a whole tree of them is ended -----------------
+#
+# A process is known by PID.TICK.BOOT: its number, when it started (1/100 s since boot) and the boot.
+
+clock() { # sets centis: 1/100 s since boot
+    read -r centis _ </proc/uptime
+    centis=${centis%.*}${centis#*.}
+}
+
+nap() { # sleeps $1 = 0.NN seconds; BusyBox may be built without fractions
+    sleep "$1" 2>/dev/null || usleep "${1#0.}0000" 2>/dev/null || sleep 1
+}
+
+look_up() { # sets state, session and tick of process $1; fails when there is none
+    known=''
+    # The name, in parentheses, may hold anything, line ends too: what counts follows the last ") ".
+    while IFS= read -r line; do known="$known$line "; done 2>/dev/null <"/proc/$1/stat"
+    # shellcheck disable=SC2086 # split on purpose
+    set -- ${known##*") "}
+    state=${1-} session=${4-} tick=${20-}
+    [ -n "$tick" ]
+}
+
+identify() { # sets identity: who the process $1 is
+    look_up "$1" && identity=$1.$tick.$boot
+}
+
+alive() { # whether the process PID.TICK.BOOT (more may follow) still runs; a zombie does not
+    rest=${1#*.}
+    born=${rest%%.*}
+    rest=${rest#*.}
+    [ "${rest%%.*}" = "$boot" ] && look_up "${1%%.*}" && [ "$tick" = "$born" ] || return 1
+    case $state in Z | X) return 1 ;; esac
+}
+
+tagged() { # prints the pids of the processes that carry the tag of job $1, and maybe some twice
+    if printf 'a\0' | grep -qzxF a 2>/dev/null; then
+        grep -lzxF "GRIDOPS_RUN_ID=$1" /proc/[0-9]*/environ
+    else # BusyBox: its grep stops at a NUL
+        head -c 4194304 /proc/[0-9]*/environ | tr '\0' '\n' |
+            sed -n "/^==> .* <==\$/h;/^GRIDOPS_RUN_ID=$1\$/{g;p;}"
+    fi 2>/dev/null | sed 's/[^0-9]//g'
+}
+
+session_of() { # sets leads: the session of job $1, empty when it did not begin during this boot
+    leads='' leader=$(readlink "$1/child" 2>/dev/null)
+    case $leader in *".$boot") ;; *) return ;; esac
+    leads=${leader%%.*}
+    # The number may belong to another process by now (but never while one of its session is left).
+    look_up "$leads" && [ "$leader" != "$leads.$tick.$boot" ] && leads=''
+}
+
+has() { # whether the word $2 is in the list $1, which begins and ends with a blank
+    case $1 in *" $2 "*) ;; *) return 1 ;; esac
+}
+
+# The processes of job $1: those with its tag in their environment, those in its session or in one
+# with a tagged process, and the children of all these; so setsid, nohup and double forks do not
+# hide one. Prints their pids.
+members() {
+    look_up $$ && own=$session
+    session_of "$1"
+    found=' ' sessions=" $leads " size=''
+    for pid in $(tagged "$1"); do has "$found" "$pid" || found="$found$pid "; done
+    # shellcheck disable=SC2046 # three words a process: pid, parent, session
+    set -- $(sed -n 's/^\([0-9]*\) (.*) [^ZX] \([0-9]*\) [0-9]* \([0-9]*\) .*/\1 \2 \3/p' \
+        /proc/[0-9]*/stat 2>/dev/null)
+    while [ "$size" != "${#found}.${#sessions}" ]; do
+        size=${#found}.${#sessions}
+        gather "$@"
+    done
+    echo "$found"
+}
+
+gather() { # adds to found and sessions which of the processes "pid parent session ..." belong
+    while [ $# -ge 3 ]; do
+        if [ "$3" != "$own" ] &&
+            { has "$sessions" "$3" || has "$found" "$1" || has "$found" "$2"; }; then
+            has "$found" "$1" || found="$found$1 "
+            has "$sessions" "$3" || sessions="$sessions$3 "
+        fi
+        shift 3
+    done
+}
+
+# Ends the processes of job $1: TERM (and CONT: a stopped one would not see it) to each once, KILL
+# after $2 seconds, until none is left. Fails when some outlive the KILL by 5 s.
+sweep() {
+    told=' ' pause=0.05
+    clock
+    mercy=$((centis + $2 * 100))
+    while targets=$(members "$1") && [ "${targets#"${targets%%[0-9]*}"}" ]; do
+        clock
+        if [ "$centis" -ge "$mercy" ]; then
+            # shellcheck disable=SC2086 # a list of pids
+            kill -KILL $targets 2>/dev/null
+            pause=0.05
+            [ "$centis" -le $((mercy + 500)) ] || return 1
+        else
+            for pid in $targets; do
+                has "$told" "$pid" || { kill -TERM "$pid" && kill -CONT "$pid"; } 2>/dev/null
+                has "$told" "$pid" || told="$told$pid "
+            done
+        fi
+        nap "$pause"
+        [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
+    done
+}

@@ -1,0 +1,137 @@
+"""What a durable run is, and the run file that tells its node.
+
+The run file is shell text that job.sh reads on the node: a comment with what others may want to know
+of the run (JSON), and the functions settings, environment and unpack. It travels on standard input
+and is kept 0600, so neither the command nor its environment is ever in a command line.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import os
+import re
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gridops.errors import UsageError
+from gridops.jobs.paths import checked
+
+SHOWN = 4000  # characters of the command that a listing carries
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FIXED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}  # read-only in a shell
+
+
+def new_id() -> str:
+    """Sortable by time (to the millisecond) and unique: 20261124-153012-3455f3a9."""
+    now = time.time()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stamp}-{int(now * 1000) % 1000:03d}{secrets.token_hex(3)[:5]}"
+
+
+def whoami() -> str:
+    """user@machine, as the node is told who starts or kills a run."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A command for one node. Times in seconds."""
+
+    command: str  # shell text, run by bash where the node has it, else sh
+    id: str = field(default_factory=new_id)
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_setup: str = ""  # shell text that must succeed first
+    directory: str = ""  # where it runs; "": the home directory
+    must_exist: bool = False  # else the home directory serves where that one is missing
+    slots: int = 1  # how many runs the node takes at once
+    gpus: int = 0  # how many GPUs it needs that nobody's processes are on
+    wait: float = 0.0  # how long it may wait for a slot; 0: it is refused on a full node
+    timeout: float | None = None  # how long the command may take
+    grace: int = 10  # whole seconds between TERM and KILL
+    log_cap: int | None = None  # bytes of each stream that are kept, in steps of 512
+    keep: bool = False  # processes that the command leaves behind stay
+    isolate: bool = False  # it runs in a snapshot of `directory`
+    user: str = field(default_factory=whoami)
+    tree: str = ""
+    commit: str = ""
+    diff: str = ""  # the uncommitted changes, kept with the run
+    why: str = ""  # why this node
+
+    def __post_init__(self) -> None:
+        checked(self.id)
+        for name in self.env:
+            if not NAME.fullmatch(name) or name in FIXED or name == "GRIDOPS_RUN_ID":
+                raise UsageError(f"{name!r} cannot be set as an environment variable")
+        texts = (self.command, self.env_setup, self.directory, self.diff, *self.env.values())
+        if any("\0" in text for text in texts):
+            raise UsageError("a command, a variable or a path cannot hold a NUL character")
+        if self.slots < 1 or self.gpus < 0 or self.grace < 0 or self.wait < 0:
+            raise UsageError("slots must be positive; gpus, grace and wait cannot be negative")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise UsageError("a timeout must be positive")
+
+    def run_file(self, node: str) -> bytes:
+        """What is sent to the node called `node`."""
+        lines = [f"# {self._about(node)}", "settings() {", *_assigned(self._settings()), "}"]
+        env = {**self.env, "GRIDOPS_NODE": node}
+        lines += ["environment() {", 'export "PYTHONUNBUFFERED=${PYTHONUNBUFFERED-1}"']
+        lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in env.items()]
+        lines += ["}", "unpack() {", _written(self._script(), "command")]
+        lines += [_written(self.diff, "diff")] if self.diff else []
+        return os.fsencode("\n".join([*lines, "}", ""]))
+
+    def _about(self, node: str) -> str:
+        return json.dumps(
+            {
+                "id": self.id,
+                "node": node,
+                "command": self.command[:SHOWN],
+                "user": self.user,
+                "cwd": self.directory,
+                "tree": self.tree,
+                "commit": self.commit,
+                "why": self.why,
+                "timeout": self.timeout,
+                "gpus": self.gpus,
+                "isolate": self.isolate,
+            }
+        )
+
+    def _settings(self) -> dict[str, str]:
+        timeout = "0" if self.timeout is None else f"{max(self.timeout, 0.01):.2f}"
+        return {
+            "directory": self.directory,
+            "missing": "fail" if self.must_exist else "home",
+            "slots": str(self.slots),
+            "gpus": str(self.gpus),
+            "wait": str(math.ceil(self.wait * 100)),
+            "timeout": timeout,
+            "grace": str(self.grace),
+            "log_cap": str(math.ceil((self.log_cap or 0) / 512)),
+            "keep": "yes" if self.keep else "",
+            "isolate": "yes" if self.isolate else "",
+        }
+
+    def _script(self) -> str:
+        if not self.env_setup:
+            return self.command
+        failed = "{ echo 'gridops: env_setup failed' >&2; exit 125; }"
+        return f"{{ {self.env_setup}\n}} || {failed}\n{self.command}"
+
+
+def _assigned(values: Mapping[str, str]) -> list[str]:
+    return [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+
+
+def _written(text: str, name: str) -> str:
+    return f"printf '%s\\n' {shlex.quote(text)} >\"$1/{name}\" || return"

@@ -1,0 +1,77 @@
+# -- ending and forgetting -------------------------------------------------------------------------
+
+# Ends job $1 on behalf of $3: TERM, and KILL $2 seconds later. One that never started never will.
+# A process of its own does it, which outlives this session.
+verb_kill() {
+    mkdir -p "$1"
+    if ! ln -s cancelled "$1/sup" 2>/dev/null && [ ! -L "$1/exit" ] && runs_here "$1"; then
+        ln -s "$2.$3" "$1/kill" 2>/dev/null
+        setsid setsid sh "$self" "$base" reap - "$1" "$2" </dev/null >/dev/null 2>&1
+        clock
+        patience=$((centis + $4 * 100)) pause=0.02
+        while [ ! -L "$1/exit" ] && [ "$centis" -lt "$patience" ]; do
+            nap "$pause"
+            pause=0.05
+            clock
+        done
+    fi
+    verb_status "$1"
+}
+
+runs_here() { # a home may be shared by nodes
+    case $(readlink "$1/sup") in *.*.*."$host") ;; *) return 1 ;; esac
+}
+
+verb_reap() { # ends the processes of job $1 until its supervisor has recorded the end, or for it
+    by=$(readlink "$1/sup")
+    while [ ! -L "$1/exit" ] && alive "$by"; do
+        sweep "$1" "$2" || return
+        nap 0.05
+    done
+    [ -L "$1/exit" ] || { sweep "$1" "$2" && settle "$1"; }
+}
+
+settle() { # records the end of job $1 whose supervisor died: nobody saw how its command ended
+    ln -s void "$1/child" 2>/dev/null # one that has not begun yet cannot any more
+    before='' tries=0
+    sizes=$(stat -c %s "$1/out" "$1/err" 2>/dev/null)
+    while [ "$sizes" != "$before" ] && [ "$tries" -lt 25 ]; do # its pumps still empty the pipes
+        before=$sizes tries=$((tries + 1))
+        nap 0.2
+        sizes=$(stat -c %s "$1/out" "$1/err" 2>/dev/null)
+    done
+    case $(readlink "$1/sup") in
+    *.*."$boot".*) why=supervisor ;;
+    *) why=rebooted ;;
+    esac
+    record_end "$1" x x x "$why"
+}
+
+record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
+    sizes=$(stat -c %s "$1/out" "$1/err" 2>/dev/null) || sizes=0${nl}0
+    ln -s "$2.$3.$4.${sizes%%"$nl"*}.${sizes##*"$nl"}.$5" "$1/exit"
+} 2>/dev/null
+
+# Forgets what ended over $1 seconds ago: output and all; the claim and the record of the end stay
+# until $2 seconds, so that a start that arrives late still finds them and runs nothing.
+verb_prune() {
+    now=$(date +%s)
+    for entry in */sup; do
+        [ ! -L "$entry" ] || describe "${entry%/sup}" >/dev/null
+    done
+    for entry in */exit */sup; do
+        [ ! -L "$entry" ] || echo "$entry"
+    done | xargs stat -c '%Y %n' 2>/dev/null | while read -r when entry; do
+        id=${entry%/*}
+        if [ ! -L "$id/exit" ]; then
+            [ "$(readlink "$id/sup")" = cancelled ] || continue
+        elif [ "${entry##*/}" = sup ]; then
+            continue
+        fi
+        [ $((now - when)) -ge "$1" ] || continue
+        [ ! -d "$id/spec" ] || echo "pruned $id"
+        rm -rf "$id/spec" "$id/tree" "$id/out" "$id/err" "$id"/new.* "$id"/p.*
+        [ $((now - when)) -lt "$2" ] || rm -rf "${id:?}"
+    done
+    echo "done"
+}
