@@ -72,7 +72,10 @@ class Attached:
             run_id,
             link.node.env_setup,
             spec.command,
-            *(f"{name}={value}" for name, value in {**spec.env, "GRIDOPS_NODE": self._node}.items()),
+            *(
+                f"{name}={value}"
+                for name, value in {**spec.env, "GRIDOPS_NODE": self._node}.items()
+            ),
         )
         self._script = script_input(_text(), args, self._mark)
         self._limit = spec.timeout
@@ -116,7 +119,7 @@ class _Watch:
         self._must_end = None if limit is None else now + limit
         self._give_up = 0.0
         self.stopped: str | None = None
-        self.begun = lambda: False
+        self.begun: Callable[[], bool] = lambda: False
 
     def __call__(self) -> None:
         now = time.monotonic()
