@@ -27,10 +27,9 @@ def read(answer: bytes) -> Told:
         raise ProbeError(f"its answer to the probe is longer than {LONGEST} bytes")
     greeting, *lines = answer.decode("utf-8", "replace").split("\n")
     if greeting != GREETING:
-        said = clean(greeting, 60)
-        raise ProbeError(
-            f"its answer to the probe makes no sense: {said!r}" if said else "it answered nothing"
-        )
+        if not answer.strip():
+            raise ProbeError("it answered nothing")
+        raise ProbeError(f"its answer to the probe makes no sense: {clean(greeting, 60)!r}")
     if END not in lines:
         raise ProbeError("its answer to the probe broke off")
     told: dict[str, list[str]] = {}

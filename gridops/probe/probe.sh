@@ -169,18 +169,17 @@ bounded() { # ask about $1 with function $2, but for no longer than gpu_limit
     printf 'self %s\n' "$$"
     owner "$$"
     {
+        sleep "$gpu_limit" &
+        timer=$!
+        printf '%s timer %s\n' "$mark" "$timer"
         {
             "$2"
             printf '%s done\n' "$mark"
         } </dev/null 2>&1 &
-        {
-            sleep "$gpu_limit" &
-            printf '%s timer %s\n' "$mark" "$!"
-            wait "$!"
-            printf '%s late\n' "$mark"
-        } &
+        wait "$timer"
+        printf '%s late\n' "$mark"
     } | relay "$1"
-} 2>/dev/null
+}
 
 find_tool() { # sets tool; fails when this node has no $1
     tool=$1
@@ -221,9 +220,11 @@ kfd_apps() { # the compute processes of AMD GPUs as the kernel knows them: GPU, 
     done
 }
 
-nvidia() { # in the background, as it waits for the driver
+# In the background, as they wait for drivers; what may stay behind must not hold our streams open.
+
+nvidia() {
     if find_tool nvidia-smi; then
-        bounded nvidia ask_nvidia &
+        { bounded nvidia ask_nvidia; } 2>/dev/null &
     elif [ -d /proc/driver/nvidia/gpus ]; then
         printf 'nvidia-missing\n'
     fi
@@ -231,9 +232,9 @@ nvidia() { # in the background, as it waits for the driver
 
 amd() {
     if find_tool rocm-smi; then
-        bounded amd ask_rocm &
+        { bounded amd ask_rocm; } 2>/dev/null &
     elif find_tool amd-smi; then
-        bounded amd ask_amd &
+        { bounded amd ask_amd; } 2>/dev/null &
     fi
 }
 
