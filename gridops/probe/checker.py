@@ -87,7 +87,8 @@ def _ask(node: Node, settings: Settings, patient: bool) -> Reply:
     retries = _retries(settings) if patient else RetryConfig(max_retries=0)
     for attempt in attempts(retries, PASSING, what=f"reaching {node.name}"):
         with attempt:
-            reply = link.script(probe_script(), *words, timeout=max(0.0, end - time.monotonic()))
+            left = round(max(0.0, end - time.monotonic()), 2)
+            reply = link.script(probe_script(), *words, timeout=left)
     if reply.status:
         raise ProbeError(f"the probe failed with status {reply.status}{_last(reply.stderr)}")
     return reply
