@@ -50,8 +50,8 @@ def report(measured: list[Measured], rounds: int) -> str:
         "",
         f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}), Python"
         f" {platform.python_version()}, {version(['ssh', '-V'])},"
-        f" {version(['rsync', '--version'])}; {versions_of_peers()}. The nodes share these cores. Contenders in turn, {rounds} rounds"
-        " after one for practice; medians. Made by `make bench`.",
+        f" {version(['rsync', '--version'])}; {versions_of_peers()}. The nodes share these"
+        f" cores. Contenders in turn, {rounds} rounds after one for practice; medians. By `make bench`.",
     ]
     for result, claims in measured:
         lines += [

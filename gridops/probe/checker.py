@@ -156,6 +156,12 @@ def _reasons(node: Node, figures: Figures, settings: HealthSettings) -> Iterator
     login is one) does not make a node degraded.
     """
     yield from _over("CPU load", cpu_load(figures.cpu), settings.max_cpu_percent, " %")
+    cores = figures.cpu.cores
+    if figures.cpu.load1 > settings.max_load_per_core * cores:
+        yield (
+            f"load {figures.cpu.load1:.0f} on {cores} core{'s' * (cores != 1)}"
+            f" (limit {settings.max_load_per_core:g} per core)"
+        )
     yield from _over("memory", figures.memory.percent, settings.max_memory_percent, " % used")
     if figures.disk is None:
         yield f"the disk of {node.remote_root} could not be read"

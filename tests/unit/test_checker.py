@@ -77,7 +77,7 @@ def test_a_calm_node_is_healthy_and_its_figures_are_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cpu": Cpu(8, 7.9, 1, 1, 99.0)}, "CPU load 99 % (limit 95 %)"),
+        ({"cpu": Cpu(4, 43.2, 1, 1, 99.0)}, "load 43 on 4 cores (limit 10 per core)"),
         ({"memory": Space(100, 3, 97.0)}, "memory 97 % used (limit 95 %)"),
         ({"disk": Space(100, 3, 96.2, "~")}, "disk of ~/gridops 97 % full (limit 95 %)"),
         ({"disk": None}, "the disk of ~/gridops could not be read"),
@@ -106,8 +106,15 @@ def test_a_threshold_that_is_just_reached_does_not(changes: dict[str, object]) -
     assert judged(**changes).state == "healthy"
 
 
-def test_a_short_burst_does_not_degrade_a_node() -> None:
-    assert judged(cpu=Cpu(8, 0.5, 0.5, 0.5, 100.0)).state == "healthy"
+def test_a_busy_node_is_not_ill() -> None:
+    assert judged(cpu=Cpu(8, 12.0, 12.0, 12.0, 100.0)).state == "healthy"
+
+
+def test_a_short_burst_is_not_taken_for_load() -> None:
+    strict = HealthSettings(max_cpu_percent=90)
+    burst, load = Cpu(8, 0.5, 0.5, 0.5, 100.0), Cpu(8, 8.0, 8.0, 8.0, 99.0)
+    assert judge(NODE, replace(CALM, cpu=burst), strict).state == "healthy"
+    assert judge(NODE, replace(CALM, cpu=load), strict).reasons == ("CPU load 100 % (limit 90 %)",)
 
 
 def test_thresholds_are_those_of_the_settings() -> None:
