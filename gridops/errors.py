@@ -151,17 +151,35 @@ class TransferLost(SyncError):
 
 
 class PartialTransfer(SyncError):
-    """Some files could not be transferred; `files` names them."""
+    """Some files could not be transferred; `files` names them (the first thousand).
+
+    `vanished`: the only reason was that they were deleted here meanwhile.
+    """
 
     def __init__(
-        self, message: str, *, files: Iterable[str] = (), node: str | None = None, hint: str = ""
+        self,
+        message: str,
+        *,
+        files: Iterable[str] = (),
+        vanished: bool = False,
+        node: str | None = None,
+        hint: str = "",
     ) -> None:
         super().__init__(message, node=node, hint=hint)
         self.files = tuple(files)
+        self.vanished = vanished
 
 
 class NoRsync(SyncError):
     """rsync is missing, here or on the node."""
+
+
+class DiskFull(SyncError):
+    """No room is left there, or the quota is used up."""
+
+
+class NotWritable(SyncError):
+    """The place may not be written to: permissions, or a read-only file system."""
 
 
 class UnmarkedTarget(SyncError):

@@ -140,7 +140,7 @@ class Executor:
         """
         run_id = new_run_id()
         with events.bound(run_id=run_id):
-            tree = list_tree(Path(spec.src), self.settings.sync) if _syncs(spec) else None
+            tree = list_tree(Path(spec.src), self.settings.sync) if spec.src and spec.sync else None
             refusals: list[GridError] = []
             for candidate in choice:
                 _announce(candidate)
@@ -181,10 +181,6 @@ class Executor:
         attached = Attached(link, spec, run_id=run_id, timeout=self._start_limit())
         ended = _followed(attached, node, spec, Output(out, err), stop)
         return Reply(_status(ended), out.text(), err.text())
-
-
-def _syncs(spec: RunSpec) -> bool:
-    return spec.sync and spec.src is not None
 
 
 def _directory(spec: RunSpec, node: Node) -> str:

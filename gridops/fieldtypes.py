@@ -42,7 +42,7 @@ def parse_duration(value: object) -> float:
 def check_name(text: str) -> str:
     """`text` as the name of a node or a tag; it ends up in commands, paths and labels."""
     if not _NAME.fullmatch(text):
-        raise ValueError("should begin with a letter or digit and hold only A-Z a-z 0-9 . _ -")
+        raise ValueError("should be of A-Z a-z 0-9 . _ - and begin with a letter or digit")
     return text
 
 
@@ -59,7 +59,7 @@ def check_host(text: str) -> str:
 
 def _check_hosts(text: str) -> str:
     """A host, or a node set of hosts: one for each name."""
-    if "[" not in text or _BRACKETED.fullmatch(text):
+    if not re.search(r"[\[,]", text) or _BRACKETED.fullmatch(text):
         return check_host(text)
     from gridops.nodesets import expand
 
@@ -76,7 +76,7 @@ def _check_user(text: str) -> str:
 
 def _check_remote_path(text: str) -> str:
     if _CONTROL.search(text):
-        raise ValueError("should not contain control characters")
+        raise ValueError("should be without control characters")
     if text != "~" and not text.startswith(("/", "~/")):
         raise ValueError("should be a path on the node that begins with / or ~/")
     return text.rstrip("/") or "/"
@@ -90,7 +90,7 @@ def _check_line(text: str) -> str:
 
 def _check_shell(text: str) -> str:
     if "\0" in text:
-        raise ValueError("should not contain NUL")
+        raise ValueError("should be without NUL")
     return text
 
 

@@ -68,12 +68,14 @@ def _message(detail: ErrorDetails) -> str:
         text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
         words = text[:1].lower() + text[1:]
     value = detail["input"]
+    if "should be" not in words:
+        return words
     if value is None:
         return f"{words}, not empty"
     if isinstance(value, str | int | float):
         return f"{words}, not {_shown(str(value))}"
     kind = {"dict": "a mapping", "list": "a list"}.get(type(value).__name__)
-    return f"{words}, not {kind}" if kind and "should be" in words else words
+    return f"{words}, not {kind}" if kind else words
 
 
 def _shown(text: str) -> str:

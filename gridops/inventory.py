@@ -93,6 +93,10 @@ def find(path: str | Path | None = None) -> Path | None:
     return next((place for place in PLACES if os.path.lexists(place)), None)
 
 
+def _origin(path: str | Path | None) -> str:
+    return f"{VARIABLE} names it" if not path and os.environ.get(VARIABLE) else ""
+
+
 def load(path: str | Path | None = None) -> Inventory:
     """The inventory of the file that `find` names; without one, this machine alone.
 
@@ -101,7 +105,7 @@ def load(path: str | Path | None = None) -> Inventory:
     file = find(path)
     if file is None:
         return Inventory((Node("localhost", "localhost", connection="local"),))
-    inventory, found = _load(file)
+    inventory, found = _load(file, _origin(path))
     if inventory is None:
         first, more = found[0], len(found) - 1
         if more:
@@ -117,7 +121,7 @@ def problems(path: str | Path | None = None) -> list[InventoryError]:
     if file is None:
         return []
     try:
-        return _load(file)[1]
+        return _load(file, _origin(path))[1]
     except InventoryError as exc:
         return [exc]
 
@@ -129,9 +133,9 @@ def schema() -> dict[str, Any]:
     return build()
 
 
-def _load(file: Path) -> tuple[Inventory | None, list[InventoryError]]:
+def _load(file: Path, origin: str) -> tuple[Inventory | None, list[InventoryError]]:
     directories = dict.fromkeys((file.parent, Path()))
-    document = read(file, Variables(list(directories)).substitute)
+    document = read(file, Variables(list(directories)).substitute, origin=origin)
     data = document.data
     if data is None:
         raise document.error((), "the file is empty", hint="nodes: [alpha, beta] is enough")
@@ -202,19 +206,21 @@ class _Nodes:
         except ValueError as exc:
             self._wrong(path, str(exc))
             return
+        again: dict[int, list[str]] = {}
         for name, host in zip(names, hosts, strict=True):
-            self._add_one(path, name, host, spec or NodeSettings())
+            if name in self._lines:
+                again.setdefault(self._lines[name], []).append(name)
+            else:
+                self._add_one(path, name, host, spec or NodeSettings())
+        for line, twice in again.items():
+            self._wrong(path, f"duplicate node {fold(twice)}; the first is in line {line}")
 
     def _add_one(self, path: KeyPath, name: str, host: str, spec: NodeSettings) -> None:
-        line = self.document.line(path)
-        if name in self.nodes:
-            self._wrong(path, f"duplicate node {name}; the first is in line {self._lines[name]}")
-            return
         try:
             self.nodes[name] = _node(name, host, spec, self.settings)
         except ValueError as exc:
             self._wrong(path, f"the name {name!r} {exc}")
-        self._lines[name] = line
+        self._lines[name] = self.document.line(path)
 
 
 def _hosts(spec: NodeSettings | None, names: list[str]) -> list[str]:

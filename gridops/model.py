@@ -182,6 +182,7 @@ class Reply:
     status: int  # 128 + n when it died of signal n
     stdout: bytes = b""
     stderr: bytes = b""
+    latency: float | None = None  # seconds from the open session to the first word of its shell
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gridops.errors import UnknownNameError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from ClusterShell.NodeUtils import GroupResolver
 
-MAX_NAMES = 100_000  # what one text may stand for
+MAX_NAMES = 20_000  # what one text may stand for
 
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9}))?(?:/(\d{1,9}))?\s*")
@@ -36,10 +36,14 @@ def expand(text: str) -> list[str]:
     check_size(text)
     if re.search(r"[!&^]", text):
         return list(_node_set(text))
-    parts = _COMMA.split(text)
-    if not all(part.strip() for part in parts):
-        raise ValueError("a name is missing beside a comma")
-    return [name for part in parts for name in _in_order(part)]
+    return [name for part in _parts(_COMMA, text) for name in _in_order(part)]
+
+
+def _parts(operator: re.Pattern[str], text: str) -> list[str]:
+    parts = [part.strip() for part in operator.split(text)]
+    if not all(parts):
+        raise ValueError("a name is missing beside an operator")
+    return parts
 
 
 def _in_order(part: str) -> Iterator[str]:
@@ -92,8 +96,8 @@ def matching(text: str, names: Iterable[str], groups: Mapping[str, Iterable[str]
     try:
         check_size(whole)
         resolver = _resolver(known, groups)
-        for part in _OPERATOR.split(whole):
-            _check_part(part.strip(), known, groups, resolver)
+        for part in _parts(_OPERATOR, whole):
+            _check_part(part, known, groups, resolver)
         return set(_node_set(whole, resolver))
     except ValueError as exc:
         raise UsageError(f"not a node set: {text!r}: {exc}") from None

@@ -24,7 +24,7 @@ from gridops.observe import events
 R = TypeVar("R")
 
 JITTER = 0.25  # a delay is multiplied by something between 1 - JITTER and 1 + JITTER
-Exceptions = type[BaseException] | tuple[type[BaseException], ...]
+Exceptions = type[Exception] | tuple[type[Exception], ...]
 
 _waiting = True
 
@@ -78,13 +78,14 @@ def retry(
         def call(*args: object, **kwargs: object) -> R:
             import backoff  # imports asyncio: only where something is really called
 
+            # backoff's own max_time leaves out how long the last attempt took
+            left = _time_left(settings)
             return backoff.on_exception(
-                functools.partial(_delays, settings),
+                functools.partial(_delays, settings, left),
                 exceptions,
                 max_tries=settings.max_retries + 1,
-                max_time=settings.max_elapsed,
                 jitter=None,
-                giveup=lambda exc: not _may_pass(exc),
+                giveup=lambda exc: not _may_pass(exc) or left() <= 0,
                 on_backoff=lambda d: _say_again(name, d["tries"], d["wait"], d["exception"]),
                 on_giveup=lambda d: _given_up(name, d["tries"], d["exception"]),
                 on_success=lambda d: _say_success(name, d["tries"]),
@@ -124,7 +125,7 @@ def attempts(
             ...
     """
     settings = config or RetryConfig()
-    end = None if settings.max_elapsed is None else time.monotonic() + settings.max_elapsed
+    left = _time_left(settings)
     pause = 0.0
 
     def forgive(exc: BaseException) -> bool:
@@ -132,11 +133,10 @@ def attempts(
         nonlocal pause
         if not isinstance(exc, exceptions) or not _may_pass(exc):
             return False
-        left = math.inf if end is None else end - time.monotonic()
-        if tries > settings.max_retries or left <= 0:
+        if tries > settings.max_retries or left() <= 0:
             _say_end(what, tries, exc)
             return False
-        pause = min(settings.delay(tries - 1), left) if _waiting else 0.0
+        pause = _pause(settings, tries - 1, left)
         _say_again(what, tries, pause, exc)
         return True
 
@@ -160,11 +160,23 @@ def without_waiting() -> Iterator[None]:
         _waiting = before
 
 
-def _delays(config: RetryConfig) -> Generator[float, None, None]:
+def _time_left(config: RetryConfig) -> Callable[[], float]:
+    """Seconds of `max_elapsed` that are left, counted from now."""
+    if config.max_elapsed is None:
+        return lambda: math.inf
+    end = time.monotonic() + config.max_elapsed
+    return lambda: end - time.monotonic()
+
+
+def _pause(config: RetryConfig, attempt: int, left: Callable[[], float]) -> float:
+    return max(0.0, min(config.delay(attempt), left())) if _waiting else 0.0
+
+
+def _delays(config: RetryConfig, left: Callable[[], float]) -> Generator[float, None, None]:
     """backoff's wait generator: primed by one send, then a delay a failed attempt."""
     yield 0.0
     for attempt in itertools.count():
-        yield config.delay(attempt) if _waiting else 0.0
+        yield _pause(config, attempt, left)
 
 
 def _may_pass(exc: BaseException) -> bool:

@@ -111,7 +111,12 @@ class HealthSettings(Section):
     gpu_weight: Weight = Field(
         default=0.5, description="What GPU memory in use counts in the score."
     )
-    max_cpu_percent: Percent = Field(default=95.0, description="Busier CPUs make a node degraded.")
+    max_cpu_percent: Percent = Field(
+        default=100.0, description="Busier CPUs make a node degraded; 100: busy is not ill."
+    )
+    max_load_per_core: Weight = Field(
+        default=10.0, description="A higher one-minute load per core makes a node degraded."
+    )
     max_memory_percent: Percent = Field(
         default=95.0, description="Fuller memory makes a node degraded."
     )

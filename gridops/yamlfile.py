@@ -49,16 +49,17 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """`("nodes", "gpu01", "slots")` as `nodes.gpu01.slots`."""
-    return ".".join(str(part) for part in path)
+    """`("nodes", "gpu01", "slots")` as `nodes.gpu01.slots`, whatever a key is made of one line."""
+    text = ".".join(str(part) for part in path)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def read(file: Path, substitute: Callable[[str], str] = str) -> Document:
+def read(file: Path, substitute: Callable[[str], str] = str, *, origin: str = "") -> Document:
     """Read `file`; every value that is text has gone through `substitute` (ValueError: it is bad).
 
-    Raises InventoryError.
+    `origin` says who named the file, should it not be there. Raises InventoryError.
     """
-    text = _text(file)
+    text = _text(file, origin)
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as exc:
@@ -71,13 +72,13 @@ def read(file: Path, substitute: Callable[[str], str] = str) -> Document:
     return document
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, origin: str) -> str:
     name = str(file)
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InventoryError("there is no such file", file=name) from None
+        raise InventoryError("there is no such file", file=name, hint=origin) from None
     except OSError as exc:
         raise InventoryError(f"cannot be read: {exc.strerror}", file=name) from None
     if len(raw) > MAX_BYTES:
@@ -99,7 +100,9 @@ def _syntax_error(file: str, text: str, exc: yaml.YAMLError) -> InventoryError:
     source = lines[mark.line] if mark.line < len(lines) else ""
     problem = getattr(exc, "problem", None) or "syntax error"
     hint = ""
-    if "\t" in source[: len(source) - len(source.lstrip())]:
+    if "nesting depth" in problem:
+        problem = "nested too deeply"
+    elif "\t" in source[: len(source) - len(source.lstrip())]:
         problem, hint = "a tab in the indentation", "YAML wants spaces"
     elif any(sign in source for sign in "[{@*!&%`"):
         hint = 'put quotes around text with special characters: "gpu[01-04]", "${USER}"'

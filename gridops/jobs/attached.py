@@ -119,7 +119,7 @@ class _Watch:
         self._must_end = None if limit is None else now + limit
         self._give_up = 0.0
         self.stopped: str | None = None
-        self.begun = lambda: False
+        self.begun: Callable[[], bool] = lambda: False
 
     def __call__(self) -> None:
         now = time.monotonic()

@@ -83,6 +83,11 @@ def subscribe(listener: Listener) -> None:
         _listeners.append(listener)
 
 
+def context() -> Mapping[str, Any]:
+    """What is bound here and now."""
+    return _context.get()
+
+
 @contextmanager
 def bound(**context: Any) -> Iterator[None]:
     """Add `context` (task, run_id) to every event emitted inside the block."""

@@ -146,6 +146,7 @@ class Prelude:
         self._sink = sink
         self._held: bytearray | None = bytearray()
         self._limit = limit
+        self.passed_at: float | None = None  # on time.monotonic()
 
     @property
     def passed(self) -> bool:
@@ -164,6 +165,7 @@ class Prelude:
         if at >= 0:
             rest = bytes(self._held[at + len(self._marker) :])
             self._held = None
+            self.passed_at = time.monotonic()
             if rest:
                 self._sink(rest)
         elif len(self._held) > self._limit:
@@ -212,6 +214,7 @@ def run_script(
     mark = marker()
     script = script_input(text, args, mark)
     process = start(command_for(script, bool(stdin)))
+    opened = time.monotonic()
     out, err = Collected(), Collected()
     try:
         stdout = Prelude(mark.encode(), out)
@@ -225,10 +228,10 @@ def run_script(
         )
     finally:
         process.close()
-    if not stdout.passed:
+    if stdout.passed_at is None:
         said = (stderr.held or stdout.held).decode(errors="replace").strip()[-200:]
         raise NodeError(
             f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
             hint="the login must allow running `sh`",
         )
-    return Reply(status, bytes(out.data), bytes(err.data))
+    return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)

@@ -14,6 +14,7 @@ from gridops.render.words import rounded
 
 if TYPE_CHECKING:
     from gridops.probe.score import Ranked
+    from gridops.sandbox import SandboxNode
 
 SCHEMA = 1
 
@@ -114,8 +115,8 @@ def exec_document(command: str, outcomes: Iterable[Outcome[Reply]]) -> dict[str,
                 "name": outcome.node.name,
                 "status": exec_status(outcome),
                 "error": None if outcome.error is None else str(outcome.error),
-                "stdout": _decoded(outcome.value and outcome.value.stdout),
-                "stderr": _decoded(outcome.value and outcome.value.stderr),
+                "stdout": _decoded(outcome.value.stdout) if outcome.value else None,
+                "stderr": _decoded(outcome.value.stderr) if outcome.value else None,
                 "seconds": round(outcome.seconds, 3),
             }
             for outcome in outcomes
@@ -123,8 +124,8 @@ def exec_document(command: str, outcomes: Iterable[Outcome[Reply]]) -> dict[str,
     }
 
 
-def _decoded(data: bytes | None) -> str | None:
-    return None if data is None else data.decode("utf-8", "replace")
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def exec_status(outcome: Outcome[Reply]) -> int:
@@ -173,6 +174,24 @@ def nodes_document(inventory: str, nodes: Iterable[Node]) -> dict[str, Any]:
                 "tags": list(node.tags),
                 "slots": node.slots,
                 "remote_root": node.remote_root,
+            }
+            for node in nodes
+        ],
+    }
+
+
+def sandbox_document(inventory: str, nodes: Iterable[SandboxNode]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "inventory": inventory,
+        "nodes": [
+            {
+                "name": node.name,
+                "host": node.host,
+                "port": node.port,
+                "home": str(node.home),
+                "pid": node.pid,
+                "running": node.running,
             }
             for node in nodes
         ],

@@ -137,7 +137,9 @@ class GridTask(Task):  # type: ignore[type-arg]
         if status:
             raise Exit(code=status)
 
-    def _run(self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]) -> int:
+    def _run(
+        self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> int:
         logs_all = _set_up_log(shared["log_level"], shared["log_format"])
         return self.body(Call(shared, self.formats, logs_all), *args, **kwargs) or 0
 

@@ -49,7 +49,8 @@ def command(cmd: str | None, task: str) -> str:
     text = cmd if cmd is not None else words[0] if len(words) == 1 else shlex.join(words)
     if not text.strip():
         raise UsageError(
-            "no command", hint=f'inv {task} --cmd "python train.py", or inv {task} -- python train.py'
+            "no command",
+            hint=f'inv {task} --cmd "python train.py", or inv {task} -- python train.py',
         )
     if "\0" in text:
         raise UsageError("a command cannot hold a NUL byte")

@@ -84,7 +84,9 @@ def _watch(call: Call, every: float) -> int:
                 began = time.monotonic()
                 healths = _probe(call, progress=False)
                 said = f"{datetime.now():%H:%M:%S}  every {every:g} s, Ctrl-C ends"
-                live.update(Group(tables.health_table(healths), Text(said, style="dim")), refresh=True)
+                live.update(
+                    Group(tables.health_table(healths), Text(said, style="dim")), refresh=True
+                )
                 time.sleep(max(0.0, began + every - time.monotonic()))
     except KeyboardInterrupt:
         return 0

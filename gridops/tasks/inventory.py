@@ -48,7 +48,7 @@ def list_(call: Call) -> None:
 def schema(call: Call) -> None:
     """Print the JSON Schema of inventory files, for editors."""
     del call
-    from gridops.inventory_schema import schema as inventory_schema
+    from gridops.inventory import schema as inventory_schema
     from gridops.render import documents
 
     show(documents.to_json(inventory_schema()))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gridops.errors import UsageError
 from gridops.tasks._task import Call, format_flag, grid_task
 from gridops.tasks._terminal import say, show, show_table
-
-if TYPE_CHECKING:
-    from gridops.sandbox import Sandbox
 
 DIR = {"dir": "where its files are (default: .sandbox here)"}
 
@@ -55,5 +52,7 @@ def down(call: Call, dir: str | None = None) -> None:
     del call
     from gridops.sandbox import Sandbox, default_root
 
-    sandbox: Sandbox = Sandbox(_root(dir) if dir else default_root())
-    sandbox.down()
+    root = Path(dir) if dir else default_root()
+    there = root.is_dir()
+    Sandbox(root).down()
+    say(f"{root}: {'everything is gone' if there else 'there was no sandbox'}")

@@ -104,6 +104,8 @@ def test_an_interactive_login_gets_a_shell(sandbox):
     done = subprocess.run(
         words, input="tty; echo at $PWD\nexit\n", capture_output=True, text=True, timeout=30
     )
+    if "chown(/dev/pts" in (sandbox.root / "node1" / "log").read_text():
+        pytest.skip("here only root's sshd can give a terminal (/dev/pts is mounted without gid)")
     assert f"at {sandbox.node('node1').home}" in done.stdout
     assert "/dev/pts" in done.stdout
     (sandbox.node("node1").home / ".bash_history").unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+# Every target does its own set-up: `make demo` and `make test` work on a fresh machine.
+
+BIN := .venv/bin
+SHELL_FILES = $(shell git ls-files '*.sh' .ci)
+
+.PHONY: help install dev demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## install gridops into .venv (and ssh, sshd, rsync, git when missing)
+	@.ci/setup run
+
+dev: ## the same, with what testing and linting need
+	@.ci/setup dev
+
+demo: install ## three real sshd nodes on this machine: health, best, sync, run
+	@examples/demo.sh
+
+test: dev ## run all tests; ARGS="-k word" narrows them
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: dev ## ruff, mypy --strict, shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then \
+	    echo shellcheck $(SHELL_FILES); shellcheck $(SHELL_FILES); \
+	else echo "no shellcheck here: shell files are not checked" >&2; fi
+
+format: dev ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: dev ## measure against other tools, side by side
+	@$(BIN)/python -m bench
+
+clean: ## end the sandbox; remove .venv, caches and build products
+	@if [ -x $(BIN)/inv ] && [ -d .sandbox ]; then $(BIN)/inv sandbox.down; fi
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""`python -m bench [WORKLOAD ...] [--nodes N] [--rounds N]`: measure, print, write RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import venv
+from datetime import date
+
+from bench.workloads import HERE, PEERS, Measured, all_workloads, run_in_scratch
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("workloads", nargs="*")
+    parser.add_argument("--nodes", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    known = all_workloads(options.nodes, options.rounds)
+    chosen = options.workloads or list(known)
+    if unknown := set(chosen).difference(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    if "health" in chosen:
+        install_peers()
+    measured: list[Measured] = []
+    for name in chosen:
+        print(f"{name} …", file=sys.stderr)
+        measured += run_in_scratch(known[name])
+    text = report(measured, options.rounds)
+    print(text)
+    if not options.workloads:
+        (HERE / "RESULTS.md").write_text(text)
+    return 0 if all(claim.holds for _, claims in measured for claim in claims) else 1
+
+
+def install_peers() -> None:
+    """A venv with the other tools, made once."""
+    if not (PEERS / "pyinfra").exists():
+        venv.create(PEERS.parent, with_pip=True)
+        pip = [str(PEERS / "python"), "-m", "pip", "install", "-q", "-r", str(HERE / "peers.txt")]
+        subprocess.run(pip, check=True)
+
+
+def report(measured: list[Measured], rounds: int) -> str:
+    lines = [
+        "# Results",
+        "",
+        f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}), Python"
+        f" {platform.python_version()}, {version(['ssh', '-V'])},"
+        f" {version(['rsync', '--version'])}; {versions_of_peers()}. The nodes share these"
+        f" cores. Contenders in turn, {rounds} rounds after one for practice; medians. By `make bench`.",
+    ]
+    for result, claims in measured:
+        lines += [
+            "",
+            f"## {result.title}",
+            "",
+            "| | wall s | CPU s | peak MiB |",
+            "|---|---|---|---|",
+        ]
+        for name, samples in result.samples.items():
+            middle = sorted(samples, key=lambda s: s.seconds)[len(samples) // 2]
+            lines.append(
+                f"| {name} | {middle.seconds:.2f} | {middle.cpu:.2f} | {middle.peak_mib:.0f} |"
+            )
+        lines.append("")
+        for claim in claims:
+            verdict = "holds" if claim.holds else "MISSED"
+            lines.append(
+                f"- {claim.text}: {claim.value:.2f} {claim.unit}"
+                f" (at most {claim.limit:g}): {verdict}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def version(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return " ".join((done.stdout or done.stderr).split("\n")[0].split()[:3]).rstrip(",")
+
+
+def versions_of_peers() -> str:
+    if not (PEERS / "python").exists():
+        return "no peers installed"
+    listed = subprocess.run(
+        [str(PEERS / "python"), "-m", "pip", "list", "--format=freeze"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    wanted = ("pyinfra==", "parallel-ssh==")
+    return ", ".join(line for line in listed.split() if line.startswith(wanted)).replace("==", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

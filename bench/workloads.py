@@ -1,0 +1,196 @@
+"""What is measured: each workload gives a Result, and the figures it is held to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import Contender, Result, compare
+from gridops.inventory import load
+from gridops.probe.checker import GPU_LIMIT, WINDOW, probe_script
+from gridops.reach.endpoint import Endpoint
+from gridops.reach.openssh import socket_path
+from gridops.sandbox import Sandbox
+
+HERE = Path(__file__).resolve().parent
+INV = str(Path(sys.executable).with_name("inv"))
+PEERS = HERE.parent / ".venv-bench" / "bin"
+KEX = {"KexAlgorithms": "curve25519-sha256"}  # the same key exchange for every tool
+FILES = 10_000
+STREAM_MB = 300
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure to reach: the median ratio (or seconds above) of one contender to others."""
+
+    text: str
+    value: float
+    limit: float
+    unit: str = "x"
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.limit if self.unit != ">=" else self.value >= self.limit
+
+
+Measured = tuple[Result, list[Claim]]
+
+
+def inv(*words: str) -> list[str]:
+    return [INV, "--search-root", str(HERE.parent), *words]
+
+
+def close_pool(inventory: Path) -> None:
+    done = subprocess.run(
+        inv("pool.close", "--inventory", str(inventory)), capture_output=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode(errors="replace"))
+
+
+def health(work: Path, nodes: int, rounds: int) -> list[Measured]:
+    """The health probe of many nodes: every tool runs the very same script on them."""
+    with Sandbox.up(work / "many", nodes, shared=True, options=KEX) as sandbox:
+        script = work / "probe.sh"
+        script.write_text(probe_script())
+        command = f"sh {script} '~/gridops' {WINDOW:g} {GPU_LIMIT:g}"
+        hosts = ",".join(node.host for node in sandbox.nodes)
+        port, key = str(sandbox.nodes[0].port), str(sandbox.root / "client_key")
+        words = ("health", "--lenient", "--inventory", str(sandbox.inventory), "--format", "json")
+        peers = [
+            Contender(
+                "parallel-ssh",
+                [str(PEERS / "python"), str(HERE / "peers/pssh_probe.py"),
+                 hosts, port, key, command],
+            ),
+            Contender(
+                "pyinfra",
+                [str(PEERS / "pyinfra"), "-y", "--parallel", "100",
+                 str(HERE / "peers/pyinfra_inventory.py"), "exec", "--", command],
+                env={
+                    "BENCH_HOSTS": hosts, "BENCH_PORT": port, "BENCH_KEY": key,
+                    "BENCH_KNOWN_HOSTS": str(sandbox.root / "known_hosts"),
+                },
+            ),
+        ]  # fmt: skip
+        cold = Contender("gridops, cold", inv(*words), before=lambda: close_pool(sandbox.inventory))
+        result = compare(
+            f"health of {nodes} nodes, whole process, curve25519-sha256 for all",
+            [*peers, cold, Contender("gridops, warm", inv(*words))],
+            rounds,
+        )
+        close_pool(sandbox.inventory)
+    names = [peer.name for peer in peers]
+    claims = [
+        Claim("cold / the faster peer", result.ratio("gridops, cold", names), 1.15),
+        Claim("warm / the faster peer", result.ratio("gridops, warm", names), 0.35),
+    ]
+    return [(result, claims)]
+
+
+def start_up(work: Path, rounds: int) -> list[Measured]:
+    """`inv --list` against a bare collection with as many empty tasks."""
+    listing = subprocess.run(
+        inv("--list", "--list-format", "flat"), capture_output=True, check=True
+    )
+    count = sum(
+        line.startswith(b"  ") and line[2:3].isalpha() for line in listing.stdout.splitlines()
+    )
+    bare = work / "bare"
+    bare.mkdir()
+    tasks = "".join(f"@task\ndef t{i}(c):\n    '''A task.'''\n\n" for i in range(count))
+    (bare / "tasks.py").write_text(f"from invoke import task\n\n{tasks}")
+    result = compare(
+        f"inv --list, {count} tasks",
+        [
+            Contender("bare invoke", [INV, "--search-root", str(bare), "--list"]),
+            Contender("gridops", inv("--list")),
+        ],
+        rounds * 3,
+    )
+    return [(result, [Claim("gridops / bare", result.ratio("gridops", ["bare invoke"]), 1.5)])]
+
+
+def sync(work: Path, rounds: int) -> list[Measured]:
+    """A sync that finds nothing to do, against bare rsync over the same socket."""
+    tree = work / "tree"
+    for number in range(FILES):
+        path = tree / f"d{number % 100}" / f"f{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n" * 20)
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    with Sandbox.up(work / "one", 1) as sandbox:
+        words = inv("sync", "--src", str(tree), "--inventory", str(sandbox.inventory))
+        subprocess.run(words, check=True, capture_output=True)
+        inventory = load(sandbox.inventory)
+        endpoint = Endpoint.of(inventory.nodes[0], inventory.settings.ssh)
+        shell = f"ssh -F {sandbox.ssh_config} -S {socket_path(endpoint)}"
+        bare = ["rsync", "-a", "--exclude=.git", "-e", shell, f"{tree}/", "node1:gridops/tree/"]
+        result = compare(
+            f"sync of {FILES} files, none changed, over an open connection",
+            [Contender("rsync -a", bare), Contender("inv sync", words)],
+            rounds,
+        )
+        close_pool(sandbox.inventory)
+    above = result.median("inv sync") - result.median("rsync -a")
+    return [(result, [Claim("inv sync above rsync", above, 0.4, "s")])]
+
+
+def stream(work: Path, rounds: int) -> list[Measured]:
+    """A command's large output, against `ssh node cat`, both over an open connection."""
+    data = work / "stream"
+    with data.open("wb") as file:
+        for _ in range(STREAM_MB):
+            file.write(b"0123456789abcdef" * 62_500)
+    with Sandbox.up(work / "one", 1) as sandbox:
+        where = ("--inventory", str(sandbox.inventory))
+        subprocess.run(inv("pool.open", *where), check=True, capture_output=True)
+        inventory = load(sandbox.inventory)
+        socket = socket_path(Endpoint.of(inventory.nodes[0], inventory.settings.ssh))
+        command = f"cat {data}"
+        result = compare(
+            f"{STREAM_MB} MB of output",
+            [
+                Contender(
+                    "ssh node cat",
+                    ["ssh", "-F", str(sandbox.ssh_config), "-S", socket, "node1", command],
+                ),
+                Contender("inv run", inv("run", "--no-sync", "--cmd", command, *where)),
+            ],
+            rounds,
+        )
+        close_pool(sandbox.inventory)
+    peak = max(s.peak_mib for s in result.samples["inv run"])
+    return [
+        (
+            result,
+            [
+                Claim("time against ssh", result.ratio("inv run", ["ssh node cat"]), 2.0),
+                Claim("largest memory", peak, 150, "MiB"),
+            ],
+        )
+    ]
+
+
+def all_workloads(nodes: int, rounds: int) -> dict[str, Callable[[Path], Sequence[Measured]]]:
+    return {
+        "start": lambda work: start_up(work, rounds),
+        "health": lambda work: health(work, nodes, rounds),
+        "sync": lambda work: sync(work, rounds),
+        "stream": lambda work: stream(work, rounds),
+    }
+
+
+def run_in_scratch(workload: Callable[[Path], Sequence[Measured]]) -> Sequence[Measured]:
+    """Run it in a directory of its own, with a short path: sockets go there."""
+    work = Path(tempfile.mkdtemp(prefix="gb-", dir="/tmp"))
+    try:
+        return workload(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""The form of a node's answer to probe.sh: lines of a tag and a value, between "gridops-probe 1"
+and "end".
+
+A node may be broken or hostile: sizes are bounded, and no control character gets into anything that
+is shown later. Unknown tags are passed over.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from gridops.errors import ProbeError
+
+GREETING = "gridops-probe 1"
+END = "end"
+LONGEST = 1024 * 1024  # bytes of an answer; eight GPUs take about ten thousand
+MOST = 1 << 62  # what no honest figure exceeds
+
+Told = Mapping[str, Sequence[str]]
+
+
+def read(answer: bytes) -> Told:
+    """The values of each tag, in order. Raises ProbeError when the answer is not whole."""
+    if len(answer) > LONGEST:
+        raise ProbeError(f"its answer to the probe is longer than {LONGEST} bytes")
+    greeting, *lines = answer.decode("utf-8", "replace").split("\n")
+    if greeting != GREETING:
+        if not answer.strip():
+            raise ProbeError("it answered nothing")
+        raise ProbeError(f"its answer to the probe makes no sense: {clean(greeting, 60)!r}")
+    if END not in lines:
+        raise ProbeError("its answer to the probe broke off")
+    told: dict[str, list[str]] = {}
+    for line in lines[: lines.index(END)]:
+        tag, _, value = line.partition(" ")
+        told.setdefault(tag, []).append(value)
+    return told
+
+
+def clean(text: str, limit: int = 200) -> str:
+    """`text` fit for a terminal: printable, and at most `limit` characters."""
+    return "".join(char for char in text[: 2 * limit] if char.isprintable()).strip()[:limit]
+
+
+def real(text: str, most: float = math.inf) -> float:
+    """A finite number from 0 to `most`. Raises ValueError."""
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise ValueError(text)
+    return value
+
+
+def whole(text: str, most: int = MOST) -> int:
+    """A whole number from 0 to `most`, in plain digits. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > most:
+        raise ValueError(text)
+    return int(text)

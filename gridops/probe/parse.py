@@ -1,0 +1,150 @@
+"""What a node answered to probe.sh, in figures. Pure functions: bytes in, values out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gridops.errors import ProbeError
+from gridops.model import Cpu, Gpu, Space
+from gridops.probe import amd, nvidia
+from gridops.probe.answer import MOST, Told, clean, read, real, whole
+
+T = TypeVar("T")
+
+MOST_CORES = 65536
+MOST_LOAD = 1e6
+MOST_USERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one probe found."""
+
+    cpu: Cpu
+    memory: Space
+    disk: Space | None = None  # None: df did not tell
+    unwritable: str | None = None  # the directory for remote_root, when we may not write there
+    gpus: tuple[Gpu, ...] = ()
+    gpu_error: str | None = None
+    running: int = 0  # gridops jobs
+    uptime_s: float | None = None
+    users: tuple[str, ...] = ()
+
+
+def parse(answer: bytes, remote_root: str) -> Figures:
+    """The figures in a node's answer; `remote_root` is how the inventory spells it.
+
+    Raises ProbeError when the answer is not whole, or lacks CPU or memory figures.
+    """
+    told = read(answer)
+    if told.get("unsupported"):
+        system = clean(told["unsupported"][0], 30) or "an unknown system"
+        raise ProbeError(f"it runs {system}; the probe needs Linux's /proc")
+    uptime = _optional(lambda: real(told["uptime"][0].split()[0]))
+    of_nvidia, nvidia_error = nvidia.gpus(told, uptime)
+    of_amd, amd_error = amd.gpus(told, uptime)
+    return Figures(
+        cpu=_needed("CPU figures", lambda: _cpu(told)),
+        memory=_needed("memory figures", lambda: _memory(told)),
+        disk=_optional(lambda: _disk(told, remote_root)),
+        unwritable=clean(told["readonly"][0]) if told.get("readonly") else None,
+        gpus=of_nvidia + of_amd,
+        gpu_error="; ".join(filter(None, (nvidia_error, amd_error))) or None,
+        running=_optional(lambda: whole(told["jobs"][0], 10**6)) or 0,
+        uptime_s=uptime,
+        users=_users(told.get("user", ())),
+    )
+
+
+def _needed(name: str, find: Callable[[], T]) -> T:
+    try:
+        return find()
+    except (ValueError, LookupError):
+        raise ProbeError(f"its answer to the probe has no usable {name}") from None
+
+
+def _optional(find: Callable[[], T]) -> T | None:
+    try:
+        return find()
+    except (ValueError, LookupError):
+        return None
+
+
+# -- CPU and memory --------------------------------------------------------------------------------
+
+
+def _cpu(told: Told) -> Cpu:
+    load1, load5, load15 = (real(word, MOST_LOAD) for word in told["load"][0].split()[:3])
+    return Cpu(_cores(told), load1, load5, load15, _busy(told["stat"]))
+
+
+def _cores(told: Told) -> int:
+    online = told.get("online")
+    cores = _listed(online[0]) if online else whole(told["cores"][0])
+    if not 0 < cores <= MOST_CORES:
+        raise ValueError("cores")
+    return cores
+
+
+def _listed(ranges: str) -> int:
+    """How many numbers a kernel's list names: "0-3,8" is five."""
+    ends = [part.partition("-")[::2] for part in ranges.strip().split(",")]
+    return sum(whole(last or first) - whole(first) + 1 for first, last in ends)
+
+
+def _busy(samples: Sequence[str]) -> float:
+    """The busy share of all cores between the first and the last line "cpu …" of /proc/stat.
+
+    proc_stat(5): user nice system idle iowait irq softirq steal, in ticks; guest time is in user
+    already. Idle and iowait are idle; what the hypervisor took (steal) is not there for us either.
+    """
+    if len(samples) < 2:
+        raise ValueError("one sample only")
+    first, last = ([whole(word) for word in samples[i].split()[1:9]] for i in (0, -1))
+    if min(len(first), len(last)) < 5:
+        raise ValueError("too few fields")
+    spent = [max(0, after - before) for before, after in zip(first, last, strict=False)]
+    total = sum(spent)
+    return 100 * (total - spent[3] - spent[4]) / total if total else 0.0
+
+
+def _memory(told: Told) -> Space:
+    """From /proc/meminfo. Kernels before 3.14 tell no MemAvailable; what is free and in caches,
+    less what is shared memory, comes near it."""
+    pairs = (line.split() for line in told["mem"])
+    kib = {key.rstrip(":"): whole(value, MOST // 1024) for key, value in pairs}
+    total = kib["MemTotal"]
+    caches = ("MemFree", "Buffers", "Cached", "SReclaimable")
+    guess = sum(kib.get(key, 0) for key in caches) - kib.get("Shmem", 0)
+    available = min(total, max(0, kib.get("MemAvailable", guess)))
+    if not total:
+        raise ValueError("no memory")
+    return Space(total * 1024, available * 1024, 100 * (total - available) / total)
+
+
+# -- disk and users --------------------------------------------------------------------------------
+
+# A line of `df -P -k`; the device's and the mount point's names may hold blanks and digits.
+DF = re.compile(r"\s(\d{1,19})\s+(-?\d{1,19})\s+(-?\d{1,19})\s+(?:\d{1,3}%|-)(?:\s|$)")
+
+
+def _disk(told: Told, remote_root: str) -> Space:
+    """As df counts: what is kept for root is neither used nor available."""
+    found = DF.search(told["disk"][0])
+    if not found:
+        raise ValueError("not a line of df")
+    total, used, available = (max(0, int(number)) for number in found.groups())
+    if max(total, used, available) > MOST // 1024:
+        raise ValueError("too large")
+    held = used + available
+    percent = 100 * used / held if held else 0.0
+    return Space(total * 1024, available * 1024, percent, remote_root)
+
+
+def _users(names: Iterable[str]) -> tuple[str, ...]:
+    """Everyone who is logged in, once."""
+    seen = dict.fromkeys(clean(name, 64) for name in names)
+    return tuple(name for name in seen if name)[:MOST_USERS]

@@ -1,0 +1,136 @@
+"""How loaded a node is, and which is the best.
+
+A score goes from 0 (idle) to 100 (full); lower is better:
+
+    score    = (cpu_weight * CPU load + gpu_weight * GPU load) / (cpu_weight + gpu_weight)
+    CPU load = mean of the busy share now and of load1 / cores, each at most 100 %
+    GPU load = mean over the GPUs of memory used / memory
+
+The busy share alone is a glance of a fraction of a second, load1 alone lags by a minute: a node
+whose job has just ended (0 % busy, load1 still high) and one whose job has just begun (100 % busy,
+load1 still low) both belong between an idle and a full one, which is what the mean makes of them.
+Where a node has no GPU, or none that tells its memory, the CPU load is the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gridops.model import Cpu, Gpu, NodeHealth
+
+DIGITS = 1  # of a score; two nodes whose scores read alike are equally loaded
+STATES = ("healthy", "degraded", "unreachable")
+
+
+class Weights(Protocol):
+    """What each part counts; `HealthSettings` is one."""
+
+    @property
+    def cpu_weight(self) -> float: ...
+
+    @property
+    def gpu_weight(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A node, its place (from 1, the best), and in words why it stands there."""
+
+    health: NodeHealth
+    place: int
+    reason: str
+
+
+def cpu_load(cpu: Cpu) -> float:
+    """Percent, 0 to 100; see above."""
+    return (cpu.percent + min(100.0, 100 * cpu.load1 / cpu.cores)) / 2
+
+
+def gpu_load(gpus: Sequence[Gpu]) -> float | None:
+    """Percent of GPU memory in use, 0 to 100; None where no GPU tells its memory."""
+    shares = [
+        min(1.0, gpu.memory_used_mib / gpu.memory_total_mib)
+        for gpu in gpus
+        if gpu.memory_total_mib and gpu.memory_used_mib is not None
+    ]
+    return 100 * sum(shares) / len(shares) if shares else None
+
+
+def score(cpu: Cpu, gpus: Sequence[Gpu], weights: Weights) -> float:
+    """0 idle to 100 full, to one digit after the point; see above."""
+    on_gpus = gpu_load(gpus)
+    if on_gpus is None:
+        return round(cpu_load(cpu), DIGITS)
+    total = weights.cpu_weight + weights.gpu_weight
+    parts = weights.cpu_weight * cpu_load(cpu) + weights.gpu_weight * on_gpus
+    return round(parts / total, DIGITS) if total > 0 else 0.0
+
+
+def rank(healths: Iterable[NodeHealth]) -> tuple[Ranked, ...]:
+    """All nodes, best first: the healthy before the degraded before the unreachable, then by score.
+
+    Equal scores: more cores first, then more memory available, then the order they came in.
+    """
+    ordered = sorted(healths, key=_key)
+    before: list[NodeHealth | None] = [None, *ordered]
+    return tuple(
+        Ranked(health, place, _reason(health, previous))
+        for place, (previous, health) in enumerate(zip(before, ordered, strict=False), 1)
+    )
+
+
+def _key(health: NodeHealth) -> tuple[float, ...]:
+    score = 100.0 if health.score is None else round(health.score, DIGITS)
+    cores = health.cpu.cores if health.cpu else 0
+    available = health.memory.available_bytes if health.memory else 0
+    return (STATES.index(health.state), score, -cores, -available)
+
+
+def _reason(health: NodeHealth, previous: NodeHealth | None) -> str:
+    if health.state == "unreachable":
+        return f"unreachable: {health.error or 'no answer'}"
+    parts = [f"{_score_text(health)}: {_loads(health)}"]
+    if health.state == "degraded":
+        parts.insert(0, f"degraded: {', '.join(health.reasons)}")
+    parts += _others(health.gpus)
+    parts += _tie(health, previous)
+    return "; ".join(parts)
+
+
+def _score_text(health: NodeHealth) -> str:
+    return "no score" if health.score is None else f"score {health.score:.{DIGITS}f}"
+
+
+def _loads(health: NodeHealth) -> str:
+    words = []
+    if health.cpu:
+        cpu = health.cpu
+        words.append(
+            f"CPU load {cpu_load(cpu):.0f} % ({cpu.percent:.0f} % busy now, "
+            f"load {cpu.load1:.2f} on {cpu.cores} core{'s' * (cpu.cores != 1)})"
+        )
+    on_gpus = gpu_load(health.gpus)
+    if on_gpus is not None:
+        many = f"its {len(health.gpus)} GPUs" if len(health.gpus) > 1 else "its GPU"
+        words.append(f"{on_gpus:.0f} % of the memory of {many} in use")
+    return ", ".join(words) or "no figures"
+
+
+def _others(gpus: Sequence[Gpu]) -> list[str]:
+    """Whose GPUs others are on, whatever their memory says."""
+    busy = [gpu for gpu in gpus if gpu.other_processes]
+    if not busy:
+        return []
+    which = ", ".join(str(gpu.index) for gpu in busy)
+    return [f"processes of other users on GPU{'s' * (len(busy) > 1)} {which}"]
+
+
+def _tie(health: NodeHealth, previous: NodeHealth | None) -> list[str]:
+    """Why this node comes after one that is no less loaded."""
+    if previous is None or _key(previous)[:2] != _key(health)[:2]:
+        return []
+    _, _, cores, available = (a - b for a, b in zip(_key(health), _key(previous), strict=True))
+    why = "has more cores" if cores else "has more memory free" if available else "comes first"
+    return [f"as loaded as {previous.node.name}, which {why}"]

@@ -1,0 +1,85 @@
+"""A project tree on a node: what belongs to it, and bringing it there.
+
+`list_tree` says what travels; `sync_tree` makes a node's `<remote_root>/<project>` the same, over
+the connection that is open already. Protocol: one `prepare` on the node; when the list of names is
+not the one of the last time, one `stage`, which deletes what is gone; then rsync.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import UsageError
+from gridops.model import Node, SyncReport
+from gridops.reach.link import Link
+from gridops.sync.lock import locked
+from gridops.sync.session import Session
+from gridops.sync.tree import Tree, list_tree
+
+if TYPE_CHECKING:
+    from gridops.settings import Settings
+
+__all__ = ["Tree", "list_tree", "sync_tree", "target_of"]
+
+
+def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
+    """Where `src` goes on the node, as the inventory spells it: `~/gridops/NAME`.
+
+    Raises UsageError when the project has no usable name.
+    """
+    name = _project(project or Path(src).expanduser().resolve().name)
+    return f"{node.remote_root.rstrip('/')}/{name}"
+
+
+def sync_tree(
+    link: Link,
+    src: str | Path | Tree,
+    settings: Settings,
+    *,
+    dry_run: bool = False,
+    project: str | None = None,
+) -> SyncReport:
+    """Make the node's directory of the project the same as the tree, and say what that took.
+
+    `src` may be a Tree from `list_tree`, which saves listing it for every node. Files of the tree
+    replace the node's, one at a time and each whole. What an earlier sync brought and the tree has
+    no more is deleted there; anything else there stays. The connection is tried again as
+    `settings.retry` says; all of it takes `settings.sync.timeout` seconds at most. A dry run
+    changes nothing anywhere.
+
+    Raises UsageError for a `src` that is no directory or lies where it would go, UnmarkedTarget,
+    PartialTransfer (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeTimeout or
+    a ReachError.
+    """
+    end = time.monotonic() + settings.sync.timeout
+    name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))
+    with locked(link.node, name, end):
+        tree = src if isinstance(src, Tree) else list_tree(src, settings.sync)
+        _refuse_overlap(link, tree.root, name)
+        return Session(link, tree, name, settings, dry_run, end).report()
+
+
+def _name(src: str | Path) -> str:
+    return Path(src).expanduser().resolve().name
+
+
+def _project(name: str) -> str:
+    if name in ("", ".", "..", ".gridops") or "/" in name or "\0" in name:
+        raise UsageError(
+            f"{name!r} cannot be a project's name", hint="it is the name of the tree's directory"
+        )
+    return name
+
+
+def _refuse_overlap(link: Link, root: Path, project: str) -> None:
+    if link.node.connection != "local":
+        return
+    target = (Path.home() / Path(link.node.remote_root).expanduser() / project).resolve()
+    if target == root or root in target.parents or target in root.parents:
+        raise UsageError(
+            f"{root} and where it would go, {target}, are in one another",
+            node=link.node.name,
+            hint="give this node another remote_root",
+        )

@@ -1,0 +1,55 @@
+"""One sync at a time from this machine to one directory of a node, whatever process it is in."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gridops.errors import NodeTimeout
+from gridops.model import Node
+from gridops.observe import events
+from gridops.reach.runtime import runtime_dir
+
+PAUSE = 0.05  # seconds between two looks
+
+
+@contextmanager
+def locked(node: Node, project: str, end: float) -> Iterator[None]:
+    """Hold the lock of `project` on `node`; waits until `end` (on time.monotonic()) at most.
+
+    Two syncs at once would each delete what the other has just brought.
+    """
+    descriptor = os.open(_path(node, project), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _wait(descriptor, node, project, end)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _path(node: Node, project: str) -> Path:
+    identity = repr((node.name, node.host, node.user, node.port, node.remote_root, project))
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
+    return runtime_dir() / f"sync-{digest[:16]}.lock"
+
+
+def _wait(descriptor: int, node: Node, project: str, end: float) -> None:
+    said = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        if time.monotonic() > end:
+            raise NodeTimeout(f"another sync of {project} to it has not ended", node=node.name)
+        if not said:
+            said = True
+            message = f"{node.name}: waiting for another sync of {project} to it"
+            events.emit(events.WARNING, message=message)
+        time.sleep(PAUSE)

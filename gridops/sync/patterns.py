@@ -1,0 +1,63 @@
+"""Exclude patterns: rsync's, applied to the list of a tree instead of by rsync itself.
+
+Source: rsync(1), PATTERN MATCHING RULES. `*` is any text without a slash, `**` any text, `?` one
+character that is no slash, `[…]` one of a set (`[!…]`: none of it); a backslash takes the next
+character as it is. A pattern that begins with a slash starts at the top of the tree; any other
+matches the end of a path, so one without a slash is a name at any depth. One that ends with a slash
+matches directories only, one that ends with `/***` a directory and what is in it. What matches is
+left out, a directory with everything below it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+Excluded = Callable[[bytes, bool], bool]  # (path relative to the tree, is it a directory?)
+
+
+def compile_patterns(patterns: Iterable[str]) -> Excluded | None:
+    """Whether a path itself is excluded (not: lies in an excluded directory); None: nothing is."""
+    always: list[bytes] = []
+    directories: list[bytes] = []
+    for pattern in patterns:
+        text = os.fsencode(pattern)
+        bare = text.rstrip(b"/")
+        if bare:
+            (directories if text != bare else always).append(_regex(bare))
+    if not always and not directories:
+        return None
+    anything = re.compile(b"|".join(always) or rb"(?!)", re.DOTALL)
+    directory = re.compile(b"|".join([*always, *directories]), re.DOTALL)
+    return lambda path, is_directory: bool((directory if is_directory else anything).search(path))
+
+
+def _regex(pattern: bytes) -> bytes:
+    begin = rb"\A" if pattern.startswith(b"/") else rb"(?:\A|/)"
+    body = pattern.lstrip(b"/")
+    end = rb"\Z"
+    if body.endswith(b"/***"):
+        body, end = body[:-4], rb"(?:/.*)?\Z"
+    return begin + _translated(body) + end
+
+
+_TOKEN = re.compile(rb"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.DOTALL)
+
+
+def _translated(body: bytes) -> bytes:
+    return b"".join(_token(match[0]) for match in _TOKEN.finditer(body))
+
+
+def _token(token: bytes) -> bytes:
+    if token in _WILD:
+        return _WILD[token]
+    if token.startswith(b"[") and len(token) > 2:
+        inner = token[1:-1].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
+        return b"(?!/)[" + (b"^" + inner[1:] if inner[:1] in b"!^" else inner) + b"]"
+    if token.startswith(b"\\") and len(token) == 2:
+        return re.escape(token[1:])
+    return re.escape(token)
+
+
+_WILD = {b"**/": rb"(?:.*/)?", b"**": rb".*", b"*": rb"[^/]*", b"?": rb"[^/]"}

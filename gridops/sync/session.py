@@ -1,0 +1,215 @@
+"""One sync of one tree to one node: prepare, delete what is gone, transfer; again if it breaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from gridops.errors import GridError, NodeTimeout, PartialTransfer
+from gridops.model import SyncReport
+from gridops.observe import events
+from gridops.reach.link import Link
+from gridops.retry import attempts
+from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
+from gridops.sync.tree import Tree
+from gridops.transfers.client import Job, client, transfer
+from gridops.transfers.outcome import Place
+from gridops.transfers.output import Progress, Transfer, printable
+
+if TYPE_CHECKING:
+    from gridops.settings import Settings
+
+PROGRESS_EVERY = 0.1  # seconds
+PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
+
+
+@dataclass
+class Session:
+    """A sync of one tree to one node."""
+
+    link: Link
+    tree: Tree
+    project: str
+    settings: Settings
+    dry_run: bool
+    end: float  # on time.monotonic()
+    done: Transfer = field(default_factory=Transfer)  # in all attempts, as is `deleted`
+    deleted: dict[bytes, None] = field(default_factory=dict)
+
+    def report(self) -> SyncReport:
+        began = time.monotonic()
+        name = self.link.node.name
+        self._tell(events.SYNC_STARTED, files=len(self.tree.names))
+        status = "failure"
+        try:
+            target = self._try()
+            status = "success"
+        except GridError as exc:
+            exc.node = exc.node or name
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self._tell(
+                events.SYNC_FINISHED,
+                status=status,
+                files=len(set(self.done.files)),
+                bytes=self.done.bytes,
+                seconds=seconds,
+            )
+        return self._made(target, seconds)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        if not self.dry_run:
+            events.emit(event, node=self.link.node.name, **fields)
+
+    def _made(self, target: str, seconds: float) -> SyncReport:
+        folders = {name + b"/" for name in self.tree.empty}
+        return SyncReport(
+            node=self.link.node,
+            source=str(self.tree.root),
+            target=target,
+            files=len(set(self.done.files)),
+            bytes=self.done.bytes,
+            seconds=seconds,
+            total_files=len(self.tree.names),
+            added=_shown(self.done.added, folders),
+            changed=_shown(self.done.changed, folders),
+            deleted=tuple(sorted(map(printable, self.deleted))),
+            dry_run=self.dry_run,
+        )
+
+    # -- the attempts ------------------------------------------------------------------------
+
+    def _try(self) -> str:
+        """Returns the absolute directory on the node."""
+        config = self.settings.retry.config()
+        left = self.end - time.monotonic()
+        config = replace(config, max_elapsed=min(left, config.max_elapsed or left))
+        target = ""
+        for attempt in attempts(config, what=f"sync to {self.link.node.name}"):
+            with attempt:
+                target = self._once()
+        return target
+
+    def _once(self) -> str:
+        node = NodeTree(self.link, self.project, origin_of(self.tree.root))
+        ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
+        if ready.previous and ready.previous != node.origin:
+            self._say_taken_over(ready)
+        kept = self._settle(node, ready)
+        self._transfer(node, ready)
+        if ready.partial and not self.dry_run:
+            node.clean(ready, timeout=self._left())
+        self._say_incomplete(kept)
+        return ready.target
+
+    def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
+        """Delete what is gone from the tree; returns what could not be deleted."""
+        wanted = self.settings.sync.delete and not self.tree.unreadable
+        if ready.up_to_date(self.tree, wanted):
+            return ()
+        if not self.dry_run:
+            found = node.stage(ready, self.tree, delete=wanted, timeout=self._left())
+        else:
+            found = node.plan(ready, self.tree, timeout=self._left()) if wanted else Deleted()
+        self.deleted.update(dict.fromkeys(found.names))
+        if found.more:
+            message = f"{node.node.name}: {found.more} more deletions are not listed"
+            events.emit(events.WARNING, message=message)
+        return found.kept
+
+    def _transfer(self, node: NodeTree, ready: Prepared) -> None:
+        sources = [*self.tree.names, *self.tree.empty]
+        if not sources:
+            return
+        if self.dry_run and ready.state == "absent":
+            self.done += Transfer(added=tuple(self.tree.names), files=tuple(self.tree.names))
+            return
+        job = Job(
+            options=self._options(node, ready),
+            sources=[_plain(name) for name in sources],
+            target=self.link.rsync_target(f"{ready.target}/"),
+            place=Place(node.node.name, node.node.host, str(self.tree.root), ready.target),
+            shell=self.link.rsync_shell(),
+            cwd=str(self.tree.root),
+        )
+        try:
+            transfer(job, self._add, timeout=self._left(), on_progress=self._progress())
+        except PartialTransfer as exc:
+            if not self._explained(exc):
+                raise
+
+    def _add(self, done: Transfer) -> None:
+        self.done += done
+
+    def _options(self, node: NodeTree, ready: Prepared) -> list[str]:
+        """Symlinks, permissions and times are kept (but no directory's times: jobs write there);
+        the parents of each file are made as they are here, no directory is descended into."""
+        program = client()
+        options = ["-lptORd", *program.literal, *program.lenient]
+        if node.node.connection != "local" and program.version >= PACKING:
+            options.append("-z")
+        return [*options, "-n"] if self.dry_run else [*options, *node.scratch(ready.target)]
+
+    def _progress(self) -> Progress:
+        last = 0.0
+
+        def tell(percent: int, count: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= PROGRESS_EVERY:
+                last = now
+                self._tell(events.SYNC_PROGRESS, percent=percent, bytes=count)
+
+        return tell
+
+    def _left(self) -> float:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise NodeTimeout(
+                f"the sync did not end within {self.settings.sync.timeout:g} s",
+                node=self.link.node.name,
+                hint="sync.timeout",
+            )
+        return left
+
+    # -- what is said ------------------------------------------------------------------------
+
+    def _say_taken_over(self, ready: Prepared) -> None:
+        message = (
+            f"{self.link.node.name}: {ready.target} last came from {ready.previous}; what only that"
+            " brought stays there (to keep the two apart rename one, or use another remote_root)"
+        )
+        events.emit(events.WARNING, message=message)
+
+    def _explained(self, error: PartialTransfer) -> bool:
+        """In a dry run a directory is in the way of a file although its own files would go."""
+        gone = [printable(name) for name in self.deleted]
+        freed = [f for f in error.files if any(name.startswith(f"{f}/") for name in gone)]
+        self.done += Transfer(changed=tuple(name.encode() for name in freed))
+        return self.dry_run and len(freed) == len(error.files)
+
+    def _say_incomplete(self, kept: tuple[bytes, ...]) -> None:
+        if kept:
+            raise self._partial("could not be deleted there", kept)
+        if self.tree.unreadable:
+            raise self._partial("cannot be read here, so nothing was deleted", self.tree.unreadable)
+
+    def _partial(self, what: str, paths: Iterable[bytes]) -> PartialTransfer:
+        names = [printable(path) for path in paths]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        message = f"{', '.join(names[:3])}{more} {what}"
+        return PartialTransfer(message, files=names, node=self.link.node.name)
+
+
+def _plain(name: bytes) -> bytes:
+    """A source of rsync's: one whose first name has a colon is not to be taken for a host."""
+    return b"././" + name if b":" in name.partition(b"/")[0] else name
+
+
+def _shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
+    """For the report: files, and directories only where they are entries of their own."""
+    kept = {name for name in names if not name.endswith(b"/") or name in folders}
+    return tuple(sorted(map(printable, kept)))

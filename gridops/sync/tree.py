@@ -1,0 +1,137 @@
+"""A project tree: the names of all that travels, computed once for any number of nodes.
+
+In a git work tree these are exactly git's files (tracked and untracked, minus ignored, submodules
+included), elsewhere all files and empty directories but `.git`; in both minus exclude patterns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import UsageError
+from gridops.observe import events
+from gridops.sync.files import STATE, Files, parent
+from gridops.sync.git import NotGit, git_files, in_work_tree
+from gridops.sync.patterns import compile_patterns
+from gridops.transfers.output import printable
+
+if TYPE_CHECKING:
+    from gridops.settings import SyncSettings
+
+_ODD = re.compile(rb"[^ -\[\]-~]")  # everything but printable ASCII without the backslash
+_SHOWN = 3  # names in a warning
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What travels. Names are bytes relative to `root`."""
+
+    root: Path  # absolute, without symlinks
+    names: tuple[bytes, ...]  # files and symlinks
+    empty: tuple[bytes, ...] = ()  # directories with nothing in them
+    unreadable: tuple[bytes, ...] = ()  # directories whose contents could not be listed
+
+    @property
+    def project(self) -> str:
+        """What the tree's directory on a node is called."""
+        return self.root.name
+
+    @cached_property
+    def manifest(self) -> bytes:
+        """One line an entry, sorted by bytes, a directory's with a slash at its end; what is not
+        printable ASCII, and the backslash, is written as printf's %b reads it: \\0 and octal."""
+        entries = [*self.names, *(name + b"/" for name in self.empty)]
+        lines = sorted(map(_escaped, entries))
+        return b"".join(line + b"\n" for line in lines)
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.manifest).hexdigest()
+
+
+def _escaped(name: bytes) -> bytes:
+    return _ODD.sub(lambda match: b"\\0%03o" % match[0][0], name)
+
+
+def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
+    """The tree at `src`, as it is now.
+
+    Raises UsageError when there is no such directory and SyncError when git refuses to list it.
+    What is left out or will not work on a node is said by warning events.
+    """
+    root = _directory(src)
+    excluded = compile_patterns(settings.exclude_patterns)
+    found = _git(root, settings.timeout) if settings.gitignore else None
+    if found is not None and excluded:
+        found.exclude(excluded)
+    elif found is None:
+        found = Files(os.fsencode(root))
+        found.walk(excluded)
+    _leave_out_state(found)
+    _warn(found)
+    return Tree(
+        root,
+        tuple(sorted(found.names)),
+        tuple(sorted(found.empty)),
+        tuple(found.unreadable),
+    )
+
+
+def _directory(src: str | Path) -> Path:
+    try:
+        root = Path(src).expanduser().resolve(strict=True)
+    except (OSError, RuntimeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise UsageError(f"cannot sync {src}: {reason}", hint="--src names a directory") from exc
+    if not root.is_dir():
+        raise UsageError(f"cannot sync {src}: it is not a directory", hint="--src names one")
+    return root
+
+
+def _git(root: Path, timeout: float) -> Files | None:
+    if not in_work_tree(root):
+        return None
+    try:
+        return git_files(root, timeout)
+    except NotGit as why:
+        _say(f"{root}: {why}; taking every file but .git and sync.exclude_patterns")
+        return None
+
+
+def _leave_out_state(found: Files) -> None:
+    for paths in (found.names, found.symlinks, found.special, found.empty):
+        paths[:] = [p for p in paths if p != STATE and not p.startswith(STATE + b"/")]
+
+
+def _warn(found: Files) -> None:
+    if found.special:
+        _say(f"left out, since no regular files: {_some(found.special)}")
+    leading_out = [name for name in found.symlinks if _leads_out(found.root, name)]
+    if leading_out:
+        _say(f"symlinks that lead out of the tree travel as they are: {_some(leading_out)}")
+
+
+def _leads_out(root: bytes, name: bytes) -> bool:
+    try:
+        to = os.readlink(root + b"/" + name)  # noqa: PTH115 - a Path holds no bytes
+    except OSError:
+        return False
+    inside = os.path.normpath(b"/".join((parent(name) or b".", to)))
+    return to.startswith(b"/") or inside == b".." or inside.startswith(b"../")
+
+
+def _some(names: Iterable[bytes]) -> str:
+    every = sorted(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(printable(name) for name in every[:_SHOWN]) + more
+
+
+def _say(message: str) -> None:
+    events.emit(events.WARNING, message=message)
