@@ -30,7 +30,7 @@ verb_run() { # starts job $1 and follows it, all in one session
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
     trouble=''
-    mkdir -p "$staged" && cat >"$staged/run" || return
+    mkdir -p "$staged" && head -c "$2" >"$staged/run" || return # its end may take longer to arrive
     [ "$(stat -c %s "$staged/run")" = "$2" ] || { trouble=short && return 1; }
     # shellcheck source=/dev/null
     . "./$staged/run"
@@ -203,7 +203,10 @@ guard() { # our input ends with the supervisor; a command without one is ended
 conclude() { # the command has ended: what it left behind is ended too, its last words are kept
     leftover=2
     [ ! -L "$id/kill" ] || { leftover=$(readlink "$id/kill") && leftover=${leftover%%.*}; }
+    since=''
+    if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
     [ -n "$keep" ] || sweep "$id" "$leftover"
+    since=''
     [ -z "$timer" ] || kill "$timer" 2>/dev/null
     drain
     signal=0 reason='exit'
@@ -237,16 +240,16 @@ running() {
 
 finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says, and lets go
     trap - EXIT
-    rm -f "$id"/p.* # which also leaves room for the record
     until record_end "$id" "$1" "$2" "${took:-x}" "$3"; do
         if [ ! -d "$id" ] || [ -L "$id/exit" ]; then break; fi
+        rm -f "$id"/p.* # makes room for the record
         nap 0.5
     done
-    rm -f "$locks/leases/$me.$id" ${ticket:+"$ticket"}
+    rm -f "$id"/p.* "$locks/leases/$me.$id" ${ticket:+"$ticket"}
 }
 
 main() {
-    mask=$(umask)
+    case $2 in start | run) mask=$(umask) ;; esac
     umask 077
     unset GRIDOPS_RUN_ID CDPATH # a job may start jobs: these are not its processes
     self=$0 verb=$2 mark=$3

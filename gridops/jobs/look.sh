@@ -3,23 +3,34 @@
 piece_limit=4194304 # bytes of one stream that are sent before the other one is looked at
 
 # For each job: a "state" line unless it has ended on record; then the facts that its files tell, in
-# stat's words, and the first line of what the client gave us.
+# stat's words, and the first line of what the client gave us. "now" is the time here.
 verb_status() {
     unset QUOTING_STYLE
-    for id in "$@"; do describe "$id"; done
-    echo "now $(date +%s)"
+    known='' runs='' batch=0 undone=''
     for id in "$@"; do
+        describe "$id"
         for entry in "$id"/sup "$id"/child "$id"/kill "$id"/exit "$id"/gpus "$id"/*.cut; do
-            [ ! -L "$entry" ] || echo "$entry"
+            [ ! -L "$entry" ] || known="$known $entry"
         done
         for entry in "$id"/out "$id"/err "$id"/spec/diff "$id"/tree; do
-            [ ! -e "$entry" ] || echo "$entry"
+            [ ! -e "$entry" ] || known="$known $entry"
         done
-    done | LC_ALL=C xargs stat -c 'file %Y %s %N' 2>/dev/null
-    for id in "$@"; do
-        [ ! -f "$id/spec/run" ] || echo "$id/spec/run"
-    done | xargs head -q -n 1 2>/dev/null
+        [ ! -f "$id/spec/run" ] || runs="$runs $id/spec/run"
+        batch=$((batch + 1))
+        [ $((batch % 500)) != 0 ] || tell
+    done
+    tell
+    [ -z "$undone" ] || echo "now $(date +%s)"
     echo "done"
+}
+
+tell() { # sends the facts of the jobs gathered so far
+    # shellcheck disable=SC2086 # lists of paths without blanks
+    {
+        [ -z "$known" ] || LC_ALL=C stat -c 'file %Y %s %N' $known
+        [ -z "$runs" ] || head -q -n 1 $runs
+    } 2>/dev/null
+    known='' runs=''
 }
 
 verb_list() { # every job that has something to show
@@ -42,7 +53,7 @@ describe() { # says how job $1 is, unless its end is on record or gets there now
             [ ! -L "$1/child" ] || word=running
         elif [ -L "$1/exit" ]; then
             return
-        elif [ "$(members "$1")" != ' ' ]; then
+        elif has_members "$1"; then
             word=orphan
         else
             settle "$1"
@@ -51,6 +62,7 @@ describe() { # says how job $1 is, unless its end is on record or gets there now
         ;;
     *) word=elsewhere ;;
     esac
+    undone=yes
     echo "state $1 $word"
 }
 
@@ -58,7 +70,7 @@ describe() { # says how job $1 is, unless its end is on record or gets there now
 # and so many bytes; "alive" at least every 2 s; "state ..." as that changes; "end" and its status.
 # With $4 "once", what there is now.
 verb_follow() {
-    id=$1 out=$2 err=$3 once=$4 out_end='' err_end='' pause=0.01 shown=''
+    id=$1 out=$2 err=$3 once=$4 out_end='' err_end='' pause=0.01 latest='' shown=''
     clock
     beat=$((centis + 200))
     while :; do
@@ -69,7 +81,7 @@ verb_follow() {
         piece out "$out" "${sizes%%"$nl"*}" "$out_end" && out=$((out + length))
         piece err "$err" "${sizes##*"$nl"}" "$err_end" && err=$((err + length))
         if [ -n "$moved" ]; then
-            pause=0.01
+            latest='' pause=0.01
         else
             [ -z "$ended$once" ] || break
             idle
@@ -122,11 +134,16 @@ idle() { # nothing new: says so now and then, and looks whether the supervisor s
         shown=$word
     fi
     clock
+    latest=${latest:-$centis}
     if [ "$centis" -ge "$beat" ]; then
         echo alive || exit
         beat=$((centis + 200))
         alive "$(readlink "$id/sup")" || describe "$id" >/dev/null
     fi
     nap "$pause"
-    case $pause in 0.01) pause=0.02 ;; 0.02) pause=0.04 ;; *) pause=0.08 ;; esac
+    case $((centis - latest)) in # quick to see what comes soon, cheap where nothing does
+    ? | [1-4]?) pause=0.01 ;;
+    ??) pause=0.03 ;;
+    *) pause=0.08 ;;
+    esac
 }

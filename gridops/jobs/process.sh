@@ -50,13 +50,33 @@ alive() { # whether the process PID.TICK.BOOT (more may follow) still runs; a zo
     case $state in Z | X) return 1 ;; esac
 }
 
-tagged() { # prints the pids of the processes that carry the tag of job $1, and maybe some twice
+tagged() { # prints among other words "/proc/PID/environ" of the processes $2... with the tag of job $1
+    tag=GRIDOPS_RUN_ID=$1
+    shift
     if printf 'a\0' | grep -qzxF a 2>/dev/null; then
-        grep -lzxF "GRIDOPS_RUN_ID=$1" /proc/[0-9]*/environ
+        grep -lzxF "$tag" /dev/null "$@"
     else # BusyBox: its grep stops at a NUL
-        head -c 4194304 /proc/[0-9]*/environ | tr '\0' '\n' |
-            sed -n "/^==> .* <==\$/h;/^GRIDOPS_RUN_ID=$1\$/{g;p;}"
-    fi 2>/dev/null | sed 's/[^0-9]//g'
+        head -c 4194304 /dev/null "$@" | tr '\0' '\n' | sed -n "/^==> .* <==\$/h;/^$tag\$/{g;p;}"
+    fi 2>/dev/null
+}
+
+# Sets environs and stats: the files of the processes that may be of a job. With since, those are
+# only the ones that were born after that process, less than a second ago; so numbers cannot have
+# begun anew meanwhile.
+candidates() {
+    environs='' stats=''
+    read -r _ _ _ _ newest_pid </proc/loadavg
+    if [ -n "$since" ] && [ "$newest_pid" -ge "$since" ] && [ "$newest_pid" -lt $((since + 500)) ]; then
+        number=$since
+        while [ "$number" -le "$newest_pid" ]; do
+            [ ! -d "/proc/$number" ] || {
+                environs="$environs /proc/$number/environ" stats="$stats /proc/$number/stat"
+            }
+            number=$((number + 1))
+        done
+    else
+        environs='/proc/[0-9]*/environ' stats='/proc/[0-9]*/stat'
+    fi
 }
 
 session_of() { # sets leads: the session of job $1, empty when it did not begin during this boot
@@ -78,15 +98,26 @@ members() {
     look_up $$ && own=$session
     session_of "$1"
     found=' ' sessions=" $leads " size=''
-    for pid in $(tagged "$1"); do has "$found" "$pid" || found="$found$pid "; done
-    # shellcheck disable=SC2046 # three words a process: pid, parent, session
+    candidates
+    # shellcheck disable=SC2086,SC2046 # lists of files, or patterns for them
+    for pid in $(tagged "$1" $environs); do
+        pid=${pid#/proc/} pid=${pid%/environ}
+        case $pid in *[!0-9]*) continue ;; esac
+        has "$found" "$pid" || found="$found$pid "
+    done
+    # shellcheck disable=SC2046,SC2086 # three words a process: pid, parent, session
     set -- $(sed -n 's/^\([0-9]*\) (.*) [^ZX] \([0-9]*\) [0-9]* \([0-9]*\) .*/\1 \2 \3/p' \
-        /proc/[0-9]*/stat 2>/dev/null)
+        /dev/null $stats 2>/dev/null)
+    has " $* " "$leads" || [ "$found" != ' ' ] || return # what is usual, and quick
     while [ "$size" != "${#found}.${#sessions}" ]; do
         size=${#found}.${#sessions}
         gather "$@"
     done
     echo "$found"
+}
+
+has_members() {
+    case $(members "$1") in *[0-9]*) ;; *) return 1 ;; esac
 }
 
 gather() { # adds to found and sessions which of the processes "pid parent session ..." belong
@@ -100,13 +131,15 @@ gather() { # adds to found and sessions which of the processes "pid parent sessi
     done
 }
 
+since=''
+
 # Ends the processes of job $1: TERM (and CONT: a stopped one would not see it) to each once, KILL
 # after $2 seconds, until none is left. Fails when some outlive the KILL by 5 s.
 sweep() {
     told=' ' pause=0.05
     clock
     mercy=$((centis + $2 * 100))
-    while targets=$(members "$1") && [ "${targets#"${targets%%[0-9]*}"}" ]; do
+    while targets=$(members "$1") && [ -n "${targets# }" ]; do
         clock
         if [ "$centis" -ge "$mercy" ]; then
             # shellcheck disable=SC2086 # a list of pids
@@ -119,6 +152,7 @@ sweep() {
                 has "$told" "$pid" || told="$told$pid "
             done
         fi
+        since=''
         nap "$pause"
         [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
     done
