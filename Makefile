@@ -1,9 +1,10 @@
 # Every target does its own set-up: `make demo` and `make test` work on a fresh machine.
 
 BIN := .venv/bin
-SHELL_FILES = $(shell git ls-files '*.sh' .ci)
+SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples -type f \
+    \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test lint format bench clean
+.PHONY: help install dev demo test lint lint-ruff lint-mypy lint-shell format bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -21,12 +22,18 @@ demo: install ## three real sshd nodes on this machine: health, best, sync, run
 test: dev ## run all tests; ARGS="-k word" narrows them
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: dev ## ruff, mypy --strict, shellcheck
+lint: dev lint-ruff lint-mypy lint-shell ## ruff, mypy --strict, shellcheck
+
+lint-ruff: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-mypy: dev
 	$(BIN)/mypy
+
+lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-	    echo shellcheck $(SHELL_FILES); shellcheck $(SHELL_FILES); \
+	    echo shellcheck $(SHELL_FILES); shellcheck -s sh $(SHELL_FILES); \
 	else echo "no shellcheck here: shell files are not checked" >&2; fi
 
 format: dev ## put the code into shape

@@ -49,7 +49,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 # Libraries that take long to import, and the only modules that may do so; `top` also when they are
 # imported themselves, `inside` only within a function (or under TYPE_CHECKING).
-FABRIC = ("gridops.reach.mux", "gridops.reach.connection", "gridops.reach.group")
+FABRIC = (
+    "gridops.reach.mux",
+    "gridops.reach.login",
+    "gridops.reach.connection",
+    "gridops.reach.group",
+)
 HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "fabric": {"top": FABRIC, "inside": ("gridops.reach.*", "gridops.transfers*")},
     "paramiko": {"top": FABRIC, "inside": ("gridops.reach.*",)},

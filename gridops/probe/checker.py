@@ -30,7 +30,7 @@ from gridops.retry import RetryConfig, attempts
 if TYPE_CHECKING:
     from gridops.settings import HealthSettings, Settings
 
-WINDOW = 0.15  # seconds to watch the CPUs: 15 clock ticks a core, and the rest is asked meanwhile
+WINDOW = 0.1  # seconds to watch the CPUs: ten clock ticks a core
 GPU_LIMIT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
 GRACE = 0.5  # seconds after a node's time until we stop to wait for its thread
 # What may pass if one asks again. Not ConnectTimeout: that node has had all its patience already.

@@ -99,7 +99,7 @@ still_stuck() { # whether the $1 tool of an earlier probe still hangs; if so, sa
     [ -L "$link" ] || return 1
     known=$(readlink "$link")
     pid=${known%%.*}
-    if [ "${known##*.}" = "$boot" ] && started "$pid" && [ "$known" = "$pid.$ticks.$boot" ]; then
+    if started "$pid" && [ "$known" = "$pid.$ticks.$boot" ]; then
         printf '%s-stuck %s %s\n' "$1" "$pid" "$ticks"
         return 0
     fi
@@ -245,8 +245,6 @@ if ! cpu_times 2>/dev/null; then
     printf 'unsupported %s\nend\n' "$(uname -s)"
     exit
 fi
-sleep "$window" 2>/dev/null &
-watch=$!
 nvidia
 amd
 cores
@@ -256,7 +254,7 @@ memory
 disk "$1"
 users
 printf 'jobs 0\n' # the jobs room will count them here
-wait "$watch" || sleep 1 # a sleep that knows no fractions
+sleep "$window" 2>/dev/null || sleep 1 # where it knows no fractions
 wait
 cpu_times
 printf 'end\n'

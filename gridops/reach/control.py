@@ -8,18 +8,21 @@ request, which saves a wait.
 from __future__ import annotations
 
 import array
+import os
 import select
 import socket
 import struct
 import time
+from pathlib import Path
 
-from gridops.errors import ConnectionLost, NodeTimeout, SessionRefused
+from gridops.errors import ConnectionLost, NodeTimeout, ReachError, SessionRefused
 
 HELLO = 0x00000001
 NEW_SESSION = 0x10000002
 ALIVE_CHECK = 0x10000004
 TERMINATE = 0x10000005
-STOP_LISTENING = 0x10000009
+OPEN_FORWARD = 0x10000006
+CLOSE_FORWARD = 0x10000007
 PROXY = 0x1000000F
 OK = 0x80000001
 PERMISSION_DENIED = 0x80000002
@@ -27,31 +30,42 @@ FAILURE = 0x80000003
 EXIT_MESSAGE = 0x80000004
 ALIVE = 0x80000005
 SESSION_OPENED = 0x80000006
-TTY_ALLOC_FAIL = 0x80000008
+REMOTE_PORT = 0x80000007
 PROXY_OPENED = 0x8000000F
 
 VERSION = 4
 REQUEST = 1  # we make one request a connection, so any id serves
 LOCAL_PATIENCE = 5.0  # seconds for what the master answers by itself, without its network
 NO_ESCAPE = 0xFFFFFFFF
+FORWARD_REMOTE = 2
+
+Address = tuple[str, int]  # host, port
 
 
 class Control:
     """One connection to a master's control socket."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError when no master listens at `path`."""
+        """Raises OSError when no master listens at `path`; a TimeoutError when one does that
+        takes no connection."""
         self.path = path
         self._buffer = bytearray()
+        self._greeting = _frame(struct.pack(">II", HELLO, VERSION))
+        self._identity = _identity(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(LOCAL_PATIENCE)
         try:
-            self.socket.connect(path)
+            _connect(self.socket, path)
         except BaseException:
             self.socket.close()
             raise
-        self._greeting = _frame(struct.pack(">II", HELLO, VERSION))
-        self._greeted = False
+
+    def is_current(self) -> bool:
+        """Whether the socket at `path` is still the one that we came through."""
+        try:
+            return _identity(self.path) == self._identity
+        except OSError:
+            return False
 
     def close(self) -> None:
         self.socket.close()
@@ -121,11 +135,6 @@ class Control:
         self.request(TERMINATE)
         self.reply(LOCAL_PATIENCE)
 
-    def retire(self) -> None:
-        """Let the master finish what runs over it, and take nothing new."""
-        self.request(STOP_LISTENING)
-        self.reply(LOCAL_PATIENCE)
-
     def new_session(self, command: str, fds: tuple[int, int, int], timeout: float) -> None:
         """Run `command` with these three descriptors as its streams (passenger mode)."""
         flags = struct.pack(">IIII", 0, 0, 0, 0)  # tty, X11, agent, subsystem: none
@@ -145,13 +154,49 @@ class Control:
             if kind == EXIT_MESSAGE:
                 return int(struct.unpack_from(">II", body)[1])
 
-    def proxy(self) -> socket.socket:
+    def forward_remote(self, listen: Address, to: Address, timeout: float) -> int:
+        """Let the node listen and lead whoever connects there to `to` from here.
+
+        Returns the port, which the node chooses when `listen` names 0. The master connects, so it
+        works on when we end: `cancel_remote` ends it. Raises SessionRefused when sshd refuses.
+        """
+        self.request(OPEN_FORWARD, _forwarding(listen, to))
+        kind, body = self.reply(timeout)
+        if kind == REMOTE_PORT:
+            return int(struct.unpack_from(">II", body)[1])
+        if kind != OK:
+            raise SessionRefused(f"the node does not listen on port {listen[1]}: {_reason(body)}")
+        return listen[1]
+
+    def cancel_remote(self, listen: Address, to: Address) -> None:
+        """Undo `forward_remote`; `listen` names the same port as there, 0 too."""
+        self.request(CLOSE_FORWARD, _forwarding(listen, to))
+        self.reply(LOCAL_PATIENCE)
+
+    def proxy(self, timeout: float = LOCAL_PATIENCE) -> socket.socket:
         """Switch to proxy mode; from here on the socket carries SSH connection-layer packets."""
         self.request(PROXY)
-        kind, _ = self.reply(LOCAL_PATIENCE)
+        kind, _ = self.reply(timeout)
         if kind != PROXY_OPENED or self._buffer:
-            raise ConnectionLost("the control master does not speak proxy mode (OpenSSH >= 7.4)")
+            raise ReachError("this OpenSSH has no mux proxy mode", hint="it came with OpenSSH 7.4")
         return self.socket
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    end = time.monotonic() + LOCAL_PATIENCE
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:  # its queue is full, and the kernel does not wait for that
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(0.01)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Renaming the socket does not change it; a successor's differs even if it got the inode."""
+    found = Path(path).stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _frame(message: bytes) -> bytes:
@@ -160,6 +205,13 @@ def _frame(message: bytes) -> bytes:
 
 def _text(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
+
+
+def _forwarding(listen: Address, to: Address) -> bytes:
+    ends = b"".join(
+        _text(os.fsencode(host)) + struct.pack(">I", port) for host, port in (listen, to)
+    )
+    return struct.pack(">I", FORWARD_REMOTE) + ends
 
 
 def _reason(body: bytes) -> str:

@@ -1,8 +1,8 @@
-"""Ask many nodes at once, bounded in workers and in time.
+"""Ask many at once, bounded in workers and in time.
 
-Every node yields exactly one Outcome, in the order they finish. A worker that does not come back
-in time is left behind (it is a daemon thread, and its own waits are bounded too); its node's
-Outcome is a NodeTimeout, and a fresh worker takes its place so that the others are not delayed.
+Every item yields exactly one result, in the order they finish. A worker that does not come back in
+time is left behind (it is a daemon thread, and its own waits are bounded too); its item's result is
+a NodeTimeout, and a fresh worker takes its place so that the others are not delayed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from gridops.errors import GridError, NodeError, NodeTimeout
 from gridops.model import Node, Outcome
+from gridops.reach.runtime import make_room
 
+K = TypeVar("K")
 T = TypeVar("T")
+
+FILES = 10  # descriptors that asking one node may take: pipes, control socket, selector, child
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[K, T]):
+    """What came of one item: a value or an error. A limit that ran out is a NodeTimeout."""
+
+    item: K
+    value: T | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
 
 
 def fan_out(
@@ -35,96 +50,110 @@ def fan_out(
     of them together. `work` raises GridError for what went wrong on its node; any other exception
     is wrapped, never lost. Closing the iterator early starts no further node.
     """
-    return _FanOut(nodes, work, max_workers, timeout, deadline).results()
+    for done in race(nodes, work, max_workers=max_workers, timeout=timeout, deadline=deadline):
+        node, error = done.item, done.error
+        if error is not None and not isinstance(error, GridError):
+            error = NodeError(f"{type(error).__name__}: {error}", node=node.name)
+            error.__cause__ = done.error
+        if error is not None:
+            error.node = error.node or node.name
+        yield Outcome(node, done.value, error, done.seconds)
 
 
-class _FanOut:
+def race(
+    items: Sequence[K],
+    work: Callable[[K], T],
+    *,
+    max_workers: int,
+    timeout: float | None = None,
+    deadline: float | None = None,
+) -> Iterator[Finished[K, T]]:
+    """The same for anything: `work(item)` for every item; exceptions come back as they are."""
+    workers = make_room(FILES * min(max(1, max_workers), len(items))) // FILES
+    return _Race(items, work, max(1, workers), timeout, deadline).results()
+
+
+class _Race(Generic[K, T]):
     def __init__(
         self,
-        nodes: Sequence[Node],
-        work: Callable[[Node], T],
-        max_workers: int,
+        items: Sequence[K],
+        work: Callable[[K], T],
+        workers: int,
         timeout: float | None,
         deadline: float | None,
     ) -> None:
         self._work = work
+        self._workers = workers
         self._timeout = timeout
-        self._waiting = deque(enumerate(nodes))
-        self._running: dict[int, tuple[Node, float]] = {}
-        self._done: queue.SimpleQueue[tuple[int, Outcome[T]]] = queue.SimpleQueue()
-        self._max_workers = max(1, max_workers)
-        self._began = time.monotonic()
-        self._end = None if deadline is None else self._began + deadline
         self._deadline = deadline
+        self._end = None if deadline is None else time.monotonic() + deadline
+        self._waiting = deque(enumerate(items))
+        self._running: dict[int, tuple[K, float]] = {}  # item and when its turn came
+        self._done: queue.SimpleQueue[tuple[int, Finished[K, T]]] = queue.SimpleQueue()
 
-    def results(self) -> Iterator[Outcome[T]]:
+    def results(self) -> Iterator[Finished[K, T]]:
         while self._waiting or self._running:
             self._fill()
             yield from self._collect()
             yield from self._expire()
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._max_workers:
-            index, node = self._waiting.popleft()
-            self._running[index] = (node, time.monotonic())
-            context = copy_context()
-            threading.Thread(
-                target=context.run, args=(self._one, index, node), name=node.name, daemon=True
-            ).start()
+        while self._waiting and len(self._running) < self._workers:
+            index, item = self._waiting[0]
+            run = copy_context().run
+            thread = threading.Thread(target=run, args=(self._one, index, item), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no thread left for us: fewer at once, then
+                if not self._running:
+                    raise
+                self._workers = len(self._running)
+                return
+            self._running[index] = (item, time.monotonic())
+            self._waiting.popleft()
 
-    def _one(self, index: int, node: Node) -> None:
+    def _one(self, index: int, item: K) -> None:
         began = time.monotonic()
-        value, error = None, None
+        value: T | None = None
+        error: BaseException | None = None
         try:
-            value = self._work(node)
-        except GridError as exc:
+            value = self._work(item)
+        except BaseException as exc:  # noqa: BLE001 - one item's fault must not end the others
             error = exc
-        except Exception as exc:  # noqa: BLE001 - one node's fault must not end the others
-            error = NodeError(f"{type(exc).__name__}: {exc}", node=node.name)
-            error.__cause__ = exc
-        self._done.put((index, Outcome(node, value, error, time.monotonic() - began)))
+        self._done.put((index, Finished(item, value, error, time.monotonic() - began)))
 
-    def _collect(self) -> Iterator[Outcome[T]]:
+    def _collect(self) -> Iterator[Finished[K, T]]:
         """What has finished; waits until something has, or the next limit passes."""
         try:
-            item = self._done.get(timeout=self._patience())
+            index, done = self._done.get(timeout=self._patience())
+            while True:
+                if self._running.pop(index, None):  # else: it was given up before
+                    yield done
+                index, done = self._done.get_nowait()
         except queue.Empty:
             return
-        while True:
-            index, outcome = item
-            if self._running.pop(index, None):  # else: it was given up before
-                yield outcome
-            try:
-                item = self._done.get_nowait()
-            except queue.Empty:
-                return
 
     def _patience(self) -> float | None:
-        ends = (
-            [began + self._timeout for _, began in self._running.values()] if self._timeout else []
-        )
-        if self._end is not None:
-            ends.append(self._end)
+        ends = [] if self._end is None else [self._end]
+        if self._timeout is not None:
+            ends += [began + self._timeout for _, began in self._running.values()]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
-    def _expire(self) -> Iterator[Outcome[T]]:
+    def _expire(self) -> Iterator[Finished[K, T]]:
         now = time.monotonic()
         if self._end is not None and now >= self._end:
-            late = [node for node, _ in self._running.values()]
-            late += [node for _, node in self._waiting]
+            late = [*self._running.values(), *((item, now) for _, item in self._waiting)]
             self._running.clear()
             self._waiting.clear()
-            for node in late:
-                yield self._late(node, self._deadline, "the overall deadline")
+            for item, began in late:
+                yield self._late(item, now - began, self._deadline, "the overall deadline")
         elif self._timeout is not None:
-            for index, (node, began) in list(self._running.items()):
+            for index, (item, began) in list(self._running.items()):
                 if now >= began + self._timeout:
                     del self._running[index]
-                    yield self._late(node, self._timeout, "its time")
+                    yield self._late(item, now - began, self._timeout, "its time")
 
     @staticmethod
-    def _late(node: Node, seconds: float | None, what: str) -> Outcome[T]:
-        error = NodeTimeout(
-            f"no answer within {seconds:g} s", node=node.name, hint=f"{what} ran out"
-        )
-        return Outcome(node, None, error, seconds or 0.0)
+    def _late(item: K, took: float, limit: float | None, what: str) -> Finished[K, T]:
+        error = NodeTimeout(f"no answer within {limit:g} s", hint=f"{what} ran out")
+        return Finished(item, None, error, took)

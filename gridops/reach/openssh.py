@@ -1,14 +1,15 @@
 """OpenSSH control masters: opened on demand, shared by every process, replaced when stale.
 
-One destination has masters numbered from 0; a further one is opened only when sshd refuses one more
-session on those before it (MaxSessions). Sockets live in `runtime_dir()`; a lock file beside them
-makes two processes that want the same master agree on who opens it.
+One endpoint has masters numbered from 0; a further one is opened only when sshd refuses one more
+session on those before it (MaxSessions). `runtime_dir()` holds, for each, the socket KEY.NUMBER, a
+note for `gridops.reach.pool` (.json) and a lock file (.lock), which makes processes that want the
+same master agree on who opens it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import hashlib
 import json
 import os
 import select
@@ -16,103 +17,31 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from gridops.errors import ConnectDropped, ConnectTimeout, GridError, ReachError
-from gridops.model import Node
+from gridops.errors import (
+    ConnectDropped,
+    ConnectionLost,
+    ConnectTimeout,
+    GridError,
+    NodeTimeout,
+    ReachError,
+)
 from gridops.observe import events
+from gridops.reach import agent
 from gridops.reach.control import Control
 from gridops.reach.diagnosis import diagnose
-from gridops.reach.runtime import runtime_dir
+from gridops.reach.endpoint import Endpoint, no_tool
+from gridops.reach.runtime import no_room, runtime_dir
 
-if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+T = TypeVar("T")
 
-KEEPALIVE = 5  # seconds; three unanswered ones end a master whose network died
-HANDSHAKE_TRIES = 4  # a node that drops us unheard is asked again (sshd's MaxStartups)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Everything that decides where, as whom and how OpenSSH connects."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-    config_file: str | None = None
-    host_keys: str = "strict"
-    connect_timeout: float = 5.0
-    persist: float = 600.0
-    options: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""  # how the user calls it; not part of its identity
-
-    @classmethod
-    def of(cls, node: Node, ssh: SshSettings) -> Endpoint:
-        return cls(
-            host=node.host,
-            user=node.user,
-            port=node.port,
-            config_file=str(ssh.config_file) if ssh.config_file else None,
-            host_keys=ssh.host_keys,
-            connect_timeout=ssh.connect_timeout,
-            persist=ssh.persist,
-            options=dict(ssh.options),
-            name=node.name,
-        )
-
-    @property
-    def key(self) -> str:
-        """16 hex digits: the same for two destinations exactly when they may share a master."""
-        identity = [self.host, self.user, self.port, self.config_file, self.host_keys]
-        text = json.dumps([identity, sorted(self.options.items())])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def destination(self) -> list[str]:
-        """The words that every ssh command for this endpoint has: file, options, user, port."""
-        words = ["-F", self.config_file] if self.config_file else []
-        words += ["-o", "BatchMode=yes"]
-        for name, value in self.options.items():
-            words += ["-o", f"{name}={value}"]
-        checking = "accept-new" if self.host_keys == "accept-new" else "yes"
-        words += ["-o", f"StrictHostKeyChecking={checking}"]
-        words += ["-o", f"ConnectTimeout={max(1, round(self.connect_timeout))}"]
-        words += ["-l", self.user] if self.user else []
-        words += ["-p", str(self.port)] if self.port else []
-        return words
-
-    def shell(self, socket: str) -> list[str]:
-        """An ssh command line (without the host) that goes through the master at `socket`."""
-        return [
-            "ssh",
-            "-S",
-            socket,
-            "-o",
-            "ControlMaster=no",
-            "-o",
-            "LogLevel=ERROR",
-            *self.destination(),
-        ]
-
-    def master(self, socket: str) -> list[str]:
-        """The command that opens a master at `socket` and returns when it is authenticated."""
-        fixed = {
-            "ControlMaster": "yes",
-            "ControlPath": socket.replace("%", "%%"),
-            "ControlPersist": str(max(1, round(self.persist))),
-            "ServerAliveInterval": str(KEEPALIVE),
-            "ServerAliveCountMax": "3",
-            "ClearAllForwardings": "yes",
-            "RemoteCommand": "none",
-            "RequestTTY": "no",
-            "PermitLocalCommand": "no",
-            "LogLevel": "ERROR",
-        }
-        options = [word for name, value in fixed.items() for word in ("-o", f"{name}={value}")]
-        return ["ssh", "-N", "-f", "-n", "-x", *options, *self.destination(), "--", self.host]
+MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
+HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
+LOGIN_PATIENCE = 20.0  # seconds
 
 
 def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
@@ -122,36 +51,79 @@ def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Cont
     Raises a ReachError that says why the node cannot be reached.
     """
     path = _socket(endpoint, index)
-    with suppress(OSError):
-        return Control(str(path)), False
-    end = time.monotonic() + timeout
-    with _locked(path, endpoint, end):
-        with suppress(OSError):  # another process was quicker
-            return Control(str(path)), False
-        _open(endpoint, path, end)
+    try:
+        control = _attach(path)
+        if control:
+            return control, False
+        end = time.monotonic() + timeout
+        with locked(path, endpoint.name, end):
+            control = _attach(path)  # another process may have been quicker
+            if control:
+                return control, False
+            return _open(endpoint, path, end), True
+    except OSError as exc:
+        if exc.errno in (errno.EMFILE, errno.ENFILE):
+            raise no_room() from exc
+        raise ReachError(f"cannot open a connection: {exc}", node=endpoint.name) from exc
+
+
+def through(
+    endpoint: Endpoint,
+    index: int,
+    ask: Callable[[Control, float], T],
+    end: float | None = None,
+) -> tuple[T, bool]:
+    """What `ask(control, seconds)` gets from the endpoint's master `index`; whether that is new.
+
+    A master that was there already and does not answer within the connect timeout, or hangs up, is
+    replaced and the new one asked. The control is closed when `ask` raises. `end` is on
+    time.monotonic(); None: as long as a login may take.
+    """
+    if end is None:
+        end = time.monotonic() + max(LOGIN_PATIENCE, 4 * endpoint.connect_timeout)
+    control, new = connect(endpoint, index=index, timeout=time_left(end))
+    if not new:
         try:
-            return Control(str(path)), True
-        except OSError as exc:
-            raise ReachError(
-                f"the control master ended at once: {exc}", node=endpoint.name
-            ) from exc
+            return _asked(ask, control, min(time_left(end), endpoint.connect_timeout)), False
+        except (NodeTimeout, ConnectionLost) as exc:
+            retire(endpoint, index, control, exc.message)
+        control, _ = connect(endpoint, index=index, timeout=time_left(end))
+    return _asked(ask, control, time_left(end)), True
 
 
-def retire(endpoint: Endpoint, index: int, reason: str) -> None:
-    """Take a master that does not answer out of use; what still runs over it may finish."""
-    path = _socket(endpoint, index)
-    events.emit(events.CONNECTION_REPLACED, node=endpoint.name, reason=reason)
+def answers(control: Control, seconds: float) -> None:
+    """For `through`: see that the master is there, without using it."""
+    with closing(control):
+        control.alive(seconds)
+
+
+def _asked(ask: Callable[[Control, float], T], control: Control, seconds: float) -> T:
     try:
-        control = Control(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)
-        return
-    try:
-        with suppress(GridError):  # a hung master: all that counts is that it is out of the way
-            control.retire()
-    finally:
+        return ask(control, seconds)
+    except BaseException:
         control.close()
+        raise
+
+
+def time_left(end: float) -> float:
+    """Seconds until `end` on time.monotonic(). Raises NodeTimeout when there are none."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise NodeTimeout("no answer in time")
+    return left
+
+
+def retire(endpoint: Endpoint, index: int, control: Control, reason: str) -> None:
+    """Take the master that `control` leads to out of use; what still runs over it may finish.
+
+    It ends by itself when it is idle or its network is dead. Harmless when it was replaced already.
+    """
+    path = _socket(endpoint, index)
+    with locked(path, endpoint.name, time.monotonic() + endpoint.connect_timeout):
+        if not control.is_current():
+            return
         path.unlink(missing_ok=True)
+    events.emit(events.CONNECTION_REPLACED, node=endpoint.name, reason=reason)
 
 
 def socket_path(endpoint: Endpoint, index: int = 0) -> str:
@@ -162,37 +134,57 @@ def _socket(endpoint: Endpoint, index: int) -> Path:
     return runtime_dir() / f"{endpoint.key}.{index}"
 
 
-def _open(endpoint: Endpoint, path: Path, end: float) -> None:
-    """Run ssh until it has authenticated and gone to the background."""
-    from gridops.retry import RetryConfig, retry  # the warm path does not need it
+def _attach(path: Path) -> Control | None:
+    """A connection to the master at `path`; None when there is none."""
+    try:
+        return Control(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except TimeoutError:  # so many wait for it already that it must be stuck
+        return None
+
+
+def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
+    """Run ssh until it has logged in and gone to the background, then publish its socket."""
+    from gridops.retry import RetryConfig, attempts  # the warm path does not need it
 
     began = time.monotonic()
-    path.unlink(missing_ok=True)  # nobody listens there: `connect` has just seen that
+    # A master removes the socket name it was given when it ends. A name of its own, renamed,
+    # keeps one that was retired from removing its successor's.
+    given = path.with_name(os.urandom(8).hex())
     patience = RetryConfig(HANDSHAKE_TRIES - 1, 0.2, 2.0, max_elapsed=max(0.0, end - began))
-    retry(patience, (ConnectDropped,))(_spawn)(endpoint, path, end)
-    _describe(endpoint, path)
+    for attempt in attempts(patience, ConnectDropped, what=f"log in to {endpoint.name}"):
+        with attempt:
+            _spawn(endpoint, given, end)
+    try:
+        control = Control(str(given))
+        pid = control.alive()
+        _describe(endpoint, path, pid)
+        given.replace(path)
+    except (OSError, GridError) as exc:
+        given.unlink(missing_ok=True)
+        raise ReachError(f"the control master ended at once: {exc}", node=endpoint.name) from exc
+    control.path = str(path)
     events.emit(events.CONNECTION_OPENED, node=endpoint.name, seconds=time.monotonic() - began)
+    return control
 
 
-def _spawn(endpoint: Endpoint, path: Path, end: float) -> None:
-    left = max(0.1, end - time.monotonic())
-    # A file, not a pipe: a ProxyJump's inner ssh may keep our stderr open for as long as it lives.
-    with tempfile.TemporaryFile() as said:
+def _spawn(endpoint: Endpoint, socket: Path, end: float) -> None:
+    patience = max(LOGIN_PATIENCE, 4 * endpoint.connect_timeout)
+    left = max(0.1, min(patience, end - time.monotonic()))
+    # A file, not a pipe: a ProxyJump's inner ssh keeps our stderr open for as long as it lives.
+    with tempfile.TemporaryFile(dir=socket.parent) as said:
         try:
             child = subprocess.Popen(
-                endpoint.master(str(path)),
+                endpoint.master(str(socket)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,  # no terminal: nothing down the line can prompt
-                env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
+                env=agent.environment(),
             )
         except FileNotFoundError:
-            raise ReachError(
-                "there is no `ssh` on this machine",
-                node=endpoint.name,
-                hint="install openssh-client",
-            ) from None
+            raise no_tool("ssh", endpoint.name) from None
         try:
             ended = wait_for(child, left)
         except BaseException:
@@ -203,7 +195,7 @@ def _spawn(endpoint: Endpoint, path: Path, end: float) -> None:
             raise ConnectTimeout(
                 f"did not finish the SSH login within {left:.3g} s",
                 node=endpoint.name,
-                hint="it accepts connections but is stuck",
+                hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
             )
         if child.returncode:
             said.seek(0)
@@ -236,30 +228,39 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _locked(path: Path, endpoint: Endpoint, end: float) -> Iterator[None]:
-    """Hold the master's lock file; another process that opens the same master makes us wait."""
-    lock = os.open(path.with_suffix(f"{path.suffix}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise ConnectTimeout(
-                        "another process is still connecting to it", node=endpoint.name
-                    ) from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(lock)
+def locked(path: Path, name: str, end: float) -> Iterator[None]:
+    """Hold the lock file of the master at `path`, waiting for it until `end`."""
+    while True:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _lock_within(lock, f"{path}.lock", end):
+                yield
+                return
+        finally:
+            os.close(lock)
+        if time.monotonic() >= end:
+            raise ConnectTimeout("another process is still connecting to it", node=name)
 
 
-def _describe(endpoint: Endpoint, path: Path) -> None:
-    """Leave a note beside the socket for `pool.status`."""
-    user = f"{endpoint.user}@" if endpoint.user else ""
-    port = f":{endpoint.port}" if endpoint.port else ""
-    note = {"node": endpoint.name, "target": f"{user}{endpoint.host}{port}", "opened": time.time()}
-    temporary = path.with_suffix(f"{path.suffix}.{os.getpid()}")
+def _lock_within(lock: int, name: str, end: float) -> bool:
+    """Whether we got the lock, and it is still the file that others will look for."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+            continue
+        try:
+            return os.path.samestat(os.fstat(lock), Path(name).stat())
+        except FileNotFoundError:
+            return False
+
+
+def _describe(endpoint: Endpoint, path: Path, pid: int) -> None:
+    """Leave a note beside the socket for `gridops.reach.pool`."""
+    note = {"node": endpoint.name, "target": endpoint.target, "pid": pid, "opened": time.time()}
+    temporary = path.with_name(os.urandom(8).hex())
     temporary.write_text(json.dumps(note))
-    temporary.replace(path.with_suffix(f"{path.suffix}.json"))
+    temporary.replace(f"{path}.json")

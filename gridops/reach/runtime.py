@@ -1,16 +1,18 @@
-"""Where control sockets live: one directory, ours alone, with a short path."""
+"""Where control sockets live, and how many files this process may hold open."""
 
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
 from gridops.errors import ReachError
 
-# A socket path has room for 104 bytes (macOS; 108 on Linux). Our names take 22, and ssh adds a dot
-# and 16 random characters while it binds.
-LONGEST = 104 - 22 - 17 - 2
+# A socket path has room for 104 bytes (macOS; 108 on Linux). Our names take at most 19, and ssh
+# adds a dot and 16 random characters while it binds.
+LONGEST = 104 - 20 - 17 - 2
+SPARE_FILES = 64  # descriptors for everything that is not a connection to a node
 
 
 def runtime_dir() -> Path:
@@ -24,17 +26,17 @@ def runtime_dir() -> Path:
             return _private(path)
     raise ReachError(
         "no directory with a short enough path for control sockets",
-        hint="set GRIDOPS_RUNTIME_DIR to a short path",
+        hint=f"set GRIDOPS_RUNTIME_DIR to a path of at most {LONGEST} bytes",
     )
 
 
 def _candidates() -> list[Path]:
-    own = Path("/tmp") / f"gridops-{os.getuid()}"
     chosen = os.environ.get("GRIDOPS_RUNTIME_DIR")
     if chosen:
         return [Path(chosen).absolute()]
+    own = Path("/tmp") / f"gridops-{os.getuid()}"
     run = os.environ.get("XDG_RUNTIME_DIR")
-    return [Path(run) / "gridops", own] if run and Path(run).is_dir() else [own]
+    return [Path(run) / "gridops", own] if run and os.access(run, os.W_OK) else [own]
 
 
 def _private(path: Path) -> Path:
@@ -50,6 +52,32 @@ def _private(path: Path) -> Path:
     if not ours or stat.S_IMODE(found.st_mode) & 0o077:
         raise ReachError(
             f"{path} is not a directory that only you can enter",
-            hint=f"remove it or `chmod 700 {path}`",
+            hint=f"remove it, `chmod 700 {path}`, or set GRIDOPS_RUNTIME_DIR",
         )
     return path
+
+
+def make_room(files: int) -> int:
+    """Let this process hold `files` more descriptors; returns how many it may hold.
+
+    Raises the soft limit only as far as needed, because children inherit it. Fewer than asked for
+    come back when the hard limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        except (OSError, ValueError):  # macOS has a further limit of its own
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files if soft == resource.RLIM_INFINITY else max(1, min(files, soft - SPARE_FILES))
+
+
+def no_room() -> ReachError:
+    """What to raise when the kernel refused one more descriptor (EMFILE, ENFILE)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ReachError(
+        "this process may not open more files",
+        hint=f"raise `ulimit -n` (now {limit}), or reach fewer nodes at once",
+    )

@@ -15,40 +15,50 @@ from gridops.errors import (
     GridError,
     NodeError,
     NodeTimeout,
-    ReachError,
     SessionRefused,
 )
 from gridops.model import Node, Reply
 from gridops.reach import openssh
 from gridops.reach.control import Control
-from gridops.reach.openssh import Endpoint
+from gridops.reach.endpoint import Endpoint
+from gridops.reach.openssh import answers, time_left
+from gridops.reach.runtime import no_room
 from gridops.reach.streams import run_script
 
 if TYPE_CHECKING:
     from gridops.settings import SshSettings
-
-MASTERS = 32  # how many masters one destination may have when sshd refuses further sessions
 
 
 class SshProcess:
     """A process on the node; its streams are pipes whose other ends the master holds."""
 
     def __init__(self, control: Control, command: str, timeout: float) -> None:
+        """Takes `control` over."""
         self._control = control
         self._status: int | None = None
-        theirs_in, self.stdin = os.pipe()
-        self.stdout, theirs_out = os.pipe()
-        self.stderr, theirs_err = os.pipe()
-        self._open = {self.stdin, self.stdout, self.stderr}
-        theirs = (theirs_in, theirs_out, theirs_err)
+        self._open: set[int] = set()
+        theirs: list[int] = []
         try:
-            control.new_session(command, theirs, timeout)
+            theirs_in, self.stdin = self._pipe(theirs, 0)
+            self.stdout, theirs_out = self._pipe(theirs, 1)
+            self.stderr, theirs_err = self._pipe(theirs, 1)
+            control.new_session(command, (theirs_in, theirs_out, theirs_err), timeout)
+        except OSError as exc:
+            self.close()
+            raise no_room() from exc
         except BaseException:
             self.close()
             raise
         finally:
             for fd in theirs:
                 os.close(fd)
+
+    def _pipe(self, theirs: list[int], end: int) -> tuple[int, int]:
+        """A pipe of which the master gets `end` (0 reads, 1 writes) and we keep the other."""
+        pipe = os.pipe()
+        theirs.append(pipe[end])
+        self._open.add(pipe[1 - end])
+        return pipe
 
     def wait(self, timeout: float | None = None) -> int:
         if self._status is None:
@@ -77,7 +87,7 @@ class SshProcess:
         self._close_fd(self.stdin)
 
     def close(self) -> None:
-        for fd in (self.stdin, self.stdout, self.stderr):
+        for fd in tuple(self._open):
             self._close_fd(fd)
         self._control.close()
 
@@ -96,10 +106,13 @@ class SshLink:
         self._index = 0  # the master that took our last session
 
     def start(self, command: str, *, timeout: float) -> SshProcess:
+        def ask(control: Control, seconds: float) -> SshProcess:
+            return SshProcess(control, command, seconds)
+
         end = time.monotonic() + timeout
-        for index in range(self._index, MASTERS):
+        for index in range(self._index, openssh.MASTERS):
             try:
-                process = self._session(index, command, end)
+                process, _ = openssh.through(self.endpoint, index, ask, end)
             except SessionRefused:
                 continue
             except GridError as exc:
@@ -113,24 +126,11 @@ class SshLink:
             hint="raise MaxSessions there, or run less at once",
         )
 
-    def _session(self, index: int, command: str, end: float) -> SshProcess:
-        """A session of master `index`; one that is stale is replaced, once."""
-        control, new = openssh.connect(self.endpoint, index=index, timeout=_left(end))
-        patience = _left(end) if new else min(_left(end), self.endpoint.connect_timeout)
-        try:
-            return SshProcess(control, command, patience)
-        except (NodeTimeout, ConnectionLost) as exc:
-            if new:
-                raise
-            openssh.retire(self.endpoint, index, exc.message)
-        control, _ = openssh.connect(self.endpoint, index=index, timeout=_left(end))
-        return SshProcess(control, command, _left(end))
-
     def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
         end = time.monotonic() + timeout
         try:
             return run_script(
-                lambda command: self.start(command, timeout=_left(end)), text, args, end, stdin
+                lambda command: self.start(command, timeout=time_left(end)), text, args, end, stdin
             )
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
@@ -139,22 +139,13 @@ class SshLink:
             raise
 
     def rsync_shell(self) -> str | None:
-        timeout = self.endpoint.connect_timeout * 2
         try:
-            control, _ = openssh.connect(self.endpoint, index=self._index, timeout=timeout)
-        except ReachError as exc:
+            openssh.through(self.endpoint, self._index, answers)
+        except GridError as exc:
             exc.node = exc.node or self.node.name
             raise
-        control.close()
         return shlex.join(self.endpoint.shell(openssh.socket_path(self.endpoint, self._index)))
 
     def rsync_target(self, path: str) -> str:
         host = f"[{self.node.host}]" if ":" in self.node.host else self.node.host
         return f"{host}:{path}"
-
-
-def _left(end: float) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise NodeTimeout("no answer in time")
-    return left

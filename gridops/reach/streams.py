@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import selectors
 import time
 from collections.abc import Callable
@@ -174,7 +173,7 @@ class Prelude:
 
 def marker() -> str:
     """A line that nobody else prints."""
-    return f"gridops-{secrets.token_hex(12)}"
+    return f"gridops-{os.urandom(12).hex()}"
 
 
 def script_input(text: str, args: tuple[str, ...], mark: str) -> bytes:

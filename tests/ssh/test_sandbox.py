@@ -162,9 +162,7 @@ def test_stopping_and_starting_twice_is_harmless(make_sandbox):
 
 def test_down_leaves_no_process_and_no_file(make_sandbox):
     sandbox = make_sandbox(2)
-    words = ["ssh", "-F", str(sandbox.ssh_config), "-o", f"ControlPath={sandbox.root}.sock"]
-    master = subprocess.Popen([*words, "-MN", "node1"], stderr=subprocess.DEVNULL)
-    wait_until(Path(f"{sandbox.root}.sock").exists)
+    master = opened_master(sandbox)
     run_ssh(sandbox, "node2", "sleep 600 </dev/null >/dev/null 2>&1 &")
     sandbox.down()
     assert master.wait(5) == 255  # an idle connection is ended as well
@@ -175,14 +173,22 @@ def test_down_leaves_no_process_and_no_file(make_sandbox):
 
 def test_down_finds_the_sessions_of_an_sshd_that_died(make_sandbox):
     sandbox = make_sandbox(1)
-    words = ["ssh", "-F", str(sandbox.ssh_config), "-N", "node1"]
-    client = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    log = sandbox.root / "node1" / "log"
-    wait_until(lambda: log.read_text().count("Accepted publickey"))
+    master = opened_master(sandbox)
     os.kill(sandbox.node("node1").pid, signal.SIGKILL)
-    assert client.poll() is None
+    wait_until(lambda: not sandbox.node("node1").running)
+    with pytest.raises(subprocess.TimeoutExpired):
+        master.wait(0.3)
     sandbox.down()
-    assert client.wait(5) == 255
+    assert master.wait(5) == 255
+
+
+def opened_master(sandbox: Sandbox) -> subprocess.Popen[bytes]:
+    """An idle connection to node1, by plain ssh."""
+    socket = Path(f"{sandbox.root}.sock")
+    words = ["ssh", "-F", str(sandbox.ssh_config), "-o", f"ControlPath={socket}", "-MN", "node1"]
+    master = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    wait_until(socket.exists)
+    return master
 
 
 def test_down_keeps_files_that_are_not_the_sandboxs(make_sandbox):
@@ -294,8 +300,9 @@ def test_an_ordinary_user_can_have_one(session_dir, tmp_path):
     os.chown(home, 54321, 54321)
     passwd = session_dir / "passwd"
     passwd.write_text(
-        Path("/etc/passwd").read_text() + f"grid-test:x:54321:54321::{home}:/bin/sh\n"
+        Path("/etc/passwd").read_text() + f"grid-test:x:54321:54321::{home}:/bin/bash\n"
     )
+    (home / ".bashrc").write_text("echo the start-up file of the real home\n")
     base, source = session_dir.stat().st_mode, session_dir / "source"
     session_dir.chmod(0o755)
     shutil.copytree(REPOSITORY / "gridops", source / "gridops")

@@ -62,11 +62,14 @@ def test_a_listener_may_leave_while_it_is_told():
         found.append(event.name)
         inner.__exit__(None, None, None)
 
+    later: list[Event] = []
     inner = listening(once)
     inner.__enter__()
-    emit("one")
-    emit("two")
+    with listening(later.append):
+        emit("one")
+        emit("two")
     assert found == ["one"]
+    assert [event.name for event in later] == ["one", "two"]
 
 
 def test_context_is_bound_inside_the_block_and_nests(heard):

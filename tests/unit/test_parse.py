@@ -165,8 +165,13 @@ def test_an_answer_that_cannot_be_used_is_an_error_of_the_node(data: bytes, says
 
 
 def test_unknown_tags_and_what_follows_the_end_are_passed_over() -> None:
-    data = answer(("user ml", "later-version something")) + b"logout: goodbye\nload x\n"
-    assert parse(data, "~").cpu.load1 == 1.13
+    data = answer(("user ml", "later-version something")) + b"user goodbye\nstat x\n"
+    assert parse(data, "~").users == ("ada", "ml")
+
+
+@pytest.mark.parametrize("uptime", ["uptime inf 1", "uptime nan 1", "uptime -1 1", "uptime ", ""])
+def test_an_uptime_that_is_none_is_left_out(uptime: str) -> None:
+    assert figures(("uptime", uptime)).uptime_s is None
 
 
 def test_nothing_that_is_shown_can_steer_a_terminal() -> None:

@@ -1,0 +1,178 @@
+"""Where, as whom and how OpenSSH connects, and the command lines that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import ReachError
+from gridops.model import Node
+
+if TYPE_CHECKING:
+    from gridops.settings import SshSettings
+
+KEEPALIVE = 5  # seconds; three unanswered ones end a master whose network died
+
+# What a host's entry in ~/.ssh/config may ask of an interactive login, and a connection of ours
+# does not want.
+PLAIN = (
+    ("ClearAllForwardings", "yes"),
+    ("RemoteCommand", "none"),
+    ("RequestTTY", "no"),
+    ("PermitLocalCommand", "no"),
+    ("LogLevel", "ERROR"),
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Everything that decides where, as whom and how OpenSSH connects.
+
+    `options` are further ones of ssh_config(5); the first value of a name counts, except for those
+    that add up (IdentityFile). `name` is how the user calls it and no part of its identity.
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    config_file: str | None = None
+    host_keys: str = "strict"
+    connect_timeout: float = 5.0  # seconds
+    persist: float = 600.0  # seconds
+    options: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+
+    @classmethod
+    def of(cls, node: Node, ssh: SshSettings) -> Endpoint:
+        return cls(
+            host=node.host,
+            user=node.user,
+            port=node.port,
+            config_file=str(ssh.config_file) if ssh.config_file else None,
+            host_keys=ssh.host_keys,
+            connect_timeout=ssh.connect_timeout,
+            persist=ssh.persist,
+            options=tuple(ssh.options.items()),
+            name=node.name,
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits: the same for two destinations exactly when they may share a master.
+
+        A changed ssh configuration file may lead elsewhere, so its time and size are part of it.
+        """
+        identity = [self.host, self.user, self.port, self.config_file, self.host_keys]
+        text = json.dumps([identity, self.options, _stamps(self.config_file)])
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
+    def target(self) -> str:
+        """For people: [user@]host[:port]."""
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return f"{user}{self.host}{port}"
+
+    def destination(self) -> list[str]:
+        """The words that every ssh command for this endpoint has: file, options, user, port."""
+        words = ["-F", self.config_file] if self.config_file else []
+        words += as_options([("BatchMode", "yes"), *self.options])
+        checking = "accept-new" if self.host_keys == "accept-new" else "yes"
+        limit = str(max(1, round(self.connect_timeout)))
+        words += as_options([("StrictHostKeyChecking", checking), ("ConnectTimeout", limit)])
+        words += ["-l", self.user] if self.user else []
+        words += ["-p", str(self.port)] if self.port else []
+        return words
+
+    def shell(self, socket: str) -> list[str]:
+        """An ssh command line (without the host) that goes through the master at `socket`."""
+        mine = as_options([("ControlMaster", "no"), *PLAIN])
+        return ["ssh", "-S", socket.replace("%", "%%"), "-x", *mine, *self.destination()]
+
+    def master(self, socket: str) -> list[str]:
+        """The command that opens a master at `socket` and returns when it is authenticated."""
+        mine = [
+            ("ControlMaster", "yes"),
+            ("ControlPath", socket.replace("%", "%%")),
+            ("ControlPersist", str(max(1, round(self.persist)))),
+            ("ServerAliveInterval", str(KEEPALIVE)),
+            ("ServerAliveCountMax", "3"),
+            *PLAIN,
+        ]
+        return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
+
+    def resolved(self) -> dict[str, list[str]]:
+        """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
+        done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)
+        if done.returncode:
+            raise ReachError(
+                f"ssh cannot read its configuration: {done.stderr.strip()}", node=self.name
+            )
+        settings: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            name, _, value = line.partition(" ")
+            settings.setdefault(name.lower(), []).append(value)
+        return settings
+
+
+def as_options(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    return [word for name, value in pairs for word in ("-o", f"{name}={value}")]
+
+
+def run_tool(
+    command: list[str], *, name: str, timeout: float = 10.0
+) -> subprocess.CompletedProcess[str]:
+    """Run one of OpenSSH's own tools here. Raises a ReachError for `name` when it cannot run."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise no_tool(command[0], name) from None
+    except subprocess.TimeoutExpired:
+        raise ReachError(f"{command[0]} took longer than {timeout:g} s", node=name) from None
+    except OSError as exc:
+        raise ReachError(f"cannot run {command[0]}: {exc}", node=name) from exc
+
+
+def no_tool(tool: str, name: str) -> ReachError:
+    return ReachError(
+        f"there is no `{tool}` on this machine", node=name, hint="install openssh-client"
+    )
+
+
+def _stamps(config_file: str | None) -> list[tuple[int, int]]:
+    """Time and size of the configuration files that ssh will read."""
+    files = [config_file] if config_file else [_users_config(), "/etc/ssh/ssh_config"]
+    stamps = []
+    for file in files:
+        try:
+            found = Path(file).stat()
+        except OSError:
+            continue
+        stamps.append((found.st_mtime_ns, found.st_size))
+    return stamps
+
+
+def _users_config() -> str:
+    """As ssh finds it: by the password database, whatever HOME says."""
+    import pwd
+
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = os.environ.get("HOME", "/")
+    return f"{home}/.ssh/config"

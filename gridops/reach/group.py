@@ -1,0 +1,89 @@
+"""Fabric's ThreadingGroup with limits: on workers, on one node's time, and on everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import fabric
+from fabric.exceptions import GroupException
+from fabric.group import GroupResult
+
+from gridops.errors import NodeTimeout
+from gridops.reach.connection import Connection
+from gridops.reach.fanout import FILES, race
+from gridops.reach.runtime import make_room, no_room
+
+if TYPE_CHECKING:
+    from gridops.model import Node
+    from gridops.settings import SshSettings
+
+RUNS = ("run", "sudo")
+
+
+class BoundedGroup(fabric.ThreadingGroup):  # type: ignore[misc]
+    """A `fabric.ThreadingGroup` in which no member delays the others.
+
+    `max_workers` members are busy at a time; `timeout` is seconds for one member from the moment
+    its turn comes, `deadline` seconds for all of them together. A member that runs out of time is
+    closed, and its result is a NodeTimeout.
+    """
+
+    def __init__(
+        self,
+        *hosts: str,
+        max_workers: int = 64,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`hosts` and `kwargs` are what `Connection` takes."""
+        super().__init__()
+        self.extend(Connection(host, **kwargs) for host in hosts)
+        self.max_workers = max_workers
+        self.timeout = timeout
+        self.deadline = deadline
+
+    @classmethod
+    def from_connections(
+        cls, connections: Iterable[fabric.Connection], **limits: Any
+    ) -> BoundedGroup:
+        group = cls(**limits)
+        group.extend(connections)
+        return group
+
+    @classmethod
+    def for_nodes(cls, nodes: Iterable[Node], ssh: SshSettings, **limits: Any) -> BoundedGroup:
+        """The Connections to nodes of an inventory."""
+        return cls.from_connections([Connection.for_node(node, ssh) for node in nodes], **limits)
+
+    def as_completed(
+        self, method: str, *args: Any, **kwargs: Any
+    ) -> Iterator[tuple[fabric.Connection, Any]]:
+        """Call `method` (run, sudo, put, get, …) on every member; yield each with what came of it.
+
+        That is a result or the exception, in the order they finish. Nobody reads our standard
+        input unless `in_stream` says so: it cannot be shared.
+        """
+        if method in RUNS:
+            kwargs.setdefault("in_stream", False)
+        if method == "get" and len(args) < 2:
+            kwargs.setdefault("local", "{host}/")
+
+        def work(connection: fabric.Connection) -> Any:
+            return getattr(connection, method)(*args, **kwargs)
+
+        if make_room(len(self) + FILES) < len(self) + FILES:  # members stay connected
+            raise no_room()
+        limits = {"timeout": self.timeout, "deadline": self.deadline}
+        for done in race(tuple(self), work, max_workers=self.max_workers, **limits):
+            if isinstance(done.error, NodeTimeout):
+                done.error.node = done.error.node or done.item.host
+                done.item.close()  # wakes the worker that was left behind, if it waits there
+            yield done.item, done.value if done.error is None else done.error
+
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> GroupResult:
+        results = GroupResult(self.as_completed(method, *args, **kwargs))
+        if results.failed:
+            raise GroupException(results)
+        return results
