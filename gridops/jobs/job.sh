@@ -251,7 +251,8 @@ finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says,
 main() {
     case $2 in start | run) mask=$(umask) ;; esac
     umask 077
-    unset GRIDOPS_RUN_ID CDPATH # a job may start jobs: these are not its processes
+    [ "$2" = child ] || unset GRIDOPS_RUN_ID # a job may start jobs: these are not its processes
+    unset CDPATH
     self=$0 verb=$2 mark=$3
     nl='
 '

@@ -6,14 +6,14 @@ piece_limit=4194304 # bytes of one stream that are sent before the other one is 
 # stat's words, and the first line of what the client gave us. "now" is the time here.
 verb_status() {
     unset QUOTING_STYLE
-    known='' runs='' batch=0 undone=''
+    facts='' runs='' batch=0 undone=''
     for id in "$@"; do
         describe "$id"
         for entry in "$id"/sup "$id"/child "$id"/kill "$id"/exit "$id"/gpus "$id"/*.cut; do
-            [ ! -L "$entry" ] || known="$known $entry"
+            [ ! -L "$entry" ] || facts="$facts $entry"
         done
         for entry in "$id"/out "$id"/err "$id"/spec/diff "$id"/tree; do
-            [ ! -e "$entry" ] || known="$known $entry"
+            [ ! -e "$entry" ] || facts="$facts $entry"
         done
         [ ! -f "$id/spec/run" ] || runs="$runs $id/spec/run"
         batch=$((batch + 1))
@@ -27,10 +27,10 @@ verb_status() {
 tell() { # sends the facts of the jobs gathered so far
     # shellcheck disable=SC2086 # lists of paths without blanks
     {
-        [ -z "$known" ] || LC_ALL=C stat -c 'file %Y %s %N' $known
+        [ -z "$facts" ] || LC_ALL=C stat -c 'file %Y %s %N' $facts
         [ -z "$runs" ] || head -q -n 1 $runs
     } 2>/dev/null
-    known='' runs=''
+    facts='' runs=''
 }
 
 verb_list() { # every job that has something to show
