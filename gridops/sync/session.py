@@ -124,8 +124,8 @@ class Session:
         sources = [*self.tree.names, *self.tree.empty]
         if not sources:
             return
-        if self.dry_run and ready.state == "absent":
-            self.done += Transfer(added=tuple(self.tree.names), files=tuple(self.tree.names))
+        if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
+            self._add(self.tree.as_new())
             return
         job = Job(
             options=self._options(node, ready),
