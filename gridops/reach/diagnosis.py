@@ -15,49 +15,64 @@ from gridops.errors import (
     ReachError,
 )
 
-# The first pattern that matches decides, so the more telling ones come first.
+# The first pattern that matches decides, so the more telling ones come first: a jump host's cause
+# is followed by a "Connection closed" of the connection that was to go through it.
+# {line} is the line that matched, {named} what its group caught, {name} and {host} the node's.
 CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|host key .* has changed",
+        r"Host key for (\S+) has changed|REMOTE HOST IDENTIFICATION HAS CHANGED",
         HostKeyChanged,
-        "its host key is not the one in known_hosts",
-        "if the machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
+        "the host key of {named} is not the one in known_hosts",
+        "if that machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
     ),
     (
-        r"Host key verification failed|No \S+ host key is known",
+        r"Host key verification failed[^\n]*\n[^\n]*kex_exchange_identification",
         HostKeyUnknown,
-        "its host key is not known yet",
+        "the host key of a jump host on the way to it is not known yet",
+        "log in to the jump host once with `ssh`, and check its fingerprint",
+    ),
+    (
+        r"No \S+ host key is known for (\S+)|Host key verification failed",
+        HostKeyUnknown,
+        "the host key of {named} is not known yet",
         "`inv trust --nodes {name}` shows and adds it",
     ),
     (
-        r"Could not resolve hostname|Name or service not known|nodename nor servname",
+        r"Could not resolve hostname (\S+?):|Name or service not known|nodename nor servname"
+        r"|hostname contains invalid characters",
         HostUnknown,
-        "the host name {host} does not resolve",
+        "the host name {named} does not resolve",
         "check `host:` in the inventory, or ~/.ssh/config",
+    ),
+    (
+        r"Permissions \d+ for '(.+)' are too open",
+        AuthenticationFailed,
+        "ssh ignores the key {named}, because others may read it",
+        "`chmod 600 {named}`",
     ),
     (
         r"Permission denied|Too many authentication failures|no more authentication methods",
         AuthenticationFailed,
-        "the login was refused: {last}",
+        "the login was refused: {line}",
         "`ssh {host}` must work without a password: check the user, ssh-add, ssh-copy-id",
     ),
     (
         r"timed out|Timeout, server|Timeout before",
         ConnectTimeout,
-        "no answer to the connection attempt: {last}",
+        "no answer to the connection attempt: {line}",
         "is it up, and the port open to you?",
     ),
     (
-        r"Connection refused|No route to host|(Network|Host) is (unreachable|down)",
+        r"Connection refused|No route to host|(?:Network|Host) is (?:unreachable|down)",
         ConnectRefused,
-        "{last}",
+        "{line}",
         "is it up, and sshd running on that port?",
     ),
     (
-        r"Connection (closed|reset)|kex_exchange_identification|Broken pipe|Not allowed at this"
+        r"Connection (?:closed|reset)|kex_exchange_identification|Broken pipe|Not allowed at this"
         r"|banner exchange|Exceeded MaxStartups",
         ConnectDropped,
-        "it closed the connection during the handshake: {last}",
+        "the connection was closed during the handshake: {first}",
         "too many logins at once (sshd's MaxStartups), or not an SSH server",
     ),
 )
@@ -65,15 +80,27 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
 
 def diagnose(said: str, name: str, host: str) -> ReachError:
     """The error for what ssh printed when it could not log in to `host`, known as `name`."""
-    lines = [_plain(line) for line in said.splitlines() if line.strip()]
-    last = lines[-1].removeprefix("ssh: ").rstrip(".") if lines else "ssh failed without a word"
+    lines = [plain(line) for line in said.splitlines() if line.strip()] or ["ssh said nothing"]
+    text = "\n".join(lines)
     for pattern, cause, message, hint in CAUSES:
-        if re.search(pattern, said, re.IGNORECASE):
-            words = {"name": name, "host": host, "last": last}
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            words = {
+                "name": name,
+                "host": host,
+                "line": _line_at(text, found.start()),
+                "first": lines[0],
+                "named": next((group for group in found.groups() if group), host),
+            }
             return cause(message.format(**words), node=name, hint=hint.format(**words))
-    return ReachError(f"ssh could not connect: {last}", node=name, hint=f"try `ssh -v {host}`")
+    return ReachError(f"ssh could not connect: {lines[-1]}", node=name, hint=f"try `ssh -v {host}`")
 
 
-def _plain(line: str) -> str:
+def _line_at(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    return text[start:].partition("\n")[0].removeprefix("ssh: ").rstrip(".")
+
+
+def plain(line: str) -> str:
     """Without control characters: a server's banner is not to steer our terminal."""
     return "".join(char for char in line.strip() if char.isprintable())[:300]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import ReachError
 from gridops.model import Node
+from gridops.reach.tool import run_tool
 
 if TYPE_CHECKING:
     from gridops.settings import SshSettings
@@ -27,7 +27,6 @@ PLAIN = (
     ("RemoteCommand", "none"),
     ("RequestTTY", "no"),
     ("PermitLocalCommand", "no"),
-    ("LogLevel", "ERROR"),
 )
 
 
@@ -93,7 +92,7 @@ class Endpoint:
 
     def shell(self, socket: str) -> list[str]:
         """An ssh command line (without the host) that goes through the master at `socket`."""
-        mine = as_options([("ControlMaster", "no"), *PLAIN])
+        mine = as_options([("ControlMaster", "no"), ("LogLevel", "ERROR"), *PLAIN])
         return ["ssh", "-S", socket.replace("%", "%%"), "-x", *mine, *self.destination()]
 
     def master(self, socket: str) -> list[str]:
@@ -104,6 +103,7 @@ class Endpoint:
             ("ControlPersist", str(max(1, round(self.persist)))),
             ("ServerAliveInterval", str(KEEPALIVE)),
             ("ServerAliveCountMax", "3"),
+            ("LogLevel", "INFO"),  # ERROR would hide why the other side hung up
             *PLAIN,
         ]
         return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
@@ -111,12 +111,12 @@ class Endpoint:
     def resolved(self) -> dict[str, list[str]]:
         """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
         done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)
-        if done.returncode:
+        if done.status:
             raise ReachError(
-                f"ssh cannot read its configuration: {done.stderr.strip()}", node=self.name
+                f"ssh cannot read its configuration: {done.err.strip()}", node=self.name
             )
         settings: dict[str, list[str]] = {}
-        for line in done.stdout.splitlines():
+        for line in done.out.splitlines():
             name, _, value = line.partition(" ")
             settings.setdefault(name.lower(), []).append(value)
         return settings
@@ -124,34 +124,6 @@ class Endpoint:
 
 def as_options(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return [word for name, value in pairs for word in ("-o", f"{name}={value}")]
-
-
-def run_tool(
-    command: list[str], *, name: str, timeout: float = 10.0
-) -> subprocess.CompletedProcess[str]:
-    """Run one of OpenSSH's own tools here. Raises a ReachError for `name` when it cannot run."""
-    try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise no_tool(command[0], name) from None
-    except subprocess.TimeoutExpired:
-        raise ReachError(f"{command[0]} took longer than {timeout:g} s", node=name) from None
-    except OSError as exc:
-        raise ReachError(f"cannot run {command[0]}: {exc}", node=name) from exc
-
-
-def no_tool(tool: str, name: str) -> ReachError:
-    return ReachError(
-        f"there is no `{tool}` on this machine", node=name, hint="install openssh-client"
-    )
 
 
 def _stamps(config_file: str | None) -> list[tuple[int, int]]:

@@ -12,13 +12,9 @@ import errno
 import fcntl
 import json
 import os
-import select
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,11 +27,11 @@ from gridops.errors import (
     ReachError,
 )
 from gridops.observe import events
-from gridops.reach import agent
 from gridops.reach.control import Control
 from gridops.reach.diagnosis import diagnose
-from gridops.reach.endpoint import Endpoint, no_tool
+from gridops.reach.endpoint import Endpoint
 from gridops.reach.runtime import no_room, runtime_dir
+from gridops.reach.tool import run_tool
 
 T = TypeVar("T")
 
@@ -159,7 +155,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     try:
         control = Control(str(given))
         pid = control.alive()
-        _describe(endpoint, path, pid)
+        _describe(endpoint, path, pid, given.name)
         given.replace(path)
     except (OSError, GridError) as exc:
         given.unlink(missing_ok=True)
@@ -171,60 +167,15 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
 
 def _spawn(endpoint: Endpoint, socket: Path, end: float) -> None:
     patience = max(LOGIN_PATIENCE, 4 * endpoint.connect_timeout)
-    left = max(0.1, min(patience, end - time.monotonic()))
-    # A file, not a pipe: a ProxyJump's inner ssh keeps our stderr open for as long as it lives.
-    with tempfile.TemporaryFile(dir=socket.parent) as said:
-        try:
-            child = subprocess.Popen(
-                endpoint.master(str(socket)),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,  # no terminal: nothing down the line can prompt
-                env=agent.environment(),
-            )
-        except FileNotFoundError:
-            raise no_tool("ssh", endpoint.name) from None
-        try:
-            ended = wait_for(child, left)
-        except BaseException:
-            _end(child)
-            raise
-        if not ended:
-            _end(child)
-            raise ConnectTimeout(
-                f"did not finish the SSH login within {left:.3g} s",
-                node=endpoint.name,
-                hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
-            )
-        if child.returncode:
-            said.seek(0)
-            raise diagnose(said.read().decode(errors="replace"), endpoint.name, endpoint.host)
-
-
-def wait_for(child: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether `child` ended within `seconds`; reaps it. No polling where the kernel has pidfds."""
-    try:
-        fd = os.pidfd_open(child.pid)
-    except (AttributeError, OSError):
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(seconds)
-        return child.returncode is not None
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(seconds * 1000):
-            return False
-    finally:
-        os.close(fd)
-    child.wait()
-    return True
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    done = run_tool(
+        endpoint.master(str(socket)),
+        name=endpoint.name,
+        timeout=max(0.1, min(patience, end - time.monotonic())),
+        late="the SSH login did not finish",
+        hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
+    )
+    if done.status:
+        raise diagnose(done.err, endpoint.name, endpoint.host)
 
 
 @contextmanager
@@ -258,9 +209,15 @@ def _lock_within(lock: int, name: str, end: float) -> bool:
             return False
 
 
-def _describe(endpoint: Endpoint, path: Path, pid: int) -> None:
+def _describe(endpoint: Endpoint, path: Path, pid: int, bound: str) -> None:
     """Leave a note beside the socket for `gridops.reach.pool`."""
-    note = {"node": endpoint.name, "target": endpoint.target, "pid": pid, "opened": time.time()}
+    note = {
+        "node": endpoint.name,
+        "target": endpoint.target,
+        "pid": pid,
+        "opened": time.time(),
+        "bound": bound,  # the socket's first name, by which the kernel and ssh's title know it
+    }
     temporary = path.with_name(os.urandom(8).hex())
     temporary.write_text(json.dumps(note))
     temporary.replace(f"{path}.json")

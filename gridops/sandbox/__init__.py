@@ -65,6 +65,7 @@ class Sandbox:
                 raise UsageError(f"the sandbox in {sandbox.root} is of the other kind (shared)")
             try:
                 state.add(names, options or {}, setup or {})
+                state.write()  # whatever happens from here on, `down` knows what to look for
                 state.start_all()
             finally:
                 state.write()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,75 +19,50 @@ def parent(path: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Files:
-    """What was found below `root`, relative to it."""
+    """What was found below `root`, relative to it. Every directory is read at most once."""
 
     root: bytes
     names: list[bytes] = field(default_factory=list)  # files and symlinks
     empty: list[bytes] = field(default_factory=list)  # directories with nothing in them
     symlinks: list[bytes] = field(default_factory=list)
     special: list[bytes] = field(default_factory=list)  # sockets, pipes, devices
-    unreadable: list[bytes] = field(default_factory=list)  # what is in there is not known
+    unreadable: list[bytes] = field(default_factory=list)  # directories: what is in there?
+    _seen: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
 
     def add(self, path: bytes) -> Kind:
-        """Look what `path` is; a file or symlink is taken in."""
-        try:
-            mode = os.lstat(self.root + b"/" + path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return "missing"
-        except OSError:
-            self.names.append(path)  # the transfer will say what is wrong with it
-            return "unreadable"
-        if stat.S_ISDIR(mode):
-            return "directory"
-        return self._take(path, symlink=stat.S_ISLNK(mode), regular=stat.S_ISREG(mode))
+        """Look what `path` is, and take in a file or symlink.
 
-    def _take(self, path: bytes, *, symlink: bool, regular: bool) -> Kind:
-        if symlink:
-            self.symlinks.append(path)
-        elif not regular:
-            self.special.append(path)
-            return "special"
-        self.names.append(path)
-        return "symlink" if symlink else "file"
+        What lies behind a symlink is missing: it is not part of the tree.
+        """
+        directory, _, name = path.rpartition(b"/")
+        kinds = self._inside(directory)
+        kind = "unreadable" if kinds is None else kinds.get(name, "missing")
+        self._take(path, kind)
+        return kind
 
     def walk(self, excluded: Excluded | None) -> None:
-        """Take in everything below the root but `.git` and what is `excluded`."""
+        """Take in everything below the root but `.git` and what is `excluded`.
+
+        Raises OSError when the root itself cannot be read.
+        """
+        os.scandir(self.root).close()
         waiting = [b""]
         while waiting:
-            prefix = waiting.pop()
-            below = self._scan(prefix, excluded)
-            if below is None:
-                continue
-            waiting += [name + b"/" for name in below]
-
-    def _scan(self, prefix: bytes, excluded: Excluded | None) -> list[bytes] | None:
-        """Take in one directory; returns the directories in it."""
-        directories: list[bytes] = []
-        kept = False
-        try:
-            with os.scandir(self.root + b"/" + prefix) as entries:
-                for entry in entries:
-                    path = prefix + entry.name
-                    is_directory = entry.is_dir(follow_symlinks=False)
-                    if entry.name == b".git" or (excluded and excluded(path, is_directory)):
-                        continue
-                    kept = True
-                    if is_directory:
-                        directories.append(path)
-                    else:
-                        self._take(
-                            path,
-                            symlink=entry.is_symlink(),
-                            regular=entry.is_file(follow_symlinks=False),
-                        )
-        except OSError:
-            if not prefix:
-                raise
-            self.unreadable.append(prefix.rstrip(b"/"))
-            return None
-        if not kept and prefix:
-            self.empty.append(prefix.rstrip(b"/"))
-        return directories
+            directory = waiting.pop()
+            before = directory + b"/" if directory else b""
+            kinds = self._inside(directory)
+            kept = kinds is None
+            for name, kind in (kinds or {}).items():
+                path = before + name
+                if name == b".git" or (excluded and excluded(path, kind == "directory")):
+                    continue
+                kept = True
+                if kind == "directory":
+                    waiting.append(path)
+                else:
+                    self._take(path, kind)
+            if not kept and directory:
+                self.empty.append(directory)
 
     def exclude(self, excluded: Excluded) -> None:
         """Leave out what is excluded, or lies in an excluded directory."""
@@ -97,32 +70,48 @@ class Files:
 
         def hidden(directory: bytes) -> bool:
             if directory not in inside:
-                above = hidden(parent(directory))
-                inside[directory] = above or excluded(directory, True)
+                inside[directory] = hidden(parent(directory)) or excluded(directory, True)
             return inside[directory]
 
         for paths in (self.names, self.symlinks, self.special):
             paths[:] = [p for p in paths if not hidden(parent(p)) and not excluded(p, False)]
         self.unreadable[:] = [p for p in self.unreadable if not hidden(p)]
 
+    def _take(self, path: bytes, kind: Kind) -> None:
+        if kind in (
+            "file",
+            "symlink",
+            "unreadable",
+        ):  # the transfer will tell what is wrong with it
+            self.names.append(path)
+        if kind == "symlink":
+            self.symlinks.append(path)
+        elif kind == "special":
+            self.special.append(path)
 
-def real_directories(root: bytes) -> Callable[[bytes], bool]:
-    """A question that remembers its answers: is that relative path a directory, and are all above
-    it, without a symlink among them?"""
-    known: dict[bytes, bool] = {b"": True}
+    def _inside(self, directory: bytes) -> dict[bytes, Kind] | None:
+        """What the names in a directory are; None when it cannot be read."""
+        if directory not in self._seen:
+            self._seen[directory] = self._read(directory)
+        return self._seen[directory]
 
-    def is_real(directory: bytes) -> bool:
-        if directory not in known:
-            known[directory] = is_real(parent(directory)) and _is_directory(root + b"/" + directory)
-        return known[directory]
+    def _read(self, directory: bytes) -> dict[bytes, Kind] | None:
+        above, _, name = directory.rpartition(b"/")
+        if directory and (self._inside(above) or {}).get(name, "directory") != "directory":
+            return {}
+        try:
+            with os.scandir(self.root + b"/" + directory) as entries:
+                return {entry.name: _kind(entry) for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError:
+            self.unreadable.append(directory)
+            return None
 
-    return is_real
 
-
-def _is_directory(path: bytes) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # cannot be looked at: what is said to be in it will tell
+def _kind(entry: os.DirEntry[bytes]) -> Kind:
+    if entry.is_file(follow_symlinks=False):
+        return "file"
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    return "symlink" if entry.is_symlink() else "special"

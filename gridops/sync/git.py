@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from gridops.errors import SyncError
-from gridops.sync.files import Files, parent, real_directories
+from gridops.sync.files import Files
 from gridops.transfers.output import printable
 
 # What git sets for its hooks and would otherwise believe, wherever it is asked to look.
@@ -52,13 +52,10 @@ def _add(found: Files, prefix: bytes, end: float) -> None:
     done = _git(directory, ["ls-files", "-co", "--exclude-standard", "-z"], end)
     if done.returncode:
         raise _refusal(directory, done.stderr.decode(errors="replace"), nested=bool(prefix))
-    for match in re.finditer(rb"could not open directory '(.*)'", done.stderr):
-        found.unreadable.append(prefix + match[1].rstrip(b"/"))
-    is_real = real_directories(found.root)
+    for match in re.finditer(rb"could not open directory '(.*?)/?'", done.stderr):
+        found.unreadable.append(prefix + match[1])
     for name in dict.fromkeys(done.stdout.split(b"\0")[:-1]):
         path = prefix + name.rstrip(b"/")
-        if not is_real(parent(path)):
-            continue  # a directory that has become a symlink: git counts its files as deleted
         if found.add(path) == "directory" and _is_repository(found.root + b"/" + path):
             _add(found, path + b"/", end)
 

@@ -42,8 +42,9 @@ is_empty() {
 
 is_marked() { [ -f .gridops/marker ] && [ ! -L .gridops ]; }
 
-# Write the line $2 to the file $1, at once or not at all.
-place() { printf '%s\n' "$2" >"$1.$key" && mv -f -- "$1.$key" "$1"; }
+# Write the line $2 to the file $1, at once or not at all. (cat says why a write fails; printf, a
+# builtin of most shells, may not.)
+place() { printf '%s\n' "$2" | cat >"$1.$key" && mv -f -- "$1.$key" "$1"; }
 
 first_line() {
     line=
@@ -188,9 +189,12 @@ prune() {
 
 # The new manifest, whole: half of one would delete the other half's files.
 receive() {
-    if [ "$2" = yes ]; then gzip -dc; else cat; fi >"$work/new"
+    if [ "$2" = yes ]; then gzip -dc; else cat; fi >"$work/new" || exit 1
     [ $(($(wc -c <"$work/new"))) -eq "$1" ] || fail "the manifest did not arrive whole"
 }
+
+# The lines of file $1 (each there once) that file $2 has not. (BusyBox may lack comm.)
+only_in() { sort -- "$1" "$2" "$2" | uniq -u; }
 
 names_of() { sed "/^$tab/d" "$1" | sort -u; }
 
@@ -199,12 +203,12 @@ settle() {
     for other in "$target"/.gridops/*/manifest; do
         { [ -f "$other" ] && [ "$other" != "$state/manifest" ]; } || continue
         names_of "$other" >"$work/theirs" || return
-        comm -23 "$work/gone" "$work/theirs" >"$work/ours" || return
+        only_in "$work/gone" "$work/theirs" >"$work/ours" || return
         mv -f -- "$work/ours" "$work/gone" || return
-        comm -23 "$work/theirs" "$work/new" >"$work/rest" || return
+        only_in "$work/theirs" "$work/new" >"$work/rest" || return
         cmp -s "$work/theirs" "$work/rest" && continue
-        { printf '\t- more\n' && cat "$work/rest"; } >"$other.$key" || return
-        mv -f -- "$other.$key" "$other" || return
+        place "$work/head" "$tab- more" || return
+        cat "$work/head" "$work/rest" >"$other.$key" && mv -f -- "$other.$key" "$other" || return
     done
 }
 
@@ -216,7 +220,7 @@ stage() {
     receive "$3" "$4"
     [ -f "$state/manifest" ] || place "$state/manifest" "$tab- more" || exit 1
     names_of "$state/manifest" >"$work/old" || exit 1
-    comm -23 "$work/old" "$work/new" >"$work/gone" || exit 1
+    only_in "$work/old" "$work/new" >"$work/gone" || exit 1
     settle || exit 1
     : >"$work/tried"
     if [ "$deleting" = yes ]; then
@@ -226,7 +230,7 @@ stage() {
     else
         mv -f -- "$work/gone" "$work/kept" || exit 1
     fi
-    comm -23 "$work/tried" "$work/kept" >"$work/deleted" || exit 1
+    only_in "$work/tried" "$work/kept" >"$work/deleted" || exit 1
     sort -r "$work/deleted" | prune 2>/dev/null
     record || exit 1
     say "$(($(wc -l <"$work/deleted")))" "$(($(wc -l <"$work/kept")))"
@@ -241,7 +245,9 @@ stage() {
 record() {
     how='exact'
     [ ! -s "$work/kept" ] || how='more'
-    { printf '\t%s %s\n' "$digest" "$how" && sort -u "$work/new" "$work/kept"; } >"$work/manifest" &&
+    place "$work/head" "$tab$digest $how" &&
+        sort -u "$work/new" "$work/kept" >"$work/lines" &&
+        cat "$work/head" "$work/lines" >"$work/manifest" &&
         mv -f -- "$work/manifest" "$state/manifest"
 }
 
@@ -250,10 +256,10 @@ plan() {
     new=$(if [ "$4" = yes ]; then gzip -dc; else cat; fi)
     gone=''
     [ ! -f "$state/manifest" ] ||
-        gone=$(printf '%s\n' "$new" | comm -23 "$state/manifest" - | sed "/^$tab/d")
+        gone=$(printf '%s\n' "$new" "$new" | sort - "$state/manifest" | uniq -u | sed "/^$tab/d")
     for other in "$target"/.gridops/*/manifest; do
         { [ -f "$other" ] && [ "$other" != "$state/manifest" ]; } || continue
-        gone=$(printf '%s\n' "$gone" | comm -23 - "$other")
+        gone=$(printf '%s\n' "$gone" | sort - "$other" "$other" | uniq -u)
     done
     found=$(printf '%s\n' "$gone" | present)
     [ -z "$found" ] || found="$found

@@ -14,23 +14,36 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
+from gridops.errors import UsageError
+
 Excluded = Callable[[bytes, bool], bool]  # (path relative to the tree, is it a directory?)
 
 
 def compile_patterns(patterns: Iterable[str]) -> Excluded | None:
-    """Whether a path itself is excluded (not: lies in an excluded directory); None: nothing is."""
+    """Whether a path itself is excluded (not: lies in an excluded directory); None: nothing is.
+
+    Raises UsageError for a pattern that means nothing, such as `[z-a]`.
+    """
     always: list[bytes] = []
     directories: list[bytes] = []
     for pattern in patterns:
         text = os.fsencode(pattern)
         bare = text.rstrip(b"/")
         if bare:
-            (directories if text != bare else always).append(_regex(bare))
+            (directories if text != bare else always).append(_checked(_regex(bare), pattern))
     if not always and not directories:
         return None
     anything = re.compile(b"|".join(always) or rb"(?!)", re.DOTALL)
     directory = re.compile(b"|".join([*always, *directories]), re.DOTALL)
     return lambda path, is_directory: bool((directory if is_directory else anything).search(path))
+
+
+def _checked(regex: bytes, pattern: str) -> bytes:
+    try:
+        re.compile(regex)
+    except re.error as exc:
+        raise UsageError(f"sync.exclude_patterns: {pattern!r} is no pattern: {exc}") from exc
+    return regex
 
 
 def _regex(pattern: bytes) -> bytes:
@@ -42,7 +55,7 @@ def _regex(pattern: bytes) -> bytes:
     return begin + _translated(body) + end
 
 
-_TOKEN = re.compile(rb"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.DOTALL)
+_TOKEN = re.compile(rb"\*\*/|\*\*|\*|\?|\[[!^]?\]?(?:\[:\w+:\]|[^\]])*\]|\\.|.", re.DOTALL)
 
 
 def _translated(body: bytes) -> bytes:
@@ -53,7 +66,8 @@ def _token(token: bytes) -> bytes:
     if token in _WILD:
         return _WILD[token]
     if token.startswith(b"[") and len(token) > 2:
-        inner = token[1:-1].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
+        inner = token[1:-1].replace(b"\\", b"\\\\")
+        inner = _CLASS.sub(lambda match: _CLASSES.get(match[1], b""), inner).replace(b"[", b"\\[")
         return b"(?!/)[" + (b"^" + inner[1:] if inner[:1] in b"!^" else inner) + b"]"
     if token.startswith(b"\\") and len(token) == 2:
         return re.escape(token[1:])
@@ -61,3 +75,13 @@ def _token(token: bytes) -> bytes:
 
 
 _WILD = {b"**/": rb"(?:.*/)?", b"**": rb".*", b"*": rb"[^/]*", b"?": rb"[^/]"}
+_CLASS = re.compile(rb"\[:(\w+):\]")
+_CLASSES = {
+    b"alnum": b"0-9A-Za-z",
+    b"alpha": b"A-Za-z",
+    b"digit": b"0-9",
+    b"lower": b"a-z",
+    b"space": rb"\s",
+    b"upper": b"A-Z",
+    b"xdigit": b"0-9A-Fa-f",
+}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gridops.errors import GridError, NodeTimeout, PartialTransfer
+from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer
 from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
@@ -99,7 +100,12 @@ class Session:
         if ready.previous and ready.previous != node.origin:
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
-        self._transfer(node, ready)
+        try:
+            self._transfer(node, ready)
+        except DiskFull:
+            with suppress(GridError):  # what has come of a file is not to fill the disk
+                node.clean(ready, timeout=self._left())
+            raise
         if ready.partial and not self.dry_run:
             node.clean(ready, timeout=self._left())
         self._say_incomplete(kept)
@@ -124,8 +130,8 @@ class Session:
         sources = [*self.tree.names, *self.tree.empty]
         if not sources:
             return
-        if self.dry_run and ready.state == "absent":
-            self.done += Transfer(added=tuple(self.tree.names), files=tuple(self.tree.names))
+        if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
+            self._add(self.tree.as_new())
             return
         job = Job(
             options=self._options(node, ready),

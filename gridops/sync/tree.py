@@ -19,8 +19,8 @@ from gridops.errors import UsageError
 from gridops.observe import events
 from gridops.sync.files import STATE, Files, parent
 from gridops.sync.git import NotGit, git_files, in_work_tree
-from gridops.sync.patterns import compile_patterns
-from gridops.transfers.output import printable
+from gridops.sync.patterns import Excluded, compile_patterns
+from gridops.transfers.output import Transfer, printable
 
 if TYPE_CHECKING:
     from gridops.settings import SyncSettings
@@ -37,6 +37,7 @@ class Tree:
     names: tuple[bytes, ...]  # files and symlinks
     empty: tuple[bytes, ...] = ()  # directories with nothing in them
     unreadable: tuple[bytes, ...] = ()  # directories whose contents could not be listed
+    symlinks: frozenset[bytes] = frozenset()  # those among `names`
 
     @property
     def project(self) -> str:
@@ -55,6 +56,12 @@ class Tree:
     def digest(self) -> str:
         return hashlib.sha256(self.manifest).hexdigest()
 
+    def as_new(self) -> Transfer:
+        """What a transfer to a node that has nothing does."""
+        folders = tuple(name + b"/" for name in self.empty)
+        files = tuple(name for name in self.names if name not in self.symlinks)
+        return Transfer(added=(*self.names, *folders), files=files)
+
 
 def _escaped(name: bytes) -> bytes:
     return _ODD.sub(lambda match: b"\\0%03o" % match[0][0], name)
@@ -72,15 +79,15 @@ def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
     if found is not None and excluded:
         found.exclude(excluded)
     elif found is None:
-        found = Files(os.fsencode(root))
-        found.walk(excluded)
+        found = _everything(root, excluded)
     _leave_out_state(found)
     _warn(found)
     return Tree(
         root,
         tuple(sorted(found.names)),
         tuple(sorted(found.empty)),
-        tuple(found.unreadable),
+        tuple(sorted(set(found.unreadable))),
+        frozenset(found.symlinks),
     )
 
 
@@ -93,6 +100,15 @@ def _directory(src: str | Path) -> Path:
     if not root.is_dir():
         raise UsageError(f"cannot sync {src}: it is not a directory", hint="--src names one")
     return root
+
+
+def _everything(root: Path, excluded: Excluded | None) -> Files:
+    found = Files(os.fsencode(root))
+    try:
+        found.walk(excluded)
+    except OSError as exc:
+        raise UsageError(f"cannot read {root}: {exc.strerror}") from exc
+    return found
 
 
 def _git(root: Path, timeout: float) -> Files | None:

@@ -330,6 +330,21 @@ def test_an_ordinary_user_can_have_one(session_dir, tmp_path):
     assert not (home / "sb").exists()
 
 
+def test_what_a_killed_up_had_started_is_found(make_sandbox):
+    sandbox = make_sandbox(1)
+    program = (
+        "import os, signal; from gridops.sandbox import Sandbox, server; begin = server.start\n"
+        "def start(one): begin(one); os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"server.start = start; Sandbox.up({str(sandbox.root)!r}, 2)"
+    )
+    sandbox.stop("node1")
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    sandbox.down()
+    assert not sandbox.root.exists()
+    assert not processes_of(sandbox.root, patience=0)
+
+
 def test_another_process_can_take_it_over(make_sandbox):
     sandbox = make_sandbox(1)
     program = f"from gridops.sandbox import Sandbox; Sandbox.load({str(sandbox.root)!r}).down()"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-SYSTEM = Path(__file__).parents[2] / ".ci" / "system"
+REPOSITORY = Path(__file__).parents[2]
+SYSTEM = REPOSITORY / ".ci" / "system"
 TOOLS = ("sh", "sort", "tr", "sleep", "cat")
 
 
@@ -116,3 +117,16 @@ def test_a_package_manager_that_it_does_not_know_leaves_it_to_the_user(machine):
     done = machine(manager=None).lacks("no-sshd=openssh-server")
     assert done.returncode == 1
     assert done.stderr == "gridops set-up: please install what brings: openssh-server\n"
+
+
+def test_make_tells_what_it_can_do():
+    done = subprocess.run(
+        ["make", "--no-print-directory"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    named = [line.split()[1] for line in done.stdout.splitlines()]
+    assert " ".join(named) == "help install dev demo test lint format bench clean"
