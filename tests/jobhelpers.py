@@ -86,3 +86,16 @@ def pids_with(text: str) -> list[int]:
             if text.encode() in words:
                 found.append(int(entry.name))
     return found
+
+
+def pids_with_environment(text: str) -> list[int]:
+    """Processes that have `text` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if text.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,278 @@
+"""A node whose connection can be made to fail, and runs that go through it."""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gridops.errors import ConnectionLost, JobUnreachable, ReachError
+from gridops.jobs import client, follow
+from gridops.jobs.follow import JobEnd
+from gridops.jobs.spec import JobSpec
+from gridops.model import Job, Node
+from gridops.reach import link_to
+from gridops.reach.link import Link
+from gridops.sandbox import Sandbox
+from gridops.settings import SshSettings
+
+SILENCE = 4.0  # seconds: shorter than in earnest, so that long stalls are noticed within a test
+
+
+class Proxy:
+    """Passes bytes between 127.0.0.1:`port` and a target, unless it stalls."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.port: int = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._stalled_until = 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stall(self, seconds: float) -> None:
+        self._stalled_until = max(self._stalled_until, time.monotonic() + seconds)
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join(5)
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+
+    def _run(self) -> None:
+        while not self._closing:
+            if time.monotonic() < self._stalled_until:
+                time.sleep(0.01)
+                continue
+            for key, _ in self._selector.select(0.05):
+                if key.data is None:
+                    self._accept()
+                else:
+                    self._pass(key.fileobj, key.data)  # type: ignore[arg-type]
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target), 2)
+        except OSError:
+            near.close()
+            return
+        self._selector.register(near, selectors.EVENT_READ, far)
+        self._selector.register(far, selectors.EVENT_READ, near)
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        if source.fileno() < 0:  # closed a moment ago, with its other end
+            return
+        with suppress(OSError):
+            data = source.recv(65536)
+            if data:
+                target.sendall(data)
+                return
+        for side in (source, target):
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(side)
+            side.close()
+
+
+@dataclass
+class Bench:
+    """One node, reached through the proxy."""
+
+    sandbox: Sandbox
+    proxy: Proxy
+    settings: SshSettings
+    home: Path
+    restarting: threading.Lock = field(default_factory=threading.Lock)
+
+    def link(self) -> Link:
+        return link_to(Node("node1", "node1"), self.settings)
+
+    def job(self, job_id: str) -> Path:
+        return self.home / ".gridops" / "jobs" / job_id
+
+    # -- what can go wrong -----------------------------------------------------------------------
+
+    def kill_sessions(self) -> None:
+        """Every sshd process that serves a connection dies."""
+        for pid in children_of(self.listener(), "sshd"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """sshd and all its connections die, and it comes back."""
+        with self.restarting:
+            listener = self.listener()
+            with suppress(ProcessLookupError):
+                os.kill(listener, signal.SIGKILL)
+            for pid in children_of(listener, "sshd"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.sandbox.start("node1")
+
+    def listener(self) -> int:
+        return self.sandbox.node("node1").pid or -1
+
+    def kill_supervisor(self, job_id: str) -> None:
+        with suppress(OSError, ValueError):
+            os.kill(int((self.job(job_id) / "sup").readlink().name.split(".")[0]), signal.SIGKILL)
+
+
+@contextmanager
+def bench(sandbox: Sandbox, directory: Path) -> Iterator[Bench]:
+    node = sandbox.node("node1")
+    proxy = Proxy(node.port)
+    text = sandbox.ssh_config.read_text()
+    config = directory / "proxied_config"
+    config.write_text(
+        text.replace(
+            f"Port {node.port}\n",
+            f"Port {proxy.port}\n    HostKeyAlias [127.0.0.1]:{node.port}\n",
+        )
+    )
+    settings = SshSettings(config_file=config, connect_timeout=4)
+    try:
+        yield Bench(sandbox, proxy, settings, node.home)
+    finally:
+        proxy.close()
+
+
+def children_of(parent: int, name: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                comm, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(") ")
+                if comm.startswith(name) and int(rest.split()[1]) == parent:
+                    found.append(int(entry.name))
+    return found
+
+
+@dataclass
+class Run:
+    """A run whose output is known beforehand, with what shall go wrong."""
+
+    number: int
+    fault: str
+    rng: random.Random
+    marks: Path
+    out: bytearray = field(default_factory=bytearray)
+    err: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.code = self.rng.choice((0, 0, 1, 7, 143))
+        self.lines = self.rng.randint(3, 25)
+        self.width = self.rng.choice((1, 80, 5000))
+        mark = self.marks / str(self.number)
+        self.spec = JobSpec(
+            command=(
+                f"echo ran >>{mark}; w=$(printf '%0{self.width}d' {self.number}); i=0\n"
+                f"while [ $i -lt {self.lines} ]; do echo out $i $w; echo err $i >&2; "
+                f"sleep 0.0{self.rng.randint(1, 6)}; i=$((i+1)); done; printf end; exit {self.code}"
+            ),
+            slots=8,
+            wait=300.0,
+            grace=1,
+        )
+
+    @property
+    def expected(self) -> tuple[bytes, bytes]:
+        word = str(self.number).rjust(self.width, "0")
+        out = "".join(f"out {i} {word}\n" for i in range(self.lines)) + "end"
+        return out.encode(), "".join(f"err {i}\n" for i in range(self.lines)).encode()
+
+    @property
+    def times_run(self) -> int:
+        mark = self.marks / str(self.number)
+        return len(mark.read_text().split()) if mark.exists() else 0
+
+
+def carry_out(bench: Bench, run: Run) -> Job:
+    """Start the run, let it go wrong, and follow it to its end like a patient user."""
+    timer = threading.Timer(run.rng.uniform(0.0, 1.0), _go_wrong, (bench, run))
+    timer.start()
+    try:
+        if run.fault == "client":
+            _killed_client(bench, run)
+        return _patiently(bench, run).job
+    finally:
+        timer.join()
+
+
+def _patiently(bench: Bench, run: Run) -> JobEnd:
+    end = time.monotonic() + 100
+    while True:
+        try:
+            return follow.run(
+                bench.link(),
+                run.spec,
+                on_stdout=run.out.extend,
+                on_stderr=run.err.extend,
+                give_up_after=90,
+                silence=SILENCE,
+            )
+        except (ReachError, JobUnreachable) as exc:
+            if time.monotonic() > end or isinstance(exc, JobUnreachable):
+                raise
+            time.sleep(0.3)  # certainly not started: the same again
+
+
+def _go_wrong(bench: Bench, run: Run) -> None:
+    match run.fault:
+        case "session":
+            bench.kill_sessions()
+        case "sshd":
+            bench.restart()
+        case "stall":
+            bench.proxy.stall(run.rng.choice((1.0, 1.5, 2.0, 3.0, 8.0)))
+        case "long stall":
+            bench.proxy.stall(run.rng.uniform(8.0, 20.0))
+        case "supervisor":
+            bench.kill_supervisor(run.spec.id)
+
+
+CLIENT = """
+import json, sys
+from pathlib import Path
+from gridops.jobs import follow
+from gridops.jobs.spec import JobSpec
+from gridops.model import Node
+from gridops.reach import link_to
+from gridops.settings import SshSettings
+
+config, spec = sys.argv[1], JobSpec(**json.loads(sys.argv[2]))
+link = link_to(Node("node1", "node1"), SshSettings(config_file=Path(config), connect_timeout=4))
+follow.run(link, spec, on_stdout=lambda data: None, on_stderr=lambda data: None)
+"""
+
+
+def _killed_client(bench: Bench, run: Run) -> None:
+    """Another process starts the run, and is killed at some moment."""
+    import json
+
+    spec = {"command": run.spec.command, "id": run.spec.id, "slots": 8, "wait": 300.0, "grace": 1}
+    config = str(bench.settings.config_file)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, config, json.dumps(spec)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(run.rng.uniform(0.2, 1.5))
+    child.kill()
+    child.wait(10)
+
+
+__all__ = ["Bench", "ConnectionLost", "Run", "bench", "carry_out", "client"]
