@@ -210,8 +210,8 @@ class JobError(GridError):
 class NotStarted(JobError):
     """The node will certainly not run it; another one may be asked.
 
-    `reason` is busy, queue (it waited in vain), gpus, nospace, snapshot, cancelled, killed or error;
-    `holders` are the ids of the jobs that have the node's slots.
+    `reason` is busy, gpus, nospace, snapshot, rebooted, cancelled, killed, supervisor, short or
+    error; for busy, `holders` are the ids of the runs that have the node's slots.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class NotStarted(JobError):
 
 
 class StartUnknown(JobError):
-    """The connection broke while it was handed over: it may run. It must not be started elsewhere."""
+    """The connection broke while it was handed over: it may run, so it must not run elsewhere."""
 
 
 class JobUnreachable(JobError):

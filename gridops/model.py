@@ -135,7 +135,7 @@ JobState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A durable run as its node tells of it. Times are seconds since the epoch by the node's clock."""
+    """A durable run as its node tells of it. Times are seconds since the epoch, by its clock."""
 
     id: str
     node: str

@@ -145,7 +145,7 @@ class Starting:
     def _existing(self, reply: StartReply) -> StartReply:
         """An id that is taken may have been refused or cancelled."""
         job = status(self.link, [self.spec.id]).get(self.spec.id)
-        if job and not job.began and job.state in ("refused", "killed"):
+        if job and not job.began and job.state in ("refused", "killed", "lost"):
             raise self._refusal(job.reason)
         return reply
 
@@ -179,9 +179,10 @@ _REFUSALS = {
     "busy": ("all its slots are taken", "--wait queues, `inv jobs` shows who has them"),
     "nospace": ("its disk is full", "free some space under ~/.gridops there"),
     "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
-    "rebooted": ("it rebooted while the run was handed over", "start it again"),
+    "rebooted": ("it rebooted before the run began", "start it again"),
     "cancelled": ("the run was cancelled before it began", ""),
     "killed": ("the run was killed before it began", ""),
+    "supervisor": ("the run's supervisor was killed before it began", "start it again"),
 }
 
 

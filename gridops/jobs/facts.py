@@ -1,7 +1,8 @@
 """From what a node's files tell of its runs to Job values.
 
-The node sends `state ID WORD` for what has not ended on record, `file MTIME SIZE 'ID/NAME' -> 'TARGET'`
-for each of a run's records and files (job.sh says what they mean), and `# {json}` as the client gave it.
+The node sends `state ID WORD` for what has not ended on record, `file MTIME SIZE 'ID/NAME'` (and
+` -> 'TARGET'`) for each of a run's records and files (job.sh says what they mean), and `# {json}`
+as the client gave it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,11 @@ verb_start() {
     fi
     # Twice: it detaches without "&", which would leave SIGINT and SIGQUIT ignored in the job.
     ack=$(setsid setsid sh "$self" "$base" supervise - "$1" "$staged" "$mask" </dev/null 2>/dev/null)
-    echo "ack ${ack:-silent}"
+    if [ -z "$ack" ]; then # it was killed; the claim may be made all the same
+        ack=nothing
+        [ ! -L "$1/sup" ] || ack=exists
+    fi
+    echo "ack $ack"
 }
 
 verb_run() { # starts job $1 and follows it, all in one session
@@ -31,7 +35,10 @@ verb_run() { # starts job $1 and follows it, all in one session
 stage() { # nothing is claimed unless all of it arrived and the disk took it
     trouble=''
     mkdir -p "$staged" && head -c "$2" >"$staged/run" || return # its end may take longer to arrive
-    [ "$(stat -c %s "$staged/run")" = "$2" ] || { trouble=short && return 1; }
+    if [ "$(stat -c %s "$staged/run")" != "$2" ]; then
+        ! printf '%8192s' '' >"$staged/room" || trouble=short # else BusyBox hid that the disk is full
+        return 1
+    fi
     # shellcheck source=/dev/null
     . "./$staged/run"
     unpack "$staged" && printf '%79s\n' '' >"$staged/note"
@@ -110,6 +117,10 @@ launch() {
     pump_out=$!
     pump err <"$id/p.err" &
     pump_err=$!
+    if [ -n "$chosen" ]; then
+        chosen=$(echo "$chosen" | tr ' ' ,)
+        ln -s "$chosen" "$id/gpus"
+    fi
     timer=''
     if [ "$timeout" != 0 ]; then
         time_out &
@@ -124,7 +135,7 @@ launch() {
         (
             export GRIDOPS_RUN_ID="$id"
             exec setsid sh "$self" "$base" child - "$id" "$me" "$mask" \
-                "${chosen:+$devices=$(echo "$chosen" | tr ' ' ,)}" >"$id/p.out" 2>"$id/p.err" 9>&-
+                "${chosen:+$devices=$chosen}" >"$id/p.out" 2>"$id/p.err" 9>&-
         )
         code=$?
     } 2<>"$id/spec/note"

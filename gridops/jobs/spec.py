@@ -1,8 +1,8 @@
 """What a durable run is, and the run file that tells its node.
 
-The run file is shell text that job.sh reads on the node: a comment with what others may want to know
-of the run (JSON), and the functions settings, environment and unpack. It travels on standard input
-and is kept 0600, so neither the command nor its environment is ever in a command line.
+The run file is shell text that job.sh reads on the node: a comment with what others may want to
+know of the run (JSON), and the functions settings, environment and unpack. It travels on standard
+input and is kept 0600, so neither the command nor its environment is ever in a command line.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import stat
 import threading
@@ -63,8 +64,7 @@ def test_odd_values_names_and_paths_arrive_as_they_are(place: Place) -> None:
     kept = Kept()
     kept.run(
         place,
-        f"printf %s \"$ODD\"; printf '|%s|' '{odd.replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}';"
-        " pwd; echo $state.$id.$GRIDOPS_NODE",
+        f'printf %s "$ODD"; printf "|%s|" {shlex.quote(odd)}; pwd; echo $state.$id.$GRIDOPS_NODE',
         env={"ODD": odd, "state": "s", "id": "i"},
         directory=str(where),
     )
@@ -308,9 +308,7 @@ def test_a_lost_run_that_never_began_is_known_not_to_have_and_cannot_any_more(pl
     assert Kept().run(place, "echo next").job.status == 0
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_taken_for_the_supervisor(
-    place: Place,
-) -> None:
+def test_a_pid_that_another_process_has_by_now_is_not_the_supervisor(place: Place) -> None:
     job_id = Kept().run(place, "true").job.id
     claim = place.job(job_id) / "sup"
     _, _, boot, *host = claim.readlink().name.split(".")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from jobhelpers import pids_with_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faultbench import Bench, Run, bench, carry_out
+
+from gridops.sandbox import Sandbox
 
 RUNS = int(os.environ.get("GRIDOPS_FAULT_RUNS", "200"))
 SEED = int(os.environ.get("GRIDOPS_FAULT_SEED", "0")) or random.randrange(1, 1_000_000)
@@ -48,7 +51,10 @@ def check(bench: Bench, run: Run) -> str:
 
 
 @pytest.mark.timeout(600 + 10 * RUNS)
-def test_runs_under_fire_are_exact_or_said_to_be_lost(make_sandbox, home, fresh_runtime_dir) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.usefixtures("fresh_runtime_dir")
+def test_runs_under_fire_are_exact_or_said_to_be_lost(
+    make_sandbox: Callable[..., Sandbox], home: Path
+) -> None:
     rng = random.Random(SEED)
     marks = home / "marks"
     marks.mkdir()

@@ -1,0 +1,348 @@
+"""The parts of job.sh that decide who lives, who belongs to whom and who may have what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers import wait_until
+from jobhelpers import Kept, Place, begun, done, pids_with, shell_path, start
+
+from gridops.errors import NotStarted
+from gridops.jobs import client, script
+from gridops.model import Node
+from gridops.reach.local import LocalLink
+
+SHELLS = ("dash", "bash", "busybox")
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().split("-")[0]
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PATH", shell_path(request.param, home))
+    return str(request.param)
+
+
+@pytest.fixture
+def place(shell: str, home: Path) -> Iterator[Place]:
+    """This machine, whose sh is `shell`."""
+    made = Place(LocalLink(Node("here", "localhost", connection="local")), home)
+    yield made
+    for job in client.list_jobs(made.link):
+        if job.active:
+            client.kill(made.link, job.id, grace=0)
+
+
+def functions() -> str:
+    """The script without the call of main."""
+    return script.text().decode().rpartition("\nmain ")[0]
+
+
+def sh(home: Path, text: str) -> str:
+    """What `text` prints, with the script's functions at hand."""
+    run = home / "functions.sh"
+    run.write_text(f"{functions()}\nboot={BOOT}\nnl='\n'\n{text}\n")
+    done = subprocess.run(
+        ["sh", str(run)], cwd=home, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def tick_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19]
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own."""
+    child = subprocess.Popen(["/bin/sleep", "4720.25"], start_new_session=True)
+    yield child
+    child.kill()
+    child.wait()
+
+
+# -- the script -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
+def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
+    joined = tmp_path / "job.sh"
+    joined.write_bytes(script.text())
+    (tmp_path / "install.sh").write_text(script.installer())
+    found = subprocess.run(
+        ["shellcheck", "-s", "sh", str(joined), str(tmp_path / "install.sh")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+
+
+def test_the_script_is_placed_once_and_anew_when_it_is_missing_or_torn(place: Place) -> None:
+    assert client.list_jobs(place.link) == ()
+    (copy,) = (place.home / ".gridops" / "lib").iterdir()
+    assert copy.read_bytes() == script.text()
+    before = copy.stat().st_ino
+    assert client.list_jobs(place.link) == ()
+    assert copy.stat().st_ino == before
+    copy.write_bytes(script.text()[:-20])
+    assert client.list_jobs(place.link) == ()
+    assert copy.read_bytes() == script.text()
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+def test_a_process_is_known_by_when_it_started(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    who = f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}"
+    ask = 'for who in {}; do alive "$who" && echo yes || echo no; done'
+    others = [
+        f"{sleeper.pid}.1.{BOOT}",
+        who.replace(BOOT, "0badb007"),
+        f"4194999.1.{BOOT}",
+        f"{who}.host",
+    ]
+    said = sh(home, ask.format(" ".join([who, *others])))
+    assert said.split() == ["yes", "no", "no", "no", "yes"]
+
+
+def test_a_zombie_is_dead(shell: str, home: Path) -> None:
+    child = subprocess.Popen(["/bin/true"])
+    wait_until(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
+    who = f"{child.pid}.{tick_of(child.pid)}.{BOOT}"
+    assert sh(home, f"alive {who} && echo yes || echo no") == "no\n"
+    child.wait()
+
+
+def test_a_process_with_an_evil_name_is_read_right(shell: str, home: Path) -> None:
+    evil = home / ") Z 1 (\n) S"
+    shutil.copy("/bin/sleep", evil)
+    child = subprocess.Popen([str(evil), "60"])
+    try:
+        wait_until(lambda: "Z 1" in Path(f"/proc/{child.pid}/stat").read_text())
+        said = sh(home, f'look_up {child.pid} && echo "$state $tick"')
+        assert said.split() == ["S", tick_of(child.pid)]
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    (home / "j1").mkdir()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.1.{BOOT}")
+    assert sh(home, "members j1").split() == []
+    (home / "j1" / "child").unlink()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}")
+    assert sh(home, "members j1").split() == [str(sleeper.pid)]
+    sh(home, "sweep j1 1")
+    assert sleeper.wait(5) == -signal.SIGTERM
+
+
+def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: Path) -> None:
+    env = {**os.environ, "GRIDOPS_RUN_ID": "run-10", "OTHER": "GRIDOPS_RUN_ID=run-1"}
+    child = subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True)
+    try:
+        assert sh(home, "members run-1").split() == []
+        assert sh(home, "members run-10").split() == [str(child.pid)]
+    finally:
+        child.kill()
+        child.wait()
+
+
+# -- the mutex ------------------------------------------------------------------------------------
+
+
+COUNT = """
+locks=locks; identify $$; me=$identity
+i=0
+while [ $i -lt 12 ]; do
+    lock
+    read -r n <counter
+    echo $((n + 1)) >counter
+    unlock
+    i=$((i + 1))
+done
+"""
+
+
+def test_the_mutex_lets_one_in_at_a_time_and_keeps_its_directory_small(
+    shell: str, home: Path
+) -> None:
+    (home / "counter").write_text("0\n")
+    run = home / "functions.sh"
+    run.write_text(f"{functions()}\nboot={BOOT}\nnl='\n'\n{COUNT}")
+    children = [subprocess.Popen(["sh", str(run)], cwd=home) for _ in range(6)]
+    for child in children:
+        assert child.wait(60) == 0
+    assert (home / "counter").read_text() == "72\n"
+    assert len(list((home / "locks" / "mutex").iterdir())) <= 64
+
+
+def test_the_mutex_of_a_dead_holder_can_be_taken(shell: str, home: Path) -> None:
+    for name in ("mutex", "queue", "leases"):
+        (home / "locks" / name).mkdir(parents=True)
+    (home / "locks" / "mutex" / "7").symlink_to(f"4194999.5.{BOOT}")
+    said = sh(home, "locks=locks; identify $$; me=$identity; lock; echo $ours; unlock")
+    assert said == "8\n"
+
+
+# -- GPUs -----------------------------------------------------------------------------------------
+
+
+FAKE = """#!/bin/sh
+case "$*" in
+*--query-gpu*) printf '%s, %s, H100\\n' 0 GPU-aaa 1 GPU-bbb 2 GPU-ccc 3 GPU-ddd ;;
+*--query-compute-apps*) [ ! -f "$HOME/busy" ] || cat "$HOME/busy" ;;
+esac
+"""
+
+
+@pytest.fixture
+def nvidia(place: Place) -> Path:
+    """A node with four GPUs, of which GPU-bbb is used by somebody."""
+    tool = place.home / "shell" / "nvidia-smi"
+    tool.write_text(FAKE)
+    tool.chmod(0o755)
+    (place.home / "busy").write_text("GPU-bbb, 4242\n")
+    return tool
+
+
+@pytest.mark.usefixtures("nvidia")
+def test_gpus_that_nobody_uses_are_leased_by_uuid(place: Place) -> None:
+    first = start(place, 'echo "$CUDA_VISIBLE_DEVICES"; sleep 300', gpus=2, slots=9)
+    begun(place, first)
+    kept = Kept()
+    end = kept.run(place, 'echo "$CUDA_VISIBLE_DEVICES"', gpus=1, slots=9)
+    assert (kept.out, end.job.gpus, end.job.gpus_wanted) == (b"GPU-ddd\n", ("GPU-ddd",), 1)
+    assert client.status(place.link, [first])[first].gpus == ("GPU-aaa", "GPU-ccc")
+    with pytest.raises(NotStarted) as caught:
+        start(place, "true", gpus=2, slots=9)
+    assert (caught.value.reason, caught.value.holders) == ("busy", (first,))
+    with pytest.raises(NotStarted, match="has 4 GPUs, the run needs 5"):
+        start(place, "true", gpus=5, slots=9, wait=60.0)
+    assert Kept().run(place, "true", slots=9).job.status == 0
+
+
+@pytest.mark.usefixtures("nvidia")
+def test_a_lease_ends_with_its_run_whatever_ends_that(place: Place) -> None:
+    holder = start(place, "sleep 4721.25", gpus=3, slots=9, grace=0)
+    begun(place, holder)
+    waiter = start(place, 'echo "$CUDA_VISIBLE_DEVICES"', gpus=3, slots=9, wait=60.0)
+    pid = int((place.job(holder) / "sup").readlink().name.split(".")[0])
+    os.kill(pid, signal.SIGKILL)
+    assert done(place, waiter).status == 0
+    assert (place.job(waiter) / "out").read_text() == "GPU-aaa,GPU-ccc,GPU-ddd\n"
+    assert pids_with("4721.25") == []
+
+
+@pytest.mark.usefixtures("nvidia")
+def test_racing_runs_never_share_a_gpu(place: Place) -> None:
+    room = place.home / "room"
+    room.mkdir()
+    mine = f"{room}/$CUDA_VISIBLE_DEVICES"
+    command = f"mkdir {mine} || exit 1; sleep 0.1; rmdir {mine}"
+    ids = [start(place, command, gpus=1, slots=9, wait=100.0) for _ in range(9)]
+    assert [done(place, job_id).status for job_id in ids] == [0] * 9
+
+
+def test_a_driver_that_hangs_is_said_and_not_asked_again(place: Place, nvidia: Path) -> None:
+    nvidia.write_text("#!/bin/sh\necho $$ >>~/asked\nexec sleep 4722.25\n")
+    library = place.home / ".gridops" / "lib"
+    client.list_jobs(place.link)
+    (copy,) = library.iterdir()
+    copy.write_bytes(script.text().replace(b"gpu_limit=1000", b"gpu_limit=50"))
+    began = time.monotonic()
+    with pytest.raises(NotStarted, match="hangs") as caught:
+        start(place, "true", gpus=1)
+    assert caught.value.reason == "gpus"
+    assert time.monotonic() - began < 8
+    assert pids_with("4722.25") == []
+
+
+def test_a_driver_that_fails_is_said(place: Place, nvidia: Path) -> None:
+    nvidia.write_text("#!/bin/sh\nexit 9\n")
+    with pytest.raises(NotStarted, match="fails"):
+        start(place, "true", gpus=1)
+
+
+def test_amd_gpus_are_those_of_the_kernels_topology(shell: str, home: Path) -> None:
+    for node, gpu in enumerate((0, 11, 22, 33)):
+        (home / f"kfd/topology/nodes/{node}").mkdir(parents=True)
+        (home / f"kfd/topology/nodes/{node}/gpu_id").write_text(f"{gpu}\n")
+    (home / "kfd/proc/77").mkdir(parents=True)
+    (home / "kfd/proc/77/vram_22").write_text("4096\n")
+    said = sh(home, "PATH=$PATH:; kfd=kfd; ask_kfd; echo $all_gpus . $free_gpus")
+    assert said == "0 1 2 . 0 2\n"
+
+
+# -- a full disk ----------------------------------------------------------------------------------
+
+
+def fill(directory: Path) -> None:
+    """Leave no room there."""
+    with suppress(OSError), (directory / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+@pytest.fixture
+def small_disk(place: Place) -> Iterator[Path]:
+    """~/.gridops on a file system of 1 MiB."""
+    base = place.home / ".gridops"
+    client.list_jobs(place.link)
+    kept = base / "lib"
+    shutil.move(kept, place.home / "lib")
+    mounted = shutil.which("mount", path="/bin:/usr/bin:/sbin")
+    if os.getuid() or not mounted:
+        pytest.skip("only root can mount")
+    subprocess.run(
+        [mounted, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(base)], check=True
+    )
+    shutil.copytree(place.home / "lib", kept)
+    yield base
+    for job in client.list_jobs(place.link):
+        if job.active:
+            client.kill(place.link, job.id, grace=0)
+    time.sleep(0.3)
+    subprocess.run(["/bin/umount", "-l", str(base)], check=True)
+
+
+def test_a_disk_that_fills_up_cuts_the_output_but_not_the_run(
+    place: Place, small_disk: Path
+) -> None:
+    kept = Kept()
+    end = kept.run(place, "head -c 3000000 /dev/zero; echo end >&2; exit 6")
+    assert (end.job.state, end.job.status, end.job.cut) == ("finished", 6, "full")
+    assert 0 < len(kept.out) < 1_048_576
+    assert end.job.out_bytes == len(kept.out)
+
+
+def test_nothing_starts_on_a_full_disk_and_that_is_why(place: Place, small_disk: Path) -> None:
+    fill(small_disk)
+    with pytest.raises(NotStarted, match="disk is full") as caught:
+        start(place, "echo never")
+    assert caught.value.reason == "nospace"
+    assert client.list_jobs(place.link) == ()
+
+
+def test_a_run_on_a_disk_that_is_full_by_then_keeps_its_true_state(
+    place: Place, small_disk: Path
+) -> None:
+    job_id = start(place, "while [ ! -f ~/go ]; do sleep 0.05; done; kill -9 $$")
+    begun(place, job_id)
+    fill(small_disk)
+    (place.home / "go").touch()
+    job = done(place, job_id)
+    assert (job.state, job.status, job.signal) == ("finished", 137, 9)
