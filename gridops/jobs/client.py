@@ -20,7 +20,6 @@ from gridops.errors import (
     NodeError,
     NoJob,
     NotStarted,
-    ReachError,
     StartUnknown,
     UsageError,
 )
@@ -74,7 +73,8 @@ class Starting:
         self.boot = "-"  # a retry is refused when the node has rebooted since the first attempt
         self.reply: StartReply | None = None
         self._ack = ""
-        self._ambiguous = False
+        self._ambiguous = False  # an earlier attempt may have arrived
+        self._sent = False  # so may this one
         self._end = time.monotonic() + give_up_after
         self._sleep = sleep
 
@@ -101,6 +101,7 @@ class Starting:
     def run(self, attempt: Callable[[Starting], None]) -> StartReply:
         """Call `attempt` until the node has acknowledged."""
         for tries in range(1000):
+            self._sent = False
             try:
                 attempt(self)
                 if self._ack:
@@ -111,7 +112,7 @@ class Starting:
             except GridError as exc:
                 if self.reply:
                     return self.reply
-                self._ambiguous = self._ambiguous or self._may_have_arrived(exc)
+                self._ambiguous = self._ambiguous or self._sent
                 if not self._ambiguous:
                     raise
                 pause = PAUSES.delay(tries)
@@ -120,8 +121,9 @@ class Starting:
                 self._sleep(pause)
         raise AssertionError  # pragma: no cover
 
-    def _may_have_arrived(self, exc: GridError) -> bool:
-        return self.boot != "-" or not isinstance(exc, ReachError)
+    def sent(self, maybe: bool) -> None:
+        """Whether the node may have got what this attempt sent."""
+        self._sent = maybe
 
     def _positive(self) -> StartReply | None:
         word = self._ack.split(" ")[0]
@@ -177,6 +179,10 @@ class Starting:
 
 _REFUSALS = {
     "busy": ("all its slots are taken", "--wait queues, `inv jobs` shows who has them"),
+    "nothing": (
+        "its supervisor could not be started",
+        "is there a `setsid`, and room for processes?",
+    ),
     "nospace": ("its disk is full", "free some space under ~/.gridops there"),
     "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
     "rebooted": ("it rebooted before the run began", "start it again"),
@@ -198,6 +204,7 @@ def _plain_start(starting: Starting) -> None:
         on_line=hear,
         stdin=starting.upload,
         silence=ACK,
+        sent=starting.sent,
     )
 
 

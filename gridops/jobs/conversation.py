@@ -44,17 +44,22 @@ def converse(
     stdin: bytes = b"",
     silence: float | Callable[[], float] = SILENCE,
     tick: Tick | None = None,
+    sent: Callable[[bool], None] | None = None,
 ) -> None:
     """Call `verb` of the script with plain-word `args`; lines and pieces go to the listeners.
 
-    `tick` is called a few times a second; what it raises ends the conversation. Raises a ReachError
-    when the node cannot be reached, NodeTimeout after `silence` seconds without a byte, NodeError
-    when the script cannot be had there, ConnectionLost when the connection broke.
+    `tick` is called a few times a second; what it raises ends the conversation. `sent` is told True
+    as soon as the node may have got our words, False when it is certain that nobody read them.
+    Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
+    a byte, NodeError when the script cannot be had there, ConnectionLost when the connection broke.
     """
     call = _Call(link, verb, args, stdin, Frames(on_line, on_piece or _no_piece), silence, tick)
-    if not call.run():
+    tell = sent or _nothing
+    if not call.run(tell):
+        tell(False)
         install(link)
-        if not call.run():
+        if not call.run(tell):
+            tell(False)
             raise call.mute()
 
 
@@ -109,13 +114,14 @@ class _Call:
         self._said = bytearray()
         self._status = 0
 
-    def run(self) -> bool:
+    def run(self, sent: Callable[[bool], None]) -> bool:
         """Hold the conversation; False when the script did not speak at all."""
         mark = marker()
         words = [script_path(script.digest()), BASE, self._verb, mark, *self._args]
         if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
             raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
         process = self._link.start(f"exec sh {' '.join(words)}", timeout=CONNECT)
+        sent(True)
         self._prelude = Prelude(mark.encode(), self._frames)
         self._last = time.monotonic()
         try:
@@ -168,6 +174,10 @@ class _Call:
             node=self._link.node.name,
             hint="the login must allow running `sh`",
         )
+
+
+def _nothing(sent: bool) -> None:
+    pass
 
 
 def _no_piece(stream: str, offset: int, data: bytes) -> None:

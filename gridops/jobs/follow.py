@@ -249,6 +249,7 @@ class _FirstSession:
                 self.told = self._followed = True
                 self.tell(starting.reply)
 
+        self._broke = None
         try:
             converse(
                 starting.link,
@@ -259,6 +260,7 @@ class _FirstSession:
                 stdin=starting.upload,
                 silence=lambda: self._follower.silence if starting.reply else ACK,
                 tick=self._follower.tick,
+                sent=starting.sent,
             )
         except GridError as exc:
             self._broke = exc
