@@ -57,7 +57,7 @@ class Grid:
         from gridops.probe.checker import check
 
         with _task("health"):
-            yield from check(self._all(nodes), self.settings)
+            yield from check(self._all(nodes), self.settings, patient=False)
 
     def rank(self, nodes: Sequence[Node] | None = None) -> tuple[Ranked, ...]:
         """All nodes, best first, each with the reason of its place."""
@@ -66,7 +66,7 @@ class Grid:
 
         with _task("best"):
             order = {node.name: index for index, node in enumerate(self._all(nodes))}
-            healths = check(self._all(nodes), self.settings)
+            healths = check(self._all(nodes), self.settings, patient=False)
             return rank(sorted(healths, key=lambda h: order[h.node.name]))
 
     def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
