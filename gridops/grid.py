@@ -147,11 +147,11 @@ class Grid:
 
         return pool.open(self._all(nodes), self.settings.ssh)
 
-    def pool(self) -> tuple[Master, ...]:
-        """The shared connections that are open now, whatever inventory they were opened for."""
+    def close_pool(self, nodes: Sequence[Node] | None = None) -> int:
+        """End the connections to these nodes and what runs over them; returns how many."""
         from gridops.reach import pool
 
-        return pool.status()
+        return pool.close(self._all(nodes), self.settings.ssh)
 
     def scan_host_keys(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[HostKeys]]:
         """The host keys that the nodes show now; nothing is trusted yet."""
