@@ -238,6 +238,16 @@ def test_a_second_sync_changes_nothing_at_all(place, src, there):
     assert state_of(there) == before
 
 
+def test_a_directorys_time_is_the_nodes_own(place, src, there):
+    put(src, "out/README")
+    os.utime(src / "out", (1e9, 1e9))
+    place.sync(src)
+    put(there, "out/result")
+    written = (there / "out").stat().st_mtime_ns
+    place.sync(src)
+    assert (there / "out").stat().st_mtime_ns == written != 1e18
+
+
 def test_the_directories_that_we_make_are_ours_alone(place, src, there):
     put(src, "a")
     place.sync(src)
