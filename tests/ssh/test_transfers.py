@@ -310,7 +310,7 @@ while True:
 
 def test_our_own_connection_needs_no_second_login(sandbox, there, tmp_path):
     with ours(sandbox) as c:
-        c.run("true")
+        c.run("true", in_stream=False)
         before = logins(sandbox)
         rsync(c, "src/", str(there))
         assert logins(sandbox) == before
