@@ -19,8 +19,8 @@ dev: ## the same, with what testing and linting need
 demo: install ## three real sshd nodes on this machine: health, best, sync, run
 	@examples/demo.sh
 
-test: dev ## run all tests; ARGS="-k word" narrows them
-	@$(BIN)/python -m pytest $(ARGS)
+test: dev ## run all tests, two at a time; ARGS="-k word" narrows them
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: dev lint-ruff lint-mypy lint-shell ## ruff, mypy --strict, shellcheck
 

@@ -20,7 +20,8 @@ from gridops.sandbox import Sandbox
 HERE = Path(__file__).resolve().parent
 INV = str(Path(sys.executable).with_name("inv"))
 PEERS = HERE.parent / ".venv-bench" / "bin"
-KEX = {"KexAlgorithms": "curve25519-sha256"}  # the same key exchange for every tool
+# The same key exchange for every tool; some know it by its first name only.
+KEX = {"KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org"}
 FILES = 10_000
 STREAM_MB = 300
 

@@ -10,7 +10,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from gridops.observe import events
 from gridops.probe.checker import check
 from gridops.probe.score import rank
 from gridops.reach import link_to
-from gridops.reach.link import Link
 from gridops.reach.streams import Sink
 from gridops.settings import Settings
 from gridops.sync import Tree, list_tree, sync_tree, target_of

@@ -57,7 +57,7 @@ class Grid:
         from gridops.probe.checker import check
 
         with _task("health"):
-            yield from check(self._all(nodes), self.settings)
+            yield from check(self._all(nodes), self.settings, patient=False)
 
     def rank(self, nodes: Sequence[Node] | None = None) -> tuple[Ranked, ...]:
         """All nodes, best first, each with the reason of its place."""
@@ -66,7 +66,7 @@ class Grid:
 
         with _task("best"):
             order = {node.name: index for index, node in enumerate(self._all(nodes))}
-            healths = check(self._all(nodes), self.settings)
+            healths = check(self._all(nodes), self.settings, patient=False)
             return rank(sorted(healths, key=lambda h: order[h.node.name]))
 
     def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
@@ -147,11 +147,11 @@ class Grid:
 
         return pool.open(self._all(nodes), self.settings.ssh)
 
-    def pool(self) -> tuple[Master, ...]:
-        """The shared connections that are open now, whatever inventory they were opened for."""
+    def close_pool(self, nodes: Sequence[Node] | None = None) -> int:
+        """End the connections to these nodes and what runs over them; returns how many."""
         from gridops.reach import pool
 
-        return pool.status()
+        return pool.close(self._all(nodes), self.settings.ssh)
 
     def scan_host_keys(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[HostKeys]]:
         """The host keys that the nodes show now; nothing is trusted yet."""

@@ -6,6 +6,7 @@ Connections, Links, rsync and the next process share.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,16 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             gateway = self._gateway()
             gateway._open_gateway()
             openssh.through(gateway.endpoint, 0, openssh.answers)
+
+    def rsync_shell(self) -> str:
+        """What `rsync -e` takes to come through this connection's master. Raises a ReachError."""
+        try:
+            self._open_gateway()
+            openssh.through(self.endpoint, 0, openssh.answers)
+        except GridError as exc:
+            exc.node = exc.node or self.name
+            raise
+        return shlex.join(self.endpoint.shell(openssh.socket_path(self.endpoint)))
 
     def create_session(self) -> Channel:
         """A new session channel, over a further master where sshd refuses one more on this."""

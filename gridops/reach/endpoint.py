@@ -108,6 +108,17 @@ class Endpoint:
         ]
         return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
 
+    def knock(self, *more: tuple[str, str]) -> list[str]:
+        """A command that connects as far as the login, and is refused there; no master involved."""
+        mine = [
+            ("ControlMaster", "no"),
+            ("ControlPath", "none"),
+            ("PreferredAuthentications", "none"),
+            *more,
+            *PLAIN,
+        ]
+        return ["ssh", "-nxT", *as_options(mine), *self.destination(), "--", self.host, "exit"]
+
     def resolved(self) -> dict[str, list[str]]:
         """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
         done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from gridops.errors import GridError, HostKeyChanged, ReachError
 from gridops.model import Node
 from gridops.reach.diagnosis import diagnose
-from gridops.reach.endpoint import PLAIN, Endpoint, as_options
+from gridops.reach.endpoint import Endpoint
 from gridops.reach.openssh import locked
 from gridops.reach.runtime import runtime_dir
 from gridops.reach.tool import run_tool
@@ -143,28 +143,19 @@ def _shown(endpoint: Endpoint, timeout: float) -> list[tuple[str, str, str]]:
     """Host, type and key of each line that ssh writes into an empty known_hosts."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "known_hosts"
-        options = as_options(
-            [
-                ("IgnoreUnknown", NEWER),
-                ("KnownHostsCommand", "none"),
-                ("UpdateHostKeys", "no"),
-                ("UserKnownHostsFile", '"' + str(file).replace("%", "%%") + '"'),
-                ("GlobalKnownHostsFile", "/dev/null"),
-                ("StrictHostKeyChecking", "accept-new"),
-                ("HashKnownHosts", "no"),
-                ("CheckHostIP", "no"),
-                ("VerifyHostKeyDNS", "no"),
-                ("PreferredAuthentications", "none"),  # the key comes before any login
-                ("ControlMaster", "no"),
-                ("ControlPath", "none"),
-                *PLAIN,
-            ]
+        command = endpoint.knock(
+            ("IgnoreUnknown", NEWER),
+            ("KnownHostsCommand", "none"),
+            ("UpdateHostKeys", "no"),
+            ("UserKnownHostsFile", '"' + str(file).replace("%", "%%") + '"'),
+            ("GlobalKnownHostsFile", "/dev/null"),
+            ("StrictHostKeyChecking", "accept-new"),
+            ("HashKnownHosts", "no"),
+            ("CheckHostIP", "no"),
+            ("VerifyHostKeyDNS", "no"),
         )
         done = run_tool(
-            ["ssh", "-nxT", *options, *endpoint.destination(), "--", endpoint.host, "exit"],
-            name=endpoint.name,
-            timeout=timeout,
-            late="it did not show its host key",
+            command, name=endpoint.name, timeout=timeout, late="it did not show its host key"
         )
         lines = file.read_text().splitlines() if file.exists() else []
     found = [line.split()[:3] for line in lines if line.strip()]

@@ -35,7 +35,9 @@ class LocalProcess:
             code = self._child.wait(timeout)
         except subprocess.TimeoutExpired:
             raise NodeTimeout(f"still running after {timeout:g} s") from None
-        return 128 - code if code < 0 else code
+        if code < 0:
+            raise NodeError(f"the process was killed by signal {-code}")
+        return code
 
     def close_stdin(self) -> None:
         if self._child.stdin:

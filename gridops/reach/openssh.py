@@ -36,6 +36,7 @@ from gridops.reach.tool import run_tool
 T = TypeVar("T")
 
 MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
+BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through another program
 HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
 LOGIN_PATIENCE = 20.0  # seconds
 
@@ -175,7 +176,21 @@ def _spawn(endpoint: Endpoint, socket: Path, end: float) -> None:
         hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
     )
     if done.status:
-        raise diagnose(done.err, endpoint.name, endpoint.host)
+        error = diagnose(done.err, endpoint.name, endpoint.host)
+        if isinstance(error, ConnectDropped) and BEHIND_A_PROXY in done.err:
+            error = _on_the_way(endpoint, error, end)
+        raise error
+
+
+def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError:
+    """What a jump host or ProxyCommand said, which ssh hides when it opens a lasting master."""
+    left = min(2 * endpoint.connect_timeout, end - time.monotonic())
+    if left <= 0:
+        return error
+    done = run_tool(endpoint.knock(), name=endpoint.name, timeout=left)
+    if "kex_exchange_identification" not in done.err:
+        return error  # this time the way was free
+    return diagnose(done.err, endpoint.name, endpoint.host)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from gridops.render.words import rounded
 
 if TYPE_CHECKING:
     from gridops.probe.score import Ranked
+    from gridops.reach.pool import Master
     from gridops.sandbox import SandboxNode
 
 SCHEMA = 1
@@ -176,6 +177,24 @@ def nodes_document(inventory: str, nodes: Iterable[Node]) -> dict[str, Any]:
                 "remote_root": node.remote_root,
             }
             for node in nodes
+        ],
+    }
+
+
+def pool_document(masters: Iterable[Master]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "connections": [
+            {
+                "node": master.node,
+                "target": master.target,
+                "pid": master.pid,
+                "opened": master.opened,
+                "socket": str(master.socket),
+                "sessions": master.sessions,
+                "answers": master.answers,
+            }
+            for master in masters
         ],
     }
 

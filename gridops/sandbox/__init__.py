@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from gridops.errors import SandboxError, UnknownNameError, UsageError
+from gridops.errors import GridError, SandboxError, UnknownNameError, UsageError
 from gridops.sandbox import files
 from gridops.sandbox import server as sshd
 from gridops.sandbox.server import Setup
@@ -28,6 +29,7 @@ from gridops.sandbox.state import RESERVED, SandboxNode, State, locked
 __all__ = ["Sandbox", "SandboxNode", "Setup"]
 
 LOGIN_LIMIT = 20  # seconds for the first login
+MASTERS_END = 0.5  # seconds for masters to notice; others may have nodes of the same names
 PATIENCE = 60.0  # seconds for another process that changes the same sandbox
 
 
@@ -129,6 +131,7 @@ class Sandbox:
                 return
             sshd.stop(state.servers.values())
             state.remove()
+        _forget_masters(set(state.hosts))
 
     def _prove(self, state: State) -> None:
         """Log in once, so that an account that sshd refuses is said now and in sshd's words."""
@@ -161,6 +164,16 @@ class Sandbox:
 
     def _locked(self, create: bool = False) -> AbstractContextManager[None]:
         return locked(self.root, create=create, patience=PATIENCE)
+
+
+def _forget_masters(names: set[str]) -> None:
+    """Have gridops' pool clear away the masters that have just lost these nodes."""
+    from gridops.reach import pool
+
+    end = time.monotonic() + MASTERS_END
+    with suppress(GridError, OSError):
+        while any(master.node in names for master in pool.status()) and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 def default_root() -> Path:

@@ -78,12 +78,13 @@ def sshd_config(
         "PrintMotd no",
         "PrintLastLog no",
         "UseDNS no",
-        f"MaxStartups {MAX_STARTUPS}",
         # A home without start-up files for the login shell; enter.sh then gives the node's own.
         f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={directory.parent}/empty')}",
         f"ForceCommand {shlex.join(enter)}",
     ]
     lines += [f"Subsystem sftp {path}" for path in SFTP_SERVERS if Path(path).exists()][:1]
+    if "maxstartups" not in {name.lower() for name in options}:  # here the last value counts
+        lines.append(f"MaxStartups {MAX_STARTUPS}")
     if _version() >= (9, 8):
         lines.append("PerSourcePenalties no")
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gridops.errors import GridError
 from gridops.tasks._task import INVENTORY, SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table
 
@@ -66,7 +67,8 @@ def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:
     grid = call.grid
     scanned = list(counted(grid.scan_host_keys(call.nodes), len(call.nodes), "host keys read:"))
     status = 0
-    for outcome in scanned:
+    order = [node.name for node in call.nodes]
+    for outcome in sorted(scanned, key=lambda o: order.index(o.node.name)):
         if outcome.value is None:
             say(str(outcome.error))
             status = 125
@@ -75,5 +77,18 @@ def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:
     return status
 
 
-def _trust(keys: HostKeys, dry_run: bool, replace: bool) -> int:
-    raise NotImplementedError
+def _trust(found: HostKeys, dry_run: bool, replace: bool) -> int:
+    """Show a node's keys, and unless it is a dry run make them known."""
+    from gridops.reach import hostkeys
+
+    for key in found.keys:
+        show(f"{found.node}: {key.type} {key.fingerprint} ({key.host}: {key.state})")
+    if dry_run:
+        return 0
+    try:
+        added = hostkeys.add(found, replace=replace)
+    except GridError as exc:
+        say(str(exc))
+        return exc.exit_status
+    say(f"{found.node}: {f'added to {found.file}' if added else 'known already'}")
+    return 0

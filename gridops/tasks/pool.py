@@ -25,24 +25,33 @@ def open_(call: Call) -> int:
 @grid_task(flags=SELECTION, help={"all": "of every inventory, not just of the selected nodes"})
 def close(call: Call, all: bool = False) -> None:
     """Close the selected nodes' connections."""
-    closed = call.grid.close_pool(None if all else call.nodes)
-    say(f"closed {closed} connections")
+    from gridops.reach import pool
+
+    say(f"closed {pool.close() if all else call.grid.close_pool(call.nodes)} connections")
 
 
 @grid_task(flags=format_flag("table", "json"))
 def status(call: Call) -> None:
     """List the connections that are open now."""
-    from gridops.grid import pool
+    from gridops.reach import pool
     from gridops.render import documents, tables
-    from gridops.render.words import duration
+    from gridops.render.words import duration, plain
 
-    masters = pool()
+    masters = pool.status()
     if call.format == "json":
         show(documents.to_json(documents.pool_document(masters)))
         return
-    header = ("NODE", "TARGET", "PID", "OPEN FOR", "SOCKET")
+    header = ("NODE", "TARGET", "STATE", "PID", "IN USE", "OPEN FOR")
     now = time.time()
     rows = [
-        (m.node, m.target, str(m.pid), duration(now - m.opened), str(m.socket)) for m in masters
+        (
+            plain(m.node),
+            plain(m.target),
+            "open" if m.answers else "hangs",
+            str(m.pid or "-"),
+            "-" if m.sessions is None else str(m.sessions),
+            duration(now - m.opened),
+        )
+        for m in masters
     ]
     show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))

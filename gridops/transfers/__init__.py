@@ -74,7 +74,7 @@ def _job(
         options=[*options, *_words(rsync_opts)],
         sources=_sources(source),
         target=f"{host}:{path}",
-        place=Place(node=host, host=host.strip("[]")),
+        place=Place(node=str(getattr(c, "name", None) or host), host=host.strip("[]")),
         shell=remote_shell(c, strict_host_keys=strict_host_keys, ssh_opts=_words(ssh_opts)),
     )
 

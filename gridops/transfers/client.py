@@ -18,6 +18,7 @@ from gridops.transfers.child import Child
 from gridops.transfers.outcome import Complaints, Place, error_of
 from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
+RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
 STALLED = 300  # seconds without a byte after which rsync itself gives up
 
 
@@ -179,12 +180,13 @@ def _share(on_progress: Progress | None, index: int, runs: int) -> Progress | No
 
 
 def _room() -> int:
-    """Bytes of sources that one command line may hold: half of what the system allows."""
+    """Bytes of sources that one command line may hold, beside the environment and some reserve."""
     try:
         most = os.sysconf("SC_ARG_MAX")
     except (ValueError, OSError):
         most = 256 * 1024
-    return min(max(most // 2, 64 * 1024), 4 * 1024 * 1024)
+    environment = sum(len(name) + len(value) + 10 for name, value in os.environb.items())
+    return min(max(most - environment - RESERVE, RESERVE), 4 * 1024 * 1024)
 
 
 def in_batches(names: Iterable[str | bytes], room: int) -> Iterator[list[str | bytes]]:

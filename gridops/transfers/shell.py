@@ -48,7 +48,7 @@ def _words(c: Any, strict_host_keys: bool) -> list[str]:
 
 def _keys(c: Any) -> list[str]:
     keys = c.connect_kwargs.get("key_filename") or []
-    return [keys] if isinstance(keys, str) else [str(key) for key in keys]
+    return [keys] if isinstance(keys, str) else list(dict.fromkeys(str(key) for key in keys))
 
 
 def _through(gateway: Any, strict_host_keys: bool) -> list[str]:

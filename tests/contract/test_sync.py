@@ -19,7 +19,7 @@ from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.settings import Settings, SshSettings, SyncSettings
-from gridops.sync import list_tree, sync_tree, target_of
+from gridops.sync import list_tree, node, sync_tree, target_of
 
 ODD_NAMES = (
     b"-dash",
@@ -71,14 +71,14 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "local":
         root = tmp_path / "node root"
-        node = Node("here", "here", connection="local", remote_root=str(root))
+        there = Node("here", "here", connection="local", remote_root=str(root))
         ssh = SshSettings()
     else:
         sandbox = request.getfixturevalue("sandbox")
         relative = f"sync-{time.monotonic_ns()}/ro ot"
-        node = replace(node_of(sandbox, "node1"), remote_root=f"~/{relative}")
+        there = replace(node_of(sandbox, "node1"), remote_root=f"~/{relative}")
         root, ssh = sandbox.node("node1").home / relative, settings_of(sandbox)
-    yield Place(link_to(node, ssh), root, Settings(ssh=ssh))
+    yield Place(link_to(there, ssh), root, Settings(ssh=ssh))
     shutil.rmtree(root.parent if request.param == "ssh" else root, ignore_errors=True)
 
 
@@ -238,6 +238,16 @@ def test_a_second_sync_changes_nothing_at_all(place, src, there):
     assert state_of(there) == before
 
 
+def test_a_directorys_time_is_the_nodes_own(place, src, there):
+    put(src, "out/README")
+    os.utime(src / "out", (1e9, 1e9))
+    place.sync(src)
+    put(there, "out/result")
+    written = (there / "out").stat().st_mtime_ns
+    place.sync(src)
+    assert (there / "out").stat().st_mtime_ns == written != 1e18
+
+
 def test_the_directories_that_we_make_are_ours_alone(place, src, there):
     put(src, "a")
     place.sync(src)
@@ -375,6 +385,21 @@ def test_a_result_in_the_way_of_a_file_stays_and_is_named(place, src, there):
         place.sync(src)
     assert caught.value.files == ("out",)
     assert entries(there) == {b"out/", b"out/result", b"b", b"c"}
+
+
+def test_many_deletions_are_all_done_though_not_all_are_listed(
+    place, src, there, monkeypatch, warnings
+):
+    text = node._script()
+    monkeypatch.setattr("gridops.sync.node._script", lambda: text.replace("most=20000", "most=2"))
+    put(src, "stays", *(f"{'long' * 20}/file{number:03}" for number in range(500)))
+    place.sync(src)
+    shutil.rmtree(src / ("long" * 20))
+    put(src, *(f"{'also' * 20}/file{number:03}" for number in range(500)))
+    for report in (place.plan(src), place.sync(src)):
+        assert report.deleted == tuple(f"{'long' * 20}/file{number:03}" for number in (0, 1))
+        assert warnings.pop() == f"{place.link.node.name}: 498 more deletions are not listed"
+    assert entries(there) == entries(src)
 
 
 # -- whose directory ----------------------------------------------------------------------------

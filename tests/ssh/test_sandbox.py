@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import processes_of, run_ssh, wait_until
+from helpers import nodes_of, processes_of, run_ssh, settings_of, wait_until
 
 from gridops.errors import SandboxError, UnknownNameError, UsageError
+from gridops.reach import link_to
 from gridops.sandbox import Sandbox, SandboxNode, Setup, processes, server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -189,6 +190,18 @@ def opened_master(sandbox: Sandbox) -> subprocess.Popen[bytes]:
     master = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     wait_until(socket.exists)
     return master
+
+
+def test_down_leaves_nothing_of_the_connections_either(make_sandbox, fresh_runtime_dir):
+    sandbox, other = make_sandbox(2), make_sandbox(1)
+    for one in (sandbox, other):
+        for node in nodes_of(one):
+            assert link_to(node, settings_of(one)).script("true", timeout=20).status == 0
+    sandbox.down()
+    left = {path.name.partition(".")[0] for path in fresh_runtime_dir.iterdir()}
+    assert len(left) == 1  # that of the other sandbox, which has a node1 as well
+    other.down()
+    assert list(fresh_runtime_dir.iterdir()) == []
 
 
 def test_down_keeps_files_that_are_not_the_sandboxs(make_sandbox):

@@ -294,7 +294,7 @@ def test_a_killed_transfer_is_repaired_by_the_next(sandbox, src, fresh_root, tmp
 
     thread = threading.Thread(target=attempt)
     thread.start()
-    wait_until(lambda: leftovers(there))
+    wait_until(lambda: sum(path.stat().st_size for path in leftovers(there)) > 6_000_000)
     for pid in rsyncs_in(src):
         os.kill(pid, signal.SIGKILL)
     thread.join(30)
@@ -302,6 +302,7 @@ def test_a_killed_transfer_is_repaired_by_the_next(sandbox, src, fresh_root, tmp
     assert not (there / "big").exists()
     report = sync(sandbox, src, root=fresh_root)
     assert "big" in report.added
+    assert report.bytes < 20_000_000  # it went on where it had stopped
     assert {path.name for path in there.iterdir()} == {"big", "last", ".gridops"}
     assert (there / "big").read_bytes() == (src / "big").read_bytes()
     assert leftovers(there) == []
