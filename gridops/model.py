@@ -123,6 +123,7 @@ class SyncReport:
 
 JobState = Literal[
     "queued",
+    "held",  # it has its slot and waits for the word to begin
     "running",
     "finished",
     "timed out",
@@ -152,7 +153,7 @@ class Job:
     status: int | None = None  # as a shell says it: 128 + n after signal n
     signal: int | None = None  # what ended the command
     reason: str = (
-        ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, snapshot, error, unbegun
+        ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, …: see NotStarted
     )
     by: str = ""  # who killed it
     timeout: float | None = None  # seconds
@@ -172,7 +173,7 @@ class Job:
     @property
     def active(self) -> bool:
         """Whether it has, or waits for, a slot."""
-        return self.state in ("queued", "running") or self.orphan
+        return self.state in ("queued", "held", "running") or self.orphan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,21 @@ import re
 import time
 from collections.abc import Callable
 
-from gridops.errors import ConnectionLost, NodeError, NodeTimeout
+from gridops.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    HostKeyChanged,
+    HostKeyUnknown,
+    NodeError,
+    NodeTimeout,
+)
 from gridops.jobs import script
 from gridops.jobs.frames import Frames, OnLine, OnPiece
 from gridops.jobs.paths import BASE
 from gridops.jobs.paths import script as script_path
 from gridops.reach.link import Link, Process
 from gridops.reach.streams import Prelude, marker, pump
+from gridops.retry import RetryConfig
 
 CONNECT = 20.0  # seconds that a session may take to open
 SILENCE = 15.0  # seconds without a sign of life (one comes every 2) that mean a dead connection
@@ -28,7 +36,12 @@ ANSWER_LIMIT = 64 * 1024 * 1024  # bytes
 # What needs no quotes in any shell: the login shell may be csh or fish.
 PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
 
+# What only a person can mend; all else of a connection may pass.
+FINAL = (HostKeyUnknown, HostKeyChanged, AuthenticationFailed)
+PAUSES = RetryConfig(initial_delay=0.5, max_delay=15.0)
+
 Tick = Callable[[], None]
+Sleep = Callable[[float], None]
 
 
 class Finished(Exception):

@@ -18,7 +18,14 @@ from gridops.model import Job, JobState
 
 FILE = re.compile(r"file (\d+) (\d+) '?([^/' ]+)/([^' ]+)'?(?: -> '?(.*?)'?)?")
 LOST = ("supervisor", "rebooted")
-REFUSED = ("busy", "gpus", "snapshot", "error")
+REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error")
+UNENDED: Mapping[str, tuple[JobState, str]] = {
+    "queued": ("queued", ""),
+    "held": ("held", ""),
+    "running": ("running", ""),
+    "orphan": ("lost", "supervisor"),
+    "cancelled": ("killed", "cancelled"),
+}
 
 
 @dataclass
@@ -142,10 +149,4 @@ def _state(facts: _Facts, end: _End | None, by: str) -> tuple[JobState, str]:
 
 
 def _unended(word: str) -> tuple[JobState, str]:
-    if word in ("queued", "running"):
-        return ("queued", "") if word == "queued" else ("running", "")
-    if word == "orphan":
-        return "lost", "supervisor"
-    if word == "cancelled":
-        return "killed", "cancelled"
-    return "unknown", ""
+    return UNENDED.get(word, ("unknown", ""))

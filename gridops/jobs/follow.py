@@ -15,11 +15,19 @@ from gridops.errors import (
     NoJob,
     ReachError,
 )
-from gridops.jobs.client import ACK, FINAL, GIVE_UP, PAUSES, Sleep, Starting, StartReply
-from gridops.jobs.conversation import SILENCE, Finished, ask, converse
+from gridops.jobs.conversation import (
+    FINAL,
+    PAUSES,
+    SILENCE,
+    Finished,
+    Sleep,
+    ask,
+    converse,
+)
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.paths import checked
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.starting import ACK, GIVE_UP, Starting, StartReply
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.link import Link

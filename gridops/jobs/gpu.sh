@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- GPUs: which of them nobody uses ---------------------------------------------------------------
 
 kfd=/sys/class/kfd/kfd # what the kernel tells of AMD GPUs

@@ -1,9 +1,11 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
 # jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal)
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
+#   held -> yes, go -> yes or no: whether it may begin, for one that asks
 #   kill -> GRACE.WHO       exit -> CODE.SIGNAL.CENTIS.OUT.ERR.REASON       out.cut, err.cut -> why
 
 # Takes the run file of job $1 from standard input, $2 bytes, and has a supervisor claim the job.
@@ -29,7 +31,7 @@ verb_start() {
 
 verb_run() { # starts job $1 and follows it, all in one session
     verb_start "$@"
-    case $ack in started* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
+    case $ack in started* | held* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
 }
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
@@ -63,6 +65,7 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     enter_line
     exec >/dev/null
     [ -n "$granted" ] || stand_in_line || refuse "$(why_not_begun)"
+    [ "$hold" -eq 0 ] || hold_on || refuse unconfirmed
     launch
 }
 
@@ -73,6 +76,26 @@ refuse() { # REASON ACK...: it never begins
     finish x x "$reason"
     echo "$*"
     exit
+}
+
+# A client may stand in line on several nodes and begin on the first that has a slot: the job has its
+# slot now, and waits for the word. "go" says who was first, the client (yes) or its absence (no).
+hold_on() {
+    ln -s yes "$id/held"
+    clock
+    until_when=$((centis + hold)) pause=0.02
+    while [ ! -L "$id/go" ] && [ ! -L "$id/kill" ]; do
+        nap "$pause"
+        pause=0.05
+        clock
+        [ "$centis" -lt "$until_when" ] || ln -s no "$id/go" 2>/dev/null
+    done
+    [ "$(readlink "$id/go")" = yes ]
+}
+
+verb_go() { # the word for job $1 to begin
+    if [ -L "$1/held" ]; then ln -s yes "$1/go" 2>/dev/null; fi
+    echo "go $(readlink "$1/go" || echo no)"
 }
 
 why_not_begun() {
@@ -87,7 +110,7 @@ enter_line() { # gets a slot, or a place in the queue, and says so
         [ $# -ge "$gpus" ] || refuse gpus "gpus $#"
     fi
     if acquire; then
-        echo started
+        if [ "$hold" -gt 0 ]; then echo held; else echo started; fi
     elif [ -n "$ticket" ]; then
         echo queued
     else
@@ -172,91 +195,6 @@ enter() { # the directory where the command is to run
     fi
     printf 'gridops: there is no %s yet: running in the home directory\n' "$dir" >&2
     cd || exit 125
-}
-
-# Appends its input to the stream $1. At the log cap or on a full disk it notes the cut and goes on
-# to empty the pipe, so that the command is not held up and its status stays true.
-pump() {
-    (
-        trap '' XFSZ
-        [ "$log_cap" = 0 ] || ulimit -f "$log_cap"
-        exec cat
-    ) >>"$id/$1" 2>/dev/null && return
-    size=$(stat -c %s "$id/$1")
-    cut=full
-    [ "$log_cap" = 0 ] || [ "$size" -lt $((log_cap * 512)) ] || cut=cap
-    ln -s "$cut" "$id/$1.cut"
-    exec cat >/dev/null
-}
-
-time_out() {
-    trap 'kill $napping; exit' TERM
-    sleep "$timeout" &
-    napping=$!
-    wait "$napping" || {
-        [ ! -L "$id/exit" ] || exit # BusyBox without fractions
-        sleep $((${timeout%.*} + 1)) &
-        napping=$!
-        wait "$napping"
-    }
-    ln -s "$grace.timeout" "$id/kill" && sweep "$id" "$grace"
-} 2>/dev/null
-
-guard() { # our input ends with the supervisor; a command without one is ended
-    read -r _
-    [ ! -L "$id/exit" ] || exit
-    [ -z "$timer" ] || kill "$timer"
-    sweep "$id" "$grace"
-    settle "$id"
-    rm -f "$id"/p.*
-} 2>/dev/null
-
-conclude() { # the command has ended: what it left behind is ended too, its last words are kept
-    leftover=2
-    [ ! -L "$id/kill" ] || { leftover=$(readlink "$id/kill") && leftover=${leftover%%.*}; }
-    since=''
-    if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
-    [ -n "$keep" ] || sweep "$id" "$leftover"
-    since=''
-    [ -z "$timer" ] || kill "$timer" 2>/dev/null
-    drain
-    signal=0 reason='exit'
-    if [ "$code" -gt 128 ]; then
-        read -r said <"$id/spec/note"
-        [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
-    fi
-    [ ! -L "$id/kill" ] || reason=killed
-    [ -L "$id/child" ] || reason=unbegun
-    finish "$code" "$signal" "$reason"
-    exit
-}
-
-drain() { # waits for the pumps; when an escaped process holds a pipe, until nothing came for 0.5 s
-    sizes='' still=0 pause=0.01
-    clock
-    latest=$((centis + 500))
-    while running "$pump_out" || running "$pump_err"; do
-        before=$sizes
-        sizes=$(stat -c %s "$id/out" "$id/err")
-        clock
-        [ "$sizes" = "$before" ] || still=$((centis + 50))
-        if [ "$centis" -ge "$still" ] || [ "$centis" -ge "$latest" ]; then break; fi
-        nap "$pause"
-    done
-}
-
-running() {
-    look_up "$1" && [ "$state" != Z ]
-}
-
-finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says, and lets go
-    trap - EXIT
-    until record_end "$id" "$1" "$2" "${took:-x}" "$3"; do
-        if [ ! -d "$id" ] || [ -L "$id/exit" ]; then break; fi
-        rm -f "$id"/p.* # makes room for the record
-        nap 0.5
-    done
-    rm -f "$id"/p.* "$locks/leases/$me.$id" ${ticket:+"$ticket"}
 }
 
 main() {

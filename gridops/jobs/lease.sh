@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- slots and GPUs of this node: who may run now ---------------------------------------------------
 #
 # locks/HOST/mutex/N              a link names the holder, a plain file says "free"; the highest N counts

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- looking: what is known of jobs, and their output as it grows -----------------------------------
 
 piece_limit=4194304 # bytes of one stream that are sent before the other is looked at: 0.1 to 0.5 s
@@ -51,6 +52,7 @@ describe() { # says how job $1 is, unless its end is on record or gets there now
     *.*.*."$host")
         if alive "$by"; then
             word=queued
+            [ ! -L "$1/held" ] || word=held
             [ ! -L "$1/child" ] || word=running
         elif [ -L "$1/exit" ]; then
             return
@@ -142,6 +144,7 @@ piece() { # sends what stream $1 has from offset $2 to its size $3, but not past
 
 idle() { # nothing new: says so now and then, and looks whether the supervisor still lives
     word=queued
+    [ ! -L "$id/held" ] || word=held
     [ ! -L "$id/child" ] || word=running
     if [ "$word" != "$shown" ]; then
         echo "state $word" || exit

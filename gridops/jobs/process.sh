@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # The part of a durable run that is on the node. gridops/jobs/script.py joins these files into one;
 # it is placed at ~/.gridops/lib/HASH.sh and called "sh HASH.sh BASE VERB MARK ARGUMENTS": BASE is
 # ~/.gridops, MARK a line to print first. POSIX sh and coreutils; dash, bash, BusyBox.
@@ -9,6 +9,7 @@ missing=''   # "fail": that directory must exist
 slots=1      # how many jobs may run on this node at once
 gpus=0       # how many GPUs it needs
 wait=0       # 1/100 s that it may wait for a slot
+hold=0       # 1/100 s that it then waits for the word to begin, 0 for none
 timeout=0    # seconds that the command may take, 0 for no limit
 grace=10     # whole seconds between TERM and KILL
 log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit

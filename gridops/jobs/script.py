@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-PARTS = ("process", "lease", "gpu", "look", "stop", "job")  # the last one calls main
+PARTS = ("process", "lease", "gpu", "look", "stop", "watch", "job")  # the last one calls main
 
 
 @cache

@@ -56,6 +56,9 @@ class JobSpec:
     slots: int = 1  # how many runs the node takes at once
     gpus: int = 0  # how many GPUs it needs that nobody's processes are on
     wait: float = 0.0  # how long it may wait for a slot; 0: it is refused on a full node
+    hold: float = (
+        0.0  # once it has its slot, it waits so long for `client.confirm`; 0: begins at once
+    )
     timeout: float | None = None  # how long the command may take
     grace: int = 10  # whole seconds between TERM and KILL
     log_cap: int | None = None  # bytes of each stream that are kept, in steps of 512
@@ -75,8 +78,8 @@ class JobSpec:
         texts = (self.command, self.env_setup, self.directory, self.diff, *self.env.values())
         if any("\0" in text for text in texts):
             raise UsageError("a command, a variable or a path cannot hold a NUL character")
-        if self.slots < 1 or self.gpus < 0 or self.grace < 0 or self.wait < 0:
-            raise UsageError("slots must be positive; gpus, grace and wait cannot be negative")
+        if self.slots < 1 or self.gpus < 0 or min(self.grace, self.wait, self.hold) < 0:
+            raise UsageError("slots must be positive; gpus, grace, wait and hold not negative")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise UsageError("a timeout must be positive")
 
@@ -115,6 +118,7 @@ class JobSpec:
             "slots": str(self.slots),
             "gpus": str(self.gpus),
             "wait": str(math.ceil(self.wait * 100)),
+            "hold": str(math.ceil(self.hold * 100)),
             "timeout": timeout,
             "grace": str(self.grace),
             "log_cap": str(math.ceil((self.log_cap or 0) / 512)),

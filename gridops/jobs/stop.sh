@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- ending and forgetting -------------------------------------------------------------------------
 
 # Ends job $1 on behalf of $3: TERM, and KILL $2 seconds later. One that never started never will.
@@ -62,16 +63,16 @@ verb_prune() {
     for entry in */exit */sup; do
         [ ! -L "$entry" ] || echo "$entry"
     done | xargs stat -c '%Y %n' 2>/dev/null | while read -r when entry; do
-        id=${entry%/*}
-        if [ ! -L "$id/exit" ]; then
-            [ "$(readlink "$id/sup")" = cancelled ] || continue
+        old=${entry%/*}
+        if [ ! -L "$old/exit" ]; then
+            [ "$(readlink "$old/sup")" = cancelled ] || continue
         elif [ "${entry##*/}" = sup ]; then
             continue
         fi
         [ $((now - when)) -ge "$1" ] || continue
-        [ ! -d "$id/spec" ] || echo "pruned $id"
-        rm -rf "$id/spec" "$id/tree" "$id/out" "$id/err" "$id"/new.* "$id"/p.*
-        [ $((now - when)) -lt "$2" ] || rm -rf "${id:?}"
+        [ ! -d "$old/spec" ] || echo "pruned $old"
+        rm -rf "$old/spec" "$old/tree" "$old/out" "$old/err" "$old"/new.* "$old"/p.*
+        [ $((now - when)) -lt "$2" ] || rm -rf "${old:?}"
     done
     echo "done"
 }

@@ -9,6 +9,7 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -390,7 +391,8 @@ def test_a_follower_whose_session_dies_goes_on_at_the_very_byte(place: Place) ->
         while not stop.wait(0.4):
             for pid in pids_with("\0follow\0"):
                 if pids_with(job_id):
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     thread = threading.Thread(target=disturb)
     thread.start()
@@ -481,6 +483,37 @@ def test_fifty_runs_for_four_slots_never_are_more_than_four_at_once(place: Place
     assert max(counts) <= 4
     leases = list((place.home / ".gridops" / "locks").glob("*/leases/*"))
     assert leases == []
+
+
+def test_a_held_run_begins_when_it_is_told_to_and_only_then(place: Place) -> None:
+    holder = start(place, "sleep 300")
+    spec = JobSpec(command="echo begun", wait=60.0, hold=30.0)
+    assert client.start(place.link, spec).state == "queued"
+    assert not client.confirm(place.link, spec.id)  # it has no slot yet
+    client.kill(place.link, holder, grace=0)
+    wait_until(lambda: client.status(place.link, [spec.id])[spec.id].state == "held")
+    time.sleep(0.2)
+    assert client.status(place.link, [spec.id])[spec.id].began is False
+    assert client.confirm(place.link, spec.id)
+    assert client.confirm(place.link, spec.id)
+    assert done(place, spec.id).status == 0
+
+
+def test_a_held_run_that_nobody_wants_any_more_lets_its_slot_go(place: Place) -> None:
+    spec = JobSpec(command="echo never", hold=0.3)
+    assert client.start(place.link, spec).state == "held"
+    job = done(place, spec.id)
+    assert (job.state, job.reason, job.began) == ("refused", "unconfirmed", False)
+    assert not client.confirm(place.link, spec.id)
+    assert Kept().run(place, "true").job.status == 0
+
+
+def test_a_supervisor_that_is_told_to_end_sees_its_run_through(place: Place) -> None:
+    job_id = start(place, "sleep 0.5; exit 3")
+    begun(place, job_id)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(supervisor(place, job_id), number)
+    assert done(place, job_id).status == 3
 
 
 # -- trees ----------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Ending runs, letting held ones begin, and forgetting those that ended."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from urllib.parse import quote
+
+from gridops.errors import JobUnreachable, NodeTimeout, ReachError, UsageError
+from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
+from gridops.jobs.facts import jobs_from
+from gridops.jobs.looking import complete
+from gridops.jobs.paths import checked
+from gridops.jobs.spec import whoami
+from gridops.model import Job
+from gridops.reach.link import Link
+
+AFTER_KILL = 7.0  # seconds beyond the grace in which a killed run has ended
+DAY = 86400.0
+
+
+def confirm(link: Link, job_id: str) -> bool:
+    """Give a run that was started with `hold` the word to begin; False: it does not begin any more.
+
+    May be repeated. Raises a ReachError; then it is not known whether it begins.
+    """
+    return "go yes" in ask(link, "go", checked(job_id))
+
+
+def kill(
+    link: Link, job_id: str, *, by: str | None = None, grace: int = 10, wait: float | None = None
+) -> Job:
+    """End a run, its whole process tree, and wait until it has ended (`wait` seconds at most).
+
+    TERM, then KILL after `grace` whole seconds. From the node's answer on this goes on by itself,
+    whatever becomes of the connection. An id that was never started never will be. A run that has
+    ended already stays as it is. Raises a ReachError.
+    """
+    patience = grace + AFTER_KILL if wait is None else wait
+    lines = ask(
+        link,
+        "kill",
+        checked(job_id),
+        str(grace),
+        quote(by or whoami(), safe="@")[:200],
+        str(round(patience)),
+        silence=patience + 30,
+    )
+    return jobs_from(complete(lines, link), link.node.name)[job_id]
+
+
+def kill_until_heard(
+    link: Link,
+    job_id: str,
+    *,
+    by: str | None = None,
+    grace: int = 10,
+    give_up_after: float | None = None,
+    sleep: Sleep = time.sleep,
+) -> Job:
+    """`kill`, again and again until the node has taken it; for a thread beside a follower.
+
+    Raises JobUnreachable after `give_up_after` seconds, or when only a person can mend it.
+    """
+    end = None if give_up_after is None else time.monotonic() + give_up_after
+    for tries in count():
+        try:
+            return kill(link, job_id, by=by, grace=grace)
+        except (ReachError, NodeTimeout) as exc:
+            pause = PAUSES.delay(tries)
+            if isinstance(exc, FINAL) or (end is not None and time.monotonic() + pause > end):
+                raise JobUnreachable(
+                    f"could not be told to end the run {job_id}: {exc.message}",
+                    node=link.node.name,
+                    hint=f"the run goes on there: `inv jobs.kill {job_id}`",
+                ) from exc
+            sleep(pause)
+    raise AssertionError  # pragma: no cover
+
+
+def prune(link: Link, older_than: float) -> tuple[str, ...]:
+    """Forget what ended over `older_than` seconds ago; the ids that went. Never a running one.
+
+    The ids themselves are remembered ten times as long, a day at least: a start that arrives late
+    must not run anything.
+    """
+    if older_than < 0:
+        raise UsageError("an age cannot be negative")
+    age = round(older_than)
+    lines = ask(link, "prune", str(age), str(round(max(age * 10, DAY))), silence=600)
+    return tuple(sorted(line[7:] for line in lines if line.startswith("pruned ")))

@@ -1,0 +1,49 @@
+"""What a node knows of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gridops.errors import NodeError, NoJob
+from gridops.jobs.conversation import ask
+from gridops.jobs.facts import jobs_from
+from gridops.jobs.paths import checked
+from gridops.model import Job
+from gridops.reach.link import Link
+
+
+def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
+    """What the node knows of these runs, by id; those it does not know are missing."""
+    lines = ask(link, "status", *(checked(job_id) for job_id in ids))
+    return jobs_from(complete(lines, link), link.node.name)
+
+
+def list_jobs(link: Link) -> tuple[Job, ...]:
+    """All runs of the node that were not pruned, oldest first."""
+    jobs = jobs_from(complete(ask(link, "list"), link), link.node.name)
+    return tuple(jobs[job_id] for job_id in sorted(jobs))
+
+
+def show(link: Link, job_id: str) -> Job:
+    """A run, with its whole command. Raises NoJob."""
+    job = status(link, [job_id]).get(job_id)
+    if job is None:
+        raise NoJob(
+            f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
+        )
+    lines = ask(link, "read", checked(job_id), "command")
+    command = "\n".join(line for line in lines if not line.startswith("boot "))
+    return replace(job, command=command) if command else job
+
+
+def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:
+    """Those of `jobs` that a sync into `tree` would disturb."""
+    return tuple(job for job in jobs if job.active and not job.isolated and job.tree == tree)
+
+
+def complete(lines: list[str], link: Link) -> list[str]:
+    """`lines`, if the answer came to its end. Raises NodeError."""
+    if not lines or lines[-1] != "done":
+        raise NodeError("its answer was cut short", node=link.node.name)
+    return lines

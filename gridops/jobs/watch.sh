@@ -1,0 +1,89 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
+# -- watching the command to its end ----------------------------------------------------------------
+#
+# These run in the supervisor, or in processes of its own; `id`, `me` and the settings are its.
+
+# Appends its input to the stream $1. At the log cap or on a full disk it notes the cut and goes on
+# to empty the pipe, so that the command is not held up and its status stays true.
+pump() {
+    (
+        trap '' XFSZ
+        [ "$log_cap" = 0 ] || ulimit -f "$log_cap"
+        exec cat
+    ) >>"$id/$1" 2>/dev/null && return
+    size=$(stat -c %s "$id/$1")
+    cut=full
+    [ "$log_cap" = 0 ] || [ "$size" -lt $((log_cap * 512)) ] || cut=cap
+    ln -s "$cut" "$id/$1.cut"
+    exec cat >/dev/null
+}
+
+time_out() {
+    trap 'kill $napping; exit' TERM
+    sleep "$timeout" &
+    napping=$!
+    wait "$napping" || {
+        [ ! -L "$id/exit" ] || exit # BusyBox without fractions
+        sleep $((${timeout%.*} + 1)) &
+        napping=$!
+        wait "$napping"
+    }
+    ln -s "$grace.timeout" "$id/kill" && sweep "$id" "$grace"
+} 2>/dev/null
+
+guard() { # our input ends with the supervisor; a command without one is ended
+    read -r _
+    [ ! -L "$id/exit" ] || exit
+    [ -z "$timer" ] || kill "$timer"
+    sweep "$id" "$grace"
+    settle "$id"
+    rm -f "$id"/p.*
+} 2>/dev/null
+
+conclude() { # the command has ended: what it left behind is ended too, its last words are kept
+    leftover=2
+    [ ! -L "$id/kill" ] || { leftover=$(readlink "$id/kill") && leftover=${leftover%%.*}; }
+    since=''
+    if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
+    [ -n "$keep" ] || sweep "$id" "$leftover"
+    since=''
+    [ -z "$timer" ] || kill "$timer" 2>/dev/null
+    drain
+    signal=0 reason='exit'
+    if [ "$code" -gt 128 ]; then
+        read -r said <"$id/spec/note"
+        [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
+    fi
+    [ ! -L "$id/kill" ] || reason=killed
+    [ -L "$id/child" ] || reason=unbegun
+    finish "$code" "$signal" "$reason"
+    exit
+}
+
+drain() { # waits for the pumps; when an escaped process holds a pipe, until nothing came for 0.5 s
+    sizes='' still=0 pause=0.01
+    clock
+    latest=$((centis + 500))
+    while running "$pump_out" || running "$pump_err"; do
+        before=$sizes
+        sizes=$(stat -c %s "$id/out" "$id/err")
+        clock
+        [ "$sizes" = "$before" ] || still=$((centis + 50))
+        if [ "$centis" -ge "$still" ] || [ "$centis" -ge "$latest" ]; then break; fi
+        nap "$pause"
+    done
+}
+
+running() {
+    look_up "$1" && [ "$state" != Z ]
+}
+
+finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says, and lets go
+    trap - EXIT
+    until record_end "$id" "$1" "$2" "${took:-x}" "$3"; do
+        if [ ! -d "$id" ] || [ -L "$id/exit" ]; then break; fi
+        rm -f "$id"/p.* # makes room for the record
+        nap 0.5
+    done
+    rm -f "$id"/p.* "$locks/leases/$me.$id" ${ticket:+"$ticket"}
+}
