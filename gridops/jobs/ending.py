@@ -20,9 +20,10 @@ DAY = 86400.0
 
 
 def confirm(link: Link, job_id: str) -> bool:
-    """Give a run that was started with `hold` the word to begin; False: it does not begin any more.
+    """Give a run that was started with `hold` the word to begin.
 
-    May be repeated. Raises a ReachError; then it is not known whether it begins.
+    False: it has no slot yet, or does not begin any more. May be repeated. Raises a ReachError;
+    then it is not known whether it begins.
     """
     return "go yes" in ask(link, "go", checked(job_id))
 

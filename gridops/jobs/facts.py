@@ -90,7 +90,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
         status=end.status if end else None,
         signal=end.signal if end else None,
         reason=reason,
-        by="" if by == "timeout" else by,
+        by=by if state == "killed" else "",
         timeout=about.get("timeout"),
         gpus=tuple(filter(None, links.get("gpus", "").split(","))),
         gpus_wanted=about.get("gpus", 0),

@@ -77,7 +77,7 @@ class Follower:
             silence=self.silence,
             tick=self.tick,
         )
-        return self.result()
+        return self.result(live)
 
     def hear(self, line: str) -> None:
         """Take a line of the node that is not output."""
@@ -111,12 +111,14 @@ class Follower:
             self.on_stderr(data)
             self.err += len(data)
 
-    def result(self) -> JobEnd:
+    def result(self, live: bool = True) -> JobEnd:
         if not self._ended or self._ended[-1] != "done":
             raise ConnectionLost("the connection ended", node=self.link.node.name)
         job = jobs_from(self._ended, self.link.node.name).get(self.id)
         if job is None:
             raise NoJob(f"does not know a run {self.id}", node=self.link.node.name)
+        if live and job.state in ("queued", "held", "running"):
+            raise ConnectionLost("the follower there ended early", node=self.link.node.name)
         return JobEnd(job, self.out, self.err)
 
     def through(
@@ -139,8 +141,10 @@ class Follower:
                 spent = time.monotonic() - lost_since
                 if give_up_after is not None and spent + pause > give_up_after:
                     raise self._gone(exc) from exc
-                self._pause(pause, sleep)
+                self.pause(pause, sleep)
                 tries += 1
+            except NodeError as exc:  # not of the connection: it would only come again
+                raise self._gone(exc) from exc
             attempt = self.once
 
     def _lost(self, exc: GridError) -> None:
@@ -148,7 +152,7 @@ class Follower:
             self._lost_at = time.monotonic()
             events.emit(events.CONNECTION_LOST, node=self.link.node.name, error=exc.message)
 
-    def _pause(self, seconds: float, sleep: Sleep) -> None:
+    def pause(self, seconds: float, sleep: Sleep) -> None:
         while seconds > 0:
             if self.tick:
                 self.tick()
@@ -226,12 +230,12 @@ def run(
     """`start` and `follow_through`, sharing their first session: the quickest way to a result.
 
     `on_started` is called once, when the node has the run. Until then this raises what `start`
-    raises (so another node may be tried after a ReachError or NotStarted), after that what
-    `follow_through` raises.
+    raises (another node may be tried, except after StartUnknown), after that only JobUnreachable
+    and NoJob.
     """
     follower = Follower(link, spec.id, on_stdout, on_stderr, silence=silence, tick=tick)
     session = _FirstSession(follower, on_started or _nothing)
-    reply = Starting(link, spec, GIVE_UP, sleep).run(session)
+    reply = Starting(link, spec, GIVE_UP, lambda pause: follower.pause(pause, sleep)).run(session)
     if not session.told:
         session.tell(reply)
     return follower.through(give_up_after, sleep, session.result)

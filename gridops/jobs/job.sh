@@ -56,7 +56,8 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
         return
     fi
     trap 'finish x x error' EXIT
-    trap : HUP INT TERM # at a shutdown the command gets its TERM too, and its end is recorded
+    # At a shutdown the command gets its TERM too, and its end is recorded; who started us may be gone.
+    trap : HUP INT TERM PIPE
     mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err" || exit
     # shellcheck source=/dev/null
     . "./$id/spec/run"

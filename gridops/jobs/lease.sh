@@ -77,10 +77,10 @@ first_waiting() { # sets head: the ticket of the first in the queue, and last: t
     done
 }
 
-# Grants this supervisor a slot and its GPUs, all or nothing; fails when that cannot be now.
+# Grants this supervisor a slot and its GPUs (of those that find_gpus found free), all or nothing;
+# fails when that cannot be now.
 # A job that may wait has a ticket from its first attempt on, and never overtakes an older one.
 acquire() {
-    [ "$gpus" -eq 0 ] || find_gpus || return 1
     lock
     survey
     first_waiting
@@ -120,8 +120,12 @@ stand_in_line() {
     while [ ! -L "$id/kill" ]; do
         first_waiting
         if [ "$head" = "$ticket" ]; then
-            acquire && return
-            [ "$gpus" -eq 0 ] || nap 0.8 # the driver's tools are slow
+            if [ "$gpus" -eq 0 ]; then
+                acquire && return
+            else
+                find_gpus && acquire && return
+                nap 0.8 # the driver's tools are slow
+            fi
         fi
         clock
         [ "$centis" -lt "$until_when" ] || break

@@ -79,7 +79,11 @@ verb_follow() {
     while :; do
         ended=''
         [ ! -L "$id/exit" ] || ends # looked at before the sizes, so that no tail is missed
-        sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null) || break
+        if ! sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null); then
+            if [ -n "$ended" ] || ! alive "$(readlink "$id/sup")"; then break; fi
+            nap 0.02 # claimed a moment ago
+            continue
+        fi
         moved=''
         piece out "$out" "${sizes%%"$nl"*}" "$out_end" && out=$((out + length))
         piece err "$err" "${sizes##*"$nl"}" "$err_end" && err=$((err + length))
@@ -104,7 +108,7 @@ verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
 }
 
 verb_read() { # the file $2 that job $1 was started with
-    cat "$1/spec/$2"
+    echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"
 }
 
 ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…

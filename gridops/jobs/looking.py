@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from gridops.errors import NodeError, NoJob
-from gridops.jobs.conversation import ask
+from gridops.jobs.conversation import ask, converse
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.paths import checked
 from gridops.model import Job
@@ -32,9 +33,16 @@ def show(link: Link, job_id: str) -> Job:
         raise NoJob(
             f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
         )
-    lines = ask(link, "read", checked(job_id), "command")
-    command = "\n".join(line for line in lines if not line.startswith("boot "))
-    return replace(job, command=command) if command else job
+    text = bytearray()
+    converse(
+        link,
+        "read",
+        checked(job_id),
+        "command",
+        on_line=lambda line: None,
+        on_piece=lambda stream, offset, data: text.extend(data),
+    )
+    return replace(job, command=os.fsdecode(bytes(text[:-1]))) if text else job
 
 
 def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:

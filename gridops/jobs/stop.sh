@@ -74,5 +74,9 @@ verb_prune() {
         rm -rf "$old/spec" "$old/tree" "$old/out" "$old/err" "$old"/new.* "$old"/p.*
         [ $((now - when)) -lt "$2" ] || rm -rf "${old:?}"
     done
+    for old in *; do # uploads that were cut short
+        [ -d "$old" ] && [ ! -L "$old/sup" ] && [ $((now - $(stat -c %Y "$old"))) -ge "$2" ] &&
+            rm -rf "${old:?}"
+    done
     echo "done"
 }

@@ -41,21 +41,22 @@ guard() { # our input ends with the supervisor; a command without one is ended
 } 2>/dev/null
 
 conclude() { # the command has ended: what it left behind is ended too, its last words are kept
-    leftover=2
-    [ ! -L "$id/kill" ] || { leftover=$(readlink "$id/kill") && leftover=${leftover%%.*}; }
+    signal=0 reason='exit' leftover=2
+    if [ -L "$id/kill" ]; then
+        reason=killed leftover=$(readlink "$id/kill")
+        leftover=${leftover%%.*}
+    fi
+    [ -L "$id/child" ] || [ "$reason" = killed ] || reason=unbegun
     since=''
     if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
     [ -n "$keep" ] || sweep "$id" "$leftover"
     since=''
     [ -z "$timer" ] || kill "$timer" 2>/dev/null
     drain
-    signal=0 reason='exit'
     if [ "$code" -gt 128 ]; then
         read -r said <"$id/spec/note"
         [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
     fi
-    [ ! -L "$id/kill" ] || reason=killed
-    [ -L "$id/child" ] || reason=unbegun
     finish "$code" "$signal" "$reason"
     exit
 }

@@ -118,7 +118,7 @@ def test_a_directory_that_must_exist_is_missed_before_the_command_begins(place: 
 
 
 def test_what_a_run_was_started_with_can_be_shown(place: Place) -> None:
-    long = "echo " + "z" * 10_000
+    long = "echo " + "z" * 10_000 + "\nboot x\nout 1 2\n\n"
     job_id = start(
         place,
         long,
