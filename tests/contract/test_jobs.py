@@ -389,10 +389,9 @@ def test_a_follower_whose_session_dies_goes_on_at_the_very_byte(place: Place) ->
 
     def disturb() -> None:
         while not stop.wait(0.4):
-            for pid in pids_with("\0follow\0"):
-                if pids_with(job_id):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            for pid in set(pids_with("\0follow\0")) & set(pids_with(str(place.home))):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     thread = threading.Thread(target=disturb)
     thread.start()

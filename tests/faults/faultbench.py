@@ -108,26 +108,23 @@ class Bench:
     def kill_sessions(self) -> None:
         """Every sshd process that serves a connection dies."""
         for pid in children_of(self.listener(), "sshd"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill_one(pid)
 
     def restart(self) -> None:
         """sshd and all its connections die, and it comes back."""
         with self.restarting:
             listener = self.listener()
-            with suppress(ProcessLookupError):
-                os.kill(listener, signal.SIGKILL)
-            for pid in children_of(listener, "sshd"):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            sessions = children_of(listener, "sshd") if listener else []
+            for pid in [listener, *sessions]:
+                kill_one(pid)
             self.sandbox.start("node1")
 
-    def listener(self) -> int:
-        return self.sandbox.node("node1").pid or -1
+    def listener(self) -> int | None:
+        return self.sandbox.node("node1").pid
 
     def kill_supervisor(self, job_id: str) -> None:
         with suppress(OSError, ValueError):
-            os.kill(int((self.job(job_id) / "sup").readlink().name.split(".")[0]), signal.SIGKILL)
+            kill_one(int((self.job(job_id) / "sup").readlink().name.split(".")[0]))
 
 
 @contextmanager
@@ -135,13 +132,13 @@ def bench(sandbox: Sandbox, directory: Path) -> Iterator[Bench]:
     node = sandbox.node("node1")
     proxy = Proxy(node.port)
     text = sandbox.ssh_config.read_text()
+    # A copy: the sandbox writes its own anew whenever a node starts.
+    known = directory / "known_hosts"
+    known.write_bytes((sandbox.root / "known_hosts").read_bytes())
+    text = text.replace(str(sandbox.root / "known_hosts"), str(known))
+    alias = f"HostKeyAlias [127.0.0.1]:{node.port}"
     config = directory / "proxied_config"
-    config.write_text(
-        text.replace(
-            f"Port {node.port}\n",
-            f"Port {proxy.port}\n    HostKeyAlias [127.0.0.1]:{node.port}\n",
-        )
-    )
+    config.write_text(text.replace(f"Port {node.port}\n", f"Port {proxy.port}\n    {alias}\n"))
     settings = SshSettings(config_file=config, connect_timeout=4)
     try:
         yield Bench(sandbox, proxy, settings, node.home)
@@ -149,7 +146,16 @@ def bench(sandbox: Sandbox, directory: Path) -> Iterator[Bench]:
         proxy.close()
 
 
-def children_of(parent: int, name: str) -> list[int]:
+def kill_one(pid: int | None) -> None:
+    """SIGKILL for one process of ours. 0 and below mean groups, or every process there is."""
+    if pid is not None and pid > 1:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def children_of(parent: int | None, name: str) -> list[int]:
+    if parent is None:
+        return []
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -277,4 +283,3 @@ def _killed_client(bench: Bench, run: Run) -> None:
         child.wait(run.rng.uniform(0.2, 1.5))
     child.kill()
     child.wait(10)
-
