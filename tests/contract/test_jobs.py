@@ -248,6 +248,17 @@ def test_what_a_command_leaves_behind_is_ended_with_it(place: Place) -> None:
     assert pids_with("4713.25") == []
 
 
+def test_what_a_kept_daemon_writes_later_is_not_output_of_the_run(place: Place) -> None:
+    kept, again = Kept(), Kept()
+    command = "(i=0; while [ $i -lt 60 ]; do echo more; sleep 0.05; i=$((i+1)); done) & echo hi"
+    end = kept.run(place, command, keep=True)
+    assert bytes(kept.out).startswith(b"hi\n") or b"\nhi\n" in kept.out
+    wait_until(lambda: (place.job(end.job.id) / "out").stat().st_size > end.job.out_bytes)
+    again.follow(place, end.job.id)
+    assert len(again.out) == end.job.out_bytes
+    assert again.out == kept.out
+
+
 def test_a_daemon_may_be_kept_and_holds_nobody_up(place: Place) -> None:
     began = time.monotonic()
     kept = Kept()
@@ -450,7 +461,7 @@ def test_those_who_wait_come_first_come_first(place: Place) -> None:
     states = client.status(place.link, ids)
     assert {job.state for job in states.values()} == {"queued"}
     with pytest.raises(NotStarted):
-        start(place, "echo pushy", slots=1)
+        start(place, "echo pushy", slots=9)  # a slot for it, but others were first
     client.kill(place.link, ids[1])
     client.kill(place.link, holder, grace=0)
     for job_id in ids:

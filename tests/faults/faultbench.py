@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import selectors
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.errors import JobUnreachable, NotStarted, ReachError
+from gridops.errors import JobUnreachable, NotStarted, ReachError, SandboxError
 from gridops.jobs import client, follow
 from gridops.jobs.follow import JobEnd
 from gridops.jobs.spec import JobSpec
@@ -30,61 +29,56 @@ SILENCE = 4.0  # seconds: shorter than in earnest, so that long stalls are notic
 
 
 class Proxy:
-    """Passes bytes between 127.0.0.1:`port` and a target, unless it stalls."""
+    """Passes bytes between 127.0.0.1:`port` and a target, unless it stalls.
+
+    A thread a direction: a connection that nobody reads must not hold the others up.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._stalled_until = 0.0
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def stall(self, seconds: float) -> None:
         self._stalled_until = max(self._stalled_until, time.monotonic() + seconds)
 
     def close(self) -> None:
-        self._closing = True
-        self._thread.join(5)
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
-
-    def _run(self) -> None:
-        while not self._closing:
-            if time.monotonic() < self._stalled_until:
-                time.sleep(0.01)
-                continue
-            for key, _ in self._selector.select(0.05):
-                if key.data is None:
-                    self._accept()
-                else:
-                    self._pass(key.fileobj, key.data)  # type: ignore[arg-type]
+        for one in self._open:
+            _shut(one)
 
     def _accept(self) -> None:
-        near, _ = self._listener.accept()
-        try:
-            far = socket.create_connection(("127.0.0.1", self._target), 2)
-        except OSError:
-            near.close()
-            return
-        self._selector.register(near, selectors.EVENT_READ, far)
-        self._selector.register(far, selectors.EVENT_READ, near)
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), 2)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            self._open += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        if source.fileno() < 0:  # closed a moment ago, with its other end
-            return
         with suppress(OSError):
-            data = source.recv(65536)
-            if data:
+            while data := source.recv(65536):
+                while (left := self._stalled_until - time.monotonic()) > 0:
+                    time.sleep(left)
                 target.sendall(data)
-                return
-        for side in (source, target):
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(side)
-            side.close()
+        _shut(source)
+        _shut(target)
+
+
+def _shut(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
 
 
 @dataclass
@@ -96,6 +90,7 @@ class Bench:
     settings: SshSettings
     home: Path
     restarting: threading.Lock = field(default_factory=threading.Lock)
+    troubles: list[str] = field(default_factory=list)  # what the bench itself met
 
     def link(self) -> Link:
         return link_to(Node("node1", "node1"), self.settings)
@@ -117,7 +112,13 @@ class Bench:
             sessions = children_of(listener, "sshd") if listener else []
             for pid in [listener, *sessions]:
                 kill_one(pid)
-            self.sandbox.start("node1")
+            for _ in range(50):
+                try:
+                    self.sandbox.start("node1")
+                    return
+                except SandboxError as exc:  # the port is still held by a dying child
+                    self.troubles.append(str(exc))
+                    time.sleep(0.2)
 
     def listener(self) -> int | None:
         return self.sandbox.node("node1").pid

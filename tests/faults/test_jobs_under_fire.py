@@ -19,6 +19,7 @@ from jobhelpers import pids_with_environment
 sys.path.insert(0, str(Path(__file__).parent))
 from faultbench import Bench, Run, bench, carry_out
 
+from gridops.errors import GridError
 from gridops.sandbox import Sandbox
 
 RUNS = int(os.environ.get("GRIDOPS_FAULT_RUNS", "200"))
@@ -29,7 +30,10 @@ FAULTS = {"none": 20, "client": 25, "session": 20, "sshd": 5, "stall": 10, "supe
 
 def check(bench: Bench, run: Run) -> str:
     """What is wrong with how the run went; empty when nothing is."""
-    job = carry_out(bench, run)
+    try:
+        job = carry_out(bench, run)
+    except GridError as exc:
+        return f"run {run.number} ({run.fault}): {exc}; the bench: {bench.troubles[-3:]}"
     out, err = run.expected
     streams = bytes(run.out), bytes(run.err)
     where = f"run {run.number} ({run.fault}): {job.state} {job.reason}"
