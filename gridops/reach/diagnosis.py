@@ -20,7 +20,7 @@ from gridops.errors import (
 # {line} is the line that matched, {named} what its group caught, {name} and {host} the node's.
 CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
     (
-        r"Host key for (\S+) has changed|REMOTE HOST IDENTIFICATION HAS CHANGED",
+        r"(?s:REMOTE HOST IDENTIFICATION HAS CHANGED(?:.*Host key for (\S+) has changed)?)",
         HostKeyChanged,
         "the host key of {named} is not the one in known_hosts",
         "if that machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
@@ -43,6 +43,12 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         HostUnknown,
         "the host name {named} does not resolve",
         "check `host:` in the inventory, or ~/.ssh/config",
+    ),
+    (
+        r"Bad configuration option|Bad owner or permissions|jumphost loop|terminating, \d+ bad",
+        ReachError,
+        "ssh refuses its configuration: {line}",
+        "check ~/.ssh/config and `ssh:` in the inventory",
     ),
     (
         r"Permissions \d+ for '(.+)' are too open",
