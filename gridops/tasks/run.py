@@ -67,9 +67,12 @@ def run(
 def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
     if on is None:
         return call.nodes
+    from gridops.nodesets import fold
+
     node = call.grid.inventory.node(on)
     if node not in call.nodes:
-        raise UsageError(f"--on {on} is not among the selected nodes", hint="--nodes, --tags")
+        selected = fold(one.name for one in call.nodes)
+        raise UsageError(f"--on {on} is not among the selected nodes", hint=f"valid: {selected}")
     return (node,)
 
 
