@@ -55,13 +55,15 @@ def format_flag(*formats: str) -> tuple[Flag, ...]:
 
 
 class Call:
-    """What a body is given: the shared flags, made into values when they are first asked for."""
+    """What a body is given: the shared flags, most made into values when first asked for."""
 
     def __init__(
         self, shared: dict[str, str | None], formats: Sequence[str], log_level: int
     ) -> None:
         self._shared = shared
-        self._formats = formats
+        self.format = shared.get("format") or ""  # checked first: before anything takes time
+        if self.format not in (formats or ("",)):
+            raise UnknownNameError("format", self.format, formats)
         self.log_level = log_level  # as logging counts
 
     @cached_property
@@ -94,13 +96,6 @@ class Call:
     def nodes(self) -> tuple[Node, ...]:
         """The selected nodes, in the inventory's order."""
         return self.grid.select(self._shared["nodes"], self._shared["tags"])
-
-    @cached_property
-    def format(self) -> str:
-        chosen = self._shared["format"] or self._formats[0]
-        if chosen not in self._formats:
-            raise UnknownNameError("format", chosen, self._formats)
-        return chosen
 
 
 class GridTask(Task):  # type: ignore[type-arg]

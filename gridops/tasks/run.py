@@ -41,7 +41,7 @@ def run(
     on: str | None = None,
     src: str | None = None,
     sync: bool = True,
-    env: Sequence[str] = (),
+    env: Sequence[str] | None = None,
     timeout: str | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -107,7 +107,7 @@ def _say_rest(choice: Sequence[Candidate]) -> None:
 def exec_(
     call: Call,
     cmd: str | None = None,
-    env: Sequence[str] = (),
+    env: Sequence[str] | None = None,
     timeout: str | None = None,
 ) -> int:
     """Run a command on every selected node at once; identical output is shown once.
