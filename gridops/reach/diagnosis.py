@@ -100,9 +100,7 @@ def diagnose(said: str, name: str, host: str) -> ReachError:
                 "line": _line_at(text, found.start()),
                 "first": lines[0],
                 "named": named or host,
-                "key": "its host key"
-                if named in (None, name, host)
-                else f"the host key of {named}",
+                "key": "its host key" if its else f"the host key of {named}",
             }
             return cause(message.format(**words), node=name, hint=hint.format(**words))
     return ReachError(f"ssh could not connect: {lines[-1]}", node=name, hint=f"try `ssh -v {host}`")
