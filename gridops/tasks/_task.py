@@ -173,5 +173,11 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def debugging() -> bool:
-    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG."""
-    return bool(os.environ.get("GRIDOPS_DEBUG")) or logging.getLogger().level == logging.DEBUG
+    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG.
+
+    invoke heeds the flag only before the task's name.
+    """
+    if os.environ.get("GRIDOPS_DEBUG") or logging.getLogger().level == logging.DEBUG:
+        return True
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    return "--debug" in sys.argv[:end]
