@@ -196,6 +196,10 @@ class RunTimeout(GridError):
     exit_status = 124
 
 
+class OutputError(GridError):
+    """What we have to say cannot be written: the disk behind our stdout is full, say."""
+
+
 class SandboxError(GridError):
     """The sandbox of sshd nodes on this machine cannot be had."""
 

@@ -6,6 +6,7 @@ failure is reported, never repeated. (A durable run takes the place of `Attached
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import secrets
 import threading
@@ -103,12 +104,15 @@ def _answers(nodes: Sequence[Node], settings: Settings) -> Iterator[NodeHealth]:
     answers: queue.SimpleQueue[NodeHealth | None] = queue.SimpleQueue()
 
     def probe() -> None:
-        for health in check(nodes, settings):
-            answers.put(health)
-        answers.put(None)
+        try:
+            for health in check(nodes, settings):
+                answers.put(health)
+        finally:
+            answers.put(None)
 
     began = time.monotonic()
-    threading.Thread(target=probe, daemon=True, name="probe").start()
+    run = contextvars.copy_context().run  # the events in there are of this task, too
+    threading.Thread(target=run, args=(probe,), daemon=True, name="probe").start()
     end: float | None = None
     while True:
         try:
@@ -147,7 +151,8 @@ class Executor:
                     attached, report = self._start(spec, candidate.node, tree, run_id)
                 except CANNOT_SERVE as exc:
                     refusals.append(exc)
-                    events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))
+                    if candidate is not choice[-1]:
+                        _say_skipped(candidate, exc)
                     continue
                 return _follow(attached, candidate.node, spec, output, stop, run_id, report)
             raise _nobody(refusals)
@@ -173,17 +178,19 @@ class Executor:
     def exec(self, spec: RunSpec, node: Node, run_id: str, stop: Stop) -> Reply:
         """Run `spec.command` in the node's home directory and keep what it prints.
 
-        Each stream is kept up to EXEC_LIMIT bytes; what comes after is counted and said in stderr.
+        Each stream is kept up to EXEC_LIMIT bytes; what comes after is counted, and said in stderr.
         """
         link = link_to(node, self.settings.ssh)
         out, err = _Kept(), _Kept()
         attached = Attached(link, spec, run_id=run_id, timeout=self._start_limit())
         ended = _followed(attached, node, spec, Output(out, err), stop)
-        return Reply(_status(ended), out.text(), err.text())
+        return Reply(_status(ended), out.kept, err.kept + out.note("stdout") + err.note("stderr"))
 
 
 def _directory(spec: RunSpec, node: Node) -> str:
-    return "" if spec.src is None else target_of(node, Path(spec.src))
+    """Where an earlier sync brought the tree; the root directory, which has no name, nowhere."""
+    src = None if spec.src is None else Path(spec.src).expanduser().resolve()
+    return target_of(node, src) if src and src.name else ""
 
 
 def _announce(candidate: Candidate) -> None:
@@ -194,6 +201,10 @@ def _announce(candidate: Candidate) -> None:
         reason=candidate.reason,
         degraded=candidate.degraded,
     )
+
+
+def _say_skipped(candidate: Candidate, error: GridError) -> None:
+    events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(error))
 
 
 def _nobody(refusals: Sequence[GridError]) -> GridError:
@@ -260,8 +271,11 @@ class _Kept:
         self._data += data[:room]
         self._dropped += max(0, len(data) - room)
 
-    def text(self) -> bytes:
+    @property
+    def kept(self) -> bytes:
+        return bytes(self._data)
+
+    def note(self, stream: str) -> bytes:
         if not self._dropped:
-            return bytes(self._data)
-        note = f"\ngridops: {self._dropped} more bytes were not kept\n".encode()
-        return bytes(self._data) + note
+            return b""
+        return f"gridops: {self._dropped} more bytes of {stream} were not kept\n".encode()

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.errors import GridError
 from gridops.inventory import Inventory, load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
@@ -184,7 +183,7 @@ def _task(name: str) -> Iterator[_Outcome]:
         events.emit(events.TASK_STARTED, task=name)
         try:
             yield outcome
-        except (GridError, KeyboardInterrupt):
+        except BaseException:
             outcome.ok = False
             raise
         finally:

@@ -51,7 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 # imported themselves, `inside` only within a function (or under TYPE_CHECKING).
 FABRIC = (
     "gridops.reach.mux",
-    "gridops.reach.login",
+    "gridops.reach.fabrics",
     "gridops.reach.connection",
     "gridops.reach.group",
 )

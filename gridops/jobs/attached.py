@@ -7,6 +7,7 @@ it has arrived nothing runs, so a start that fails may be tried elsewhere.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -20,7 +21,15 @@ from types import FrameType
 from gridops.errors import NodeTimeout
 from gridops.model import RunSpec
 from gridops.reach.link import Link, Process
-from gridops.reach.streams import Prelude, Sink, command_for, marker, pump, script_input
+from gridops.reach.streams import (
+    Prelude,
+    Sink,
+    command_for,
+    marker,
+    no_shell,
+    pump,
+    script_input,
+)
 
 GRACE = 10  # whole seconds between TERM and KILL
 START = 30.0  # seconds that a login shell may take until it has read the script
@@ -87,10 +96,9 @@ class Attached:
         Raises ConnectionLost when the connection broke (the node then ends the command by itself)
         and NodeTimeout when the command does not begin, or does not end after it was told to.
         """
-        watch = _Watch(self._process, self._limit, stop, self._node)
         stdout = Prelude(self._mark.encode(), _closing(on_stdout, stop))
         stderr = Prelude(self._mark.encode(), _closing(on_stderr, stop))
-        watch.begun = lambda: stdout.passed
+        watch = _Watch(self._process, self._limit, stop, self._node, lambda: stdout.passed)
         try:
             status = pump(
                 self._process,
@@ -103,43 +111,58 @@ class Attached:
             )
         finally:
             self._process.close()
+        if not stdout.passed:
+            raise no_shell(status, stdout.held, stderr.held, self._node)
         return Ended(status, watch.stopped)
 
 
 class _Watch:
     """Looks, a few times a second, whether it is time to begin, to stop or to give up."""
 
-    def __init__(self, process: Process, limit: float | None, stop: Stop, node: str) -> None:
+    def __init__(
+        self,
+        process: Process,
+        limit: float | None,
+        stop: Stop,
+        node: str,
+        begun: Callable[[], bool],
+    ) -> None:
         now = time.monotonic()
         self._process = process
         self._stop = stop
         self._node = node
-        self._limit = limit
-        self._must_begin = now + START
-        self._must_end = None if limit is None else now + limit
-        self._give_up = 0.0
+        self._begun = begun
+        self._patience = START if limit is None else min(START, limit)
+        self._must_begin = now + self._patience
+        self._must_end = math.inf if limit is None else now + limit
+        self._give_up = math.inf
         self.stopped: str | None = None
-        self.begun: Callable[[], bool] = lambda: False
 
     def __call__(self) -> None:
         now = time.monotonic()
         if self.stopped is not None:
-            if now > self._give_up:
-                raise NodeTimeout(
-                    f"the command was told to stop ({self.stopped}) and has not ended within"
-                    f" {LAST_WORDS:g} s",
-                    node=self._node,
-                )
-            return
-        if self._must_end is not None and now >= self._must_end:
-            self._stop.request(TIMEOUT)
-        if self.begun() and self._stop.reason:
-            self.stopped = self._stop.reason
+            self._check_end(now)
+        elif not self._begun():
+            self._check_begin(now)
+        elif self._stop.reason or now >= self._must_end:
+            # The limit is this command's alone, the wish may be shared with others'.
+            self.stopped = self._stop.reason or TIMEOUT
             self._give_up = now + LAST_WORDS
             self._process.close_stdin()
-        elif now > self._must_begin and not self.begun():
+
+    def _check_begin(self, now: float) -> None:
+        if now > self._must_begin:
             raise NodeTimeout(
-                f"its login shell has not begun the command within {START:g} s", node=self._node
+                f"its login shell has not begun the command within {self._patience:g} s",
+                node=self._node,
+            )
+
+    def _check_end(self, now: float) -> None:
+        if now > self._give_up:
+            raise NodeTimeout(
+                f"the command was told to stop ({self.stopped}) and has not ended within"
+                f" {LAST_WORDS:g} s",
+                node=self._node,
             )
 
 

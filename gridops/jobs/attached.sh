@@ -10,37 +10,31 @@
 # its connection broke. Then the command's whole process tree is ended: all that carries the run's
 # tag in its environment, and all that shares a session with such a process.
 
-dir=$1 missing=$2 grace=$3 setup=$5 command=$6
-tag="GRIDOPS_RUN_ID=$4"
-shift 6
+# Underscores: the login's own environment may hold any plainer name, for the command to find.
+_dir=$1 _grace=$3 _tag="GRIDOPS_RUN_ID=$4" _setup=$5 _command=$6
 
 # shellcheck disable=SC2088 # the tilde is text here
-case $dir in
-'~') dir=$HOME ;;
-'~/'*) dir=$HOME/${dir#??} ;;
+case $_dir in
+'~') _dir=$HOME ;;
+'~/'*) _dir=$HOME/${_dir#??} ;;
 esac
-if [ -n "$dir" ] && ! cd -- "$dir" 2>/dev/null; then
-    if [ "$missing" = fail ] || [ -e "$dir" ]; then
-        printf 'gridops: cannot enter the directory %s\n' "$dir" >&2
+if [ -n "$_dir" ] && ! CDPATH='' cd -- "$_dir" 2>/dev/null; then
+    if [ "$2" = fail ] || [ -e "$_dir" ]; then
+        printf 'gridops: cannot enter the directory %s\n' "$_dir" >&2
         exit 125
     fi
-    printf 'gridops: there is no %s yet: running in the home directory\n' "$dir" >&2
+    printf 'gridops: there is no %s yet: running in the home directory\n' "$_dir" >&2
 fi
-
-for pair in "$@" "$tag"; do
-    export "${pair?}"
-done
-# Python holds its output back when nobody sits at a terminal; the client is to see it as it comes.
-export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
+shift 6
 
 # Prints /proc/PID/environ of every process that carries the tag.
 tagged() {
     if printf 'a\0' | grep -qzxF a 2>/dev/null; then
-        grep -lzxF "$tag" /proc/[0-9]*/environ 2>/dev/null
+        grep -lzxF "$_tag" /proc/[0-9]*/environ 2>/dev/null
         return
     fi
     for environ in /proc/[0-9]*/environ; do
-        { tr '\0' '\n' <"$environ" | grep -qxF "$tag"; } 2>/dev/null && echo "$environ"
+        { tr '\0' '\n' <"$environ" | grep -qxF "$_tag"; } 2>/dev/null && echo "$environ"
     done
 }
 
@@ -84,19 +78,25 @@ pause() {
     sleep 0.1 2>/dev/null || sleep 1
 }
 
+# Sets now: whole seconds since the node's boot.
+look_at_clock() {
+    IFS=' ' read -r now _ </proc/uptime
+    now=${now%.*}
+}
+
 end_tree() {
     if [ ! -r /proc/self/stat ]; then # not Linux: no setsid either, so the tree is our group
-        trap '' TERM
         kill -TERM 0
-        sleep "$grace"
+        sleep "$_grace"
         kill -KILL 0
     fi
     signal TERM || return
     signal CONT # a stopped process would not see the TERM
-    waited=0
-    while [ "$waited" -lt $((grace * 10)) ] && [ -n "$(members)" ]; do
+    look_at_clock
+    end=$((now + _grace))
+    while [ "$now" -le "$end" ] && [ -n "$(members)" ]; do
         pause
-        waited=$((waited + 1))
+        look_at_clock
     done
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         signal KILL || return
@@ -108,20 +108,49 @@ exec 3<&0 </dev/null
 {
     trap '' HUP PIPE
     while IFS= read -r _ <&3; do :; done
+    trap '' TERM # from here on nothing but its end ends this
     end_tree
 } >/dev/null 2>&1 &
-watcher=$!
+_watcher=$!
 
-[ -z "$setup" ] || command="{ $setup
-} || { echo 'gridops: env_setup failed' >&2; exit 125; }
-$command"
+# A setup that fails, exits or cannot be parsed keeps the command from running.
+if [ -n "$_setup" ]; then
+    # shellcheck disable=SC2016 # for the command's shell to expand
+    _guard='trap "echo gridops: env_setup failed >&2; exit 125" EXIT; eval "shift; $1"; '
+    _command="$_guard"'[ $? = 0 ] || exit; trap - EXIT
+'"$_command"
+fi
+
+set_environment() {
+    shift 4
+    while [ "$#" -gt 0 ]; do
+        export "${1?}"
+        shift
+    done
+    # Python holds its output back when nobody sits at a terminal; the client is to see it come.
+    export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
+}
+
+# $1 setsid, $2 shell, $3 text, $4 its first argument, $5... NAME=VALUE. The names may be any, our
+# variables' too: from the first on, only what is here in "$@" is sure to be what it was.
+become() {
+    set_environment "$@"
+    case $2 in
+    # The login has read .bashrc; bash, which knows sshd's children, would read it once more.
+    */bash) exec "$1" "$2" --norc -c "$3" "$2" ${4:+"$4"} ;;
+    *) exec "$1" "$2" -c "$3" "$2" ${4:+"$4"} ;;
+    esac
+}
+
 # In the foreground: a background command would find SIGINT ignored. In a subshell, and with our own
 # stderr put away, since a shell likes to write of a command's death to where that one's stderr goes.
 exec 4>&2 2>/dev/null
 (
     exec 2>&4 3<&- 4>&-
-    exec $(command -v setsid) "$(command -v bash || echo sh)" -c "$command"
+    become "$(command -v setsid || command -v env)" "$(command -v bash || command -v sh)" \
+        "$_command" "$_setup" "$@" "$_tag"
 )
-status=$?
-kill "$watcher"
-exit "$status"
+_status=$?
+kill "$_watcher" # in vain when it is ending the tree: then that is waited for
+wait "$_watcher"
+exit "$_status"

@@ -21,7 +21,7 @@ from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused,
 from gridops.reach import openssh
 from gridops.reach.control import Address, Control
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.login import (
+from gridops.reach.fabrics import (
     Config,
     as_fabric,
     login_options,
@@ -30,10 +30,10 @@ from gridops.reach.login import (
 )
 from gridops.reach.mux import MuxTransport, ride
 from gridops.reach.tunnel import tunnel
+from gridops.settings import SshSettings
 
 if TYPE_CHECKING:
     from gridops.model import Node
-    from gridops.settings import SshSettings
 
 SSH_PORT = 22
 
@@ -100,7 +100,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         given = derive_shorthand(host)
         self._set(
             name=name or self.host,
-            ssh=ssh or _default_settings(),
+            ssh=ssh or SshSettings(),
             client=Client(),
             # what Fabric fills in where nobody said anything, and OpenSSH would decide
             _implied_user=None if user or given["user"] else get_local_user(),
@@ -162,8 +162,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             connect_kwargs=way.connect_kwargs,
             ssh=self.ssh,
         )
-
-    # -- connecting ----------------------------------------------------------------------------
 
     def open(self) -> None:
         """Connect, opening the control master where there is none yet. Harmless when connected.
@@ -265,10 +263,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.open()
         to = (remote_host, remote_port or local_port)
 
-        def dial(peer: Address) -> Channel:
+        def dial(peer: Address) -> Any:
             self.open()
-            channel: Channel = self.transport.open_channel("direct-tcpip", to, peer)
-            return channel
+            return self.transport.open_channel("direct-tcpip", to, peer)
 
         with tunnel(local_host, local_port, dial) as port:
             yield port
@@ -300,9 +297,3 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             finally:
                 with suppress(GridError):  # the master ended, and the forwarding with it
                     control.cancel_remote(listen, to)
-
-
-def _default_settings() -> SshSettings:
-    from gridops.settings import SshSettings
-
-    return SshSettings()

@@ -17,12 +17,13 @@ from gridops.errors import (
 
 # The first pattern that matches decides, so the more telling ones come first: a jump host's cause
 # is followed by a "Connection closed" of the connection that was to go through it.
-# {line} is the line that matched, {named} what its group caught, {name} and {host} the node's.
+# {line} is the line that matched, {named} what its group caught, {key} whose key that makes it,
+# {name} and {host} the node's.
 CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
     (
-        r"Host key for (\S+) has changed|REMOTE HOST IDENTIFICATION HAS CHANGED",
+        r"(?s:REMOTE HOST IDENTIFICATION HAS CHANGED(?:.*Host key for (\S+) has changed)?)",
         HostKeyChanged,
-        "the host key of {named} is not the one in known_hosts",
+        "{key} is not the one in known_hosts",
         "if that machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
     ),
     (
@@ -34,7 +35,7 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
     (
         r"No \S+ host key is known for (\S+)|Host key verification failed",
         HostKeyUnknown,
-        "the host key of {named} is not known yet",
+        "{key} is not known yet",
         "`inv trust --nodes {name}` shows and adds it",
     ),
     (
@@ -43,6 +44,12 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         HostUnknown,
         "the host name {named} does not resolve",
         "check `host:` in the inventory, or ~/.ssh/config",
+    ),
+    (
+        r"Bad configuration option|Bad owner or permissions|jumphost loop|terminating, \d+ bad",
+        ReachError,
+        "ssh refuses its configuration: {line}",
+        "check ~/.ssh/config and `ssh:` in the inventory",
     ),
     (
         r"Permissions \d+ for '(.+)' are too open",
@@ -85,12 +92,15 @@ def diagnose(said: str, name: str, host: str) -> ReachError:
     for pattern, cause, message, hint in CAUSES:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
+            named = next((group for group in found.groups() if group), None)
+            its = named in (None, name, host)
             words = {
                 "name": name,
                 "host": host,
                 "line": _line_at(text, found.start()),
                 "first": lines[0],
-                "named": next((group for group in found.groups() if group), host),
+                "named": named or host,
+                "key": "its host key" if its else f"the host key of {named}",
             }
             return cause(message.format(**words), node=name, hint=hint.format(**words))
     return ReachError(f"ssh could not connect: {lines[-1]}", node=name, hint=f"try `ssh -v {host}`")

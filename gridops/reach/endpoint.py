@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import ReachError
 from gridops.model import Node
-from gridops.reach.tool import run_tool
 
 if TYPE_CHECKING:
     from gridops.settings import SshSettings
@@ -73,6 +72,11 @@ class Endpoint:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @property
+    def login_timeout(self) -> float:
+        """Seconds that a whole login may take: ConnectTimeout bounds only its beginning."""
+        return max(20.0, 4 * self.connect_timeout)
+
+    @property
     def target(self) -> str:
         """For people: [user@]host[:port]."""
         user = f"{self.user}@" if self.user else ""
@@ -121,6 +125,8 @@ class Endpoint:
 
     def resolved(self) -> dict[str, list[str]]:
         """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
+        from gridops.reach.tool import run_tool
+
         done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)
         if done.status:
             raise ReachError(

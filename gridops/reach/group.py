@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,11 @@ class BoundedGroup(fabric.ThreadingGroup):  # type: ignore[misc]
     ) -> Iterator[tuple[fabric.Connection, Any]]:
         """Call `method` (run, sudo, put, get, …) on every member; yield each with what came of it.
 
-        That is a result or the exception, in the order they finish. Nobody reads our standard
-        input unless `in_stream` says so: it cannot be shared.
+        That is a result or the exception, in the order they finish. Our standard input cannot be
+        shared, so a command finds an empty one unless `in_stream` says otherwise.
         """
         if method in RUNS:
-            kwargs.setdefault("in_stream", False)
+            kwargs.setdefault("in_stream", io.StringIO())
         if method == "get" and len(args) < 2:
             kwargs.setdefault("local", "{host}/")
 

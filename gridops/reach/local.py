@@ -52,10 +52,12 @@ class LocalProcess:
         if self._child.poll() is None:  # as sshd would: whoever still runs has lost its streams
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(0.2)
-        if self._child.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait(5)
+        # Politely first: what is to outlive its client for a moment (jobs/attached.sh) ignores HUP.
+        for number, patience in (signal.SIGHUP, 1.0), (signal.SIGKILL, 5.0):
+            if self._child.poll() is None:
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(self._child.pid, number)
+                    self._child.wait(patience)
 
 
 class LocalLink:

@@ -1,137 +1,42 @@
-"""Between Fabric and OpenSSH: Fabric's words for a login as options of ssh, OpenSSH's configuration
-instead of Fabric's reading of it, and our errors as ones that Fabric's users catch."""
+"""One login: run the ssh that becomes a control master, and understand why it could not."""
 
 from __future__ import annotations
 
-import shlex
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from threading import Lock
-from typing import Any
+import time
 
-import fabric
-from paramiko import AuthenticationException, SSHException
-from paramiko.config import SSHConfig
-
-from gridops.errors import (
-    AuthenticationFailed,
-    ConnectRefused,
-    ConnectTimeout,
-    GridError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    HostUnknown,
-    UsageError,
-)
-from gridops.reach import openssh
+from gridops.errors import ConnectDropped, ReachError
+from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
+from gridops.reach.tool import run_tool
 
-Options = tuple[tuple[str, str], ...]
-
-TAKEN = frozenset({"key_filename", "look_for_keys", "allow_agent", "compress", "timeout"})
-# Limits on steps that OpenSSH does not tell apart; the login as a whole has a limit of its own.
-NEEDLESS = frozenset({"banner_timeout", "auth_timeout", "channel_timeout"})
-_parsed = Lock()
-OTHERWISE = {
-    "password": "use a key (ssh-copy-id), or put a gateway's ControlMaster in ~/.ssh/config",
-    "passphrase": "load the key into the agent (ssh-add)",
-    "pkey": "name its file as key_filename, or load it into the agent",
-}
+BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through another program
 
 
-def login_options(connect_kwargs: Mapping[str, Any]) -> Options:
-    """The options that say what Fabric's `connect_kwargs` say.
+def log_in(endpoint: Endpoint, socket: str, end: float) -> None:
+    """Run the ssh that opens a master at `socket`, until it has logged in or `end`.
 
-    Raises UsageError for what OpenSSH cannot be told, ValueError (as Fabric) for what belongs into
-    an argument of its own.
+    Raises a ReachError that says why it could not.
     """
-    for name in ("hostname", "port", "username"):
-        if name in connect_kwargs:
-            raise ValueError(f"give {name!r} as Connection's own argument, not in connect_kwargs")
-    for name, value in connect_kwargs.items():
-        if value and name not in TAKEN | NEEDLESS:
-            hint = OTHERWISE.get(name, "say it in ~/.ssh/config, or as an option of `ssh`")
-            raise UsageError(f"connect_kwargs[{name!r}]: OpenSSH does the login", hint=hint)
-    keys = connect_kwargs.get("key_filename") or ()
-    options = [("IdentityFile", _file(key)) for key in ([keys] if isinstance(keys, str) else keys)]
-    if keys and connect_kwargs.get("look_for_keys") is False:
-        options.append(("IdentitiesOnly", "yes"))
-    if connect_kwargs.get("allow_agent") is False:
-        options.append(("IdentityAgent", "none"))
-    if connect_kwargs.get("compress"):
-        options.append(("Compression", "yes"))
-    return tuple(options)
+    done = run_tool(
+        endpoint.master(socket),
+        name=endpoint.name,
+        timeout=max(0.1, min(endpoint.login_timeout, end - time.monotonic())),
+        late="the SSH login did not finish",
+        hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
+    )
+    if done.status:
+        error = diagnose(done.err, endpoint.name, endpoint.host)
+        if isinstance(error, ConnectDropped) and BEHIND_A_PROXY in done.err:
+            error = _on_the_way(endpoint, error, end)
+        raise error
 
 
-def _file(path: str) -> str:
-    return '"' + str(Path(path).expanduser()).replace("%", "%%") + '"'
-
-
-def through_gateway(gateway: Endpoint) -> str:
-    """The ProxyCommand that comes through the gateway's master, for OpenSSH to expand."""
-    words = [*gateway.shell(openssh.socket_path(gateway)), "-W"]
-    literal = [word.replace("%", "%%") for word in words]
-    return shlex.join([*literal, "[%h]:%p", "--", gateway.host])
-
-
-class Config(fabric.Config):  # type: ignore[misc]
-    """A Fabric configuration that leaves ~/.ssh/config to OpenSSH, which can read all of it."""
-
-    def _load_ssh_files(self) -> None:
-        pass
-
-
-@contextmanager
-def without_ssh_config(config: fabric.Config) -> Iterator[None]:
-    """Fabric is not to look hosts up in what it has parsed: OpenSSH does, and does all of it."""
-    with _parsed:
-        parsed = config.base_ssh_config
-        config._set(base_ssh_config=SSHConfig())
-        try:
-            yield
-        finally:
-            config._set(base_ssh_config=parsed)
-
-
-class FabricHostUnknown(HostUnknown, socket.gaierror):
-    pass
-
-
-class FabricTimeout(ConnectTimeout, TimeoutError):
-    pass
-
-
-class FabricRefused(ConnectRefused, OSError):
-    pass
-
-
-class FabricAuthenticationFailed(AuthenticationFailed, AuthenticationException):
-    pass
-
-
-class FabricHostKeyChanged(HostKeyChanged, SSHException):
-    pass
-
-
-class FabricHostKeyUnknown(HostKeyUnknown, SSHException):
-    pass
-
-
-KINDS: tuple[type[GridError], ...] = (
-    FabricHostUnknown,
-    FabricTimeout,
-    FabricRefused,
-    FabricAuthenticationFailed,
-    FabricHostKeyChanged,
-    FabricHostKeyUnknown,
-)
-
-
-def as_fabric(error: GridError) -> GridError:
-    """`error` as one that code written for Fabric catches too (socket.gaierror, SSHException)."""
-    for kind in KINDS:
-        if type(error) is kind.__mro__[1]:
-            return kind(error.message, node=error.node, hint=error.hint)
-    return error
+def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError:
+    """What a jump host or ProxyCommand said, which ssh hides when it opens a lasting master."""
+    left = min(2 * endpoint.connect_timeout, end - time.monotonic())
+    if left <= 0:
+        return error
+    done = run_tool(endpoint.knock(), name=endpoint.name, timeout=left)
+    if "kex_exchange_identification" not in done.err:
+        return error  # this time the way was free
+    return diagnose(done.err, endpoint.name, endpoint.host)

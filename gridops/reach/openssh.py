@@ -28,17 +28,13 @@ from gridops.errors import (
 )
 from gridops.observe import events
 from gridops.reach.control import Control
-from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.runtime import no_room, runtime_dir
-from gridops.reach.tool import run_tool
 
 T = TypeVar("T")
 
 MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
-BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through another program
 HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
-LOGIN_PATIENCE = 20.0  # seconds
 
 
 def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
@@ -77,7 +73,7 @@ def through(
     time.monotonic(); None: as long as a login may take.
     """
     if end is None:
-        end = time.monotonic() + max(LOGIN_PATIENCE, 4 * endpoint.connect_timeout)
+        end = time.monotonic() + endpoint.login_timeout
     control, new = connect(endpoint, index=index, timeout=time_left(end))
     if not new:
         try:
@@ -143,7 +139,9 @@ def _attach(path: Path) -> Control | None:
 
 def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     """Run ssh until it has logged in and gone to the background, then publish its socket."""
-    from gridops.retry import RetryConfig, attempts  # the warm path does not need it
+    # Here, since whoever finds a master open does not need them.
+    from gridops.reach.login import log_in
+    from gridops.retry import RetryConfig, attempts
 
     began = time.monotonic()
     # A master removes the socket name it was given when it ends. A name of its own, renamed,
@@ -152,7 +150,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     patience = RetryConfig(HANDSHAKE_TRIES - 1, 0.2, 2.0, max_elapsed=max(0.0, end - began))
     for attempt in attempts(patience, ConnectDropped, what=f"log in to {endpoint.name}"):
         with attempt:
-            _spawn(endpoint, given, end)
+            log_in(endpoint, str(given), end)
     try:
         control = Control(str(given))
         pid = control.alive()
@@ -164,33 +162,6 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     control.path = str(path)
     events.emit(events.CONNECTION_OPENED, node=endpoint.name, seconds=time.monotonic() - began)
     return control
-
-
-def _spawn(endpoint: Endpoint, socket: Path, end: float) -> None:
-    patience = max(LOGIN_PATIENCE, 4 * endpoint.connect_timeout)
-    done = run_tool(
-        endpoint.master(str(socket)),
-        name=endpoint.name,
-        timeout=max(0.1, min(patience, end - time.monotonic())),
-        late="the SSH login did not finish",
-        hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
-    )
-    if done.status:
-        error = diagnose(done.err, endpoint.name, endpoint.host)
-        if isinstance(error, ConnectDropped) and BEHIND_A_PROXY in done.err:
-            error = _on_the_way(endpoint, error, end)
-        raise error
-
-
-def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError:
-    """What a jump host or ProxyCommand said, which ssh hides when it opens a lasting master."""
-    left = min(2 * endpoint.connect_timeout, end - time.monotonic())
-    if left <= 0:
-        return error
-    done = run_tool(endpoint.knock(), name=endpoint.name, timeout=left)
-    if "kex_exchange_identification" not in done.err:
-        return error  # this time the way was free
-    return diagnose(done.err, endpoint.name, endpoint.host)
 
 
 @contextmanager

@@ -228,9 +228,15 @@ def run_script(
     finally:
         process.close()
     if stdout.passed_at is None:
-        said = (stderr.held or stdout.held).decode(errors="replace").strip()[-200:]
-        raise NodeError(
-            f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
-            hint="the login must allow running `sh`",
-        )
+        raise no_shell(status, stdout.held, stderr.held)
     return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)
+
+
+def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None) -> NodeError:
+    """The error for a login that ended, having said this, before the script's first word."""
+    said = (stderr or stdout).decode(errors="replace").strip()[-200:]
+    return NodeError(
+        f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
+        node=node,
+        hint="the login must allow running `sh`",
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 def size(count: float) -> str:
     """Bytes in words: 0 B, 12.3 kB, 1.5 GB (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+    if abs(count) < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         count /= 1000
-    raise AssertionError("unreachable")
+        if abs(count) < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} TB"
 
 
 def percent(value: float | None) -> str:
@@ -20,7 +22,7 @@ def duration(seconds: float | None) -> str:
     """Seconds in words: 0.4s, 12s, 3m10s, 2h05m, 5d03h."""
     if seconds is None:
         return "-"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 60:

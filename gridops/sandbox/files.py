@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -90,13 +91,18 @@ def sshd_config(
     return "\n".join(lines) + "\n"
 
 
-def session_env(shell: str | None, path: str | None, env: Mapping[str, str]) -> str:
+def own_path() -> str:
+    """Our own PATH, with the `python` that runs us: the nodes find what their maker finds."""
+    return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+
+
+def session_env(shell: str | None, path: str, env: Mapping[str, str]) -> str:
     """What enter.sh reads: the node's shell and the environment of its sessions."""
     shells = [shell] if shell else ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
     chosen = next((one for one in shells if Path(shlex.split(one)[0]).exists()), None)
     if chosen is None:
         raise UsageError(f"there is no shell {shell} on this machine")
-    exported = {**env, **({"PATH": path} if path is not None else {})}
+    exported = {**env, "PATH": path}
     lines = [f"NODE_SHELL={shlex.quote(chosen)}"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
     return "\n".join(lines) + "\n"

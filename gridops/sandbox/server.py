@@ -26,7 +26,8 @@ class Setup:
     """What is special about a node.
 
     `shell` runs its commands and may have an argument (`busybox sh`); default bash, else sh.
-    `env_path` is the PATH of its sessions, `env` more of their environment, `options` are sshd's.
+    `env_path` is the PATH of its sessions (default: its maker's), `env` more of their environment,
+    `options` are sshd's.
     """
 
     shell: str | None = None
@@ -81,7 +82,8 @@ def prepare(directory: Path, *, listen: str, setup: Setup, options: Mapping[str,
         options={**options, **(setup.options or {})},
     )
     (directory / "sshd_config").write_text(config)
-    (directory / "env").write_text(files.session_env(setup.shell, setup.env_path, setup.env or {}))
+    path = files.own_path() if setup.env_path is None else setup.env_path
+    (directory / "env").write_text(files.session_env(setup.shell, path, setup.env or {}))
     return Server(directory, port, listen)
 
 

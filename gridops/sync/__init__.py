@@ -55,10 +55,10 @@ def sync_tree(
     """
     end = time.monotonic() + settings.sync.timeout
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))
-    with locked(link.node, name, end):
+    with locked(link.node, name, end) as turn:
         tree = src if isinstance(src, Tree) else list_tree(src, settings.sync)
         _refuse_overlap(link, tree.root, name)
-        return Session(link, tree, name, settings, dry_run, end).report()
+        return Session(link, tree, name, settings, dry_run, end, turn).report()
 
 
 def _name(src: str | Path) -> str:

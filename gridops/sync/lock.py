@@ -8,18 +8,80 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import floor, inf
 from pathlib import Path
 
 from gridops.errors import NodeTimeout
 from gridops.model import Node
 from gridops.observe import events
 from gridops.reach.runtime import runtime_dir
+from gridops.sync.tree import Tree
 
-PAUSE = 0.05  # seconds between two looks
+PAUSE = 0.05  # seconds between two looks at a lock that is taken
+GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When an earlier sync looked at files; seconds since the epoch."""
+
+    start: float
+    end: float  # infinite: it did not come to its end
+
+    def unsettled(self, tree: Tree) -> set[bytes]:
+        """The files that may have changed since, although rsync cannot see it.
+
+        rsync takes a file of the same size and the same whole second for the same file. One whose
+        time is a second in which that sync looked may have been written once more in that second.
+        """
+        low, high = floor(self.start - GRAIN), self.end + 1
+        found: set[bytes] = set()
+        root = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in tree.names:
+                try:
+                    written = os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime
+                except OSError:  # rsync will tell
+                    continue
+                if low <= written < high:
+                    found.add(name)
+        finally:
+            os.close(root)
+        return found
+
+
+class Turn:
+    """Our turn to sync: the lock is ours. Its file remembers when the last one looked at files."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._began = inf
+        self.last = self._read()
+
+    def begin(self) -> None:
+        """From now on files are looked at. What an unfinished sync left is ours to settle too."""
+        if self._began == inf:
+            self._began = time.time()
+            self._write(Window(min(self._began, self.last.start if self.last else inf), inf))
+
+    def finish(self) -> None:
+        """Everything is settled that was written before `begin`."""
+        self._write(Window(self._began, time.time()))
+
+    def _read(self) -> Window | None:
+        try:
+            start, end = os.pread(self._descriptor, 100, 0).split()
+            return Window(float(start), float(end))
+        except ValueError:  # the first one ever
+            return None
+
+    def _write(self, window: Window) -> None:
+        os.pwrite(self._descriptor, f"{window.start!r} {window.end!r}".ljust(50).encode(), 0)
 
 
 @contextmanager
-def locked(node: Node, project: str, end: float) -> Iterator[None]:
+def locked(node: Node, project: str, end: float) -> Iterator[Turn]:
     """Hold the lock of `project` on `node`; waits until `end` (on time.monotonic()) at most.
 
     Two syncs at once would each delete what the other has just brought.
@@ -27,7 +89,7 @@ def locked(node: Node, project: str, end: float) -> Iterator[None]:
     descriptor = os.open(_path(node, project), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait(descriptor, node, project, end)
-        yield
+        yield Turn(descriptor)
     finally:
         os.close(descriptor)
 

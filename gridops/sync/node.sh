@@ -86,7 +86,7 @@ prepare() {
 make_room() {
     is_empty "$state/$key.tmp" || rm -rf -- "$state/$key.tmp" || return
     for dir in "$state" "$state/$key.tmp" "$state/$key.partial"; do
-        [ -d "$dir" ] || mkdir -- "$dir" || return
+        [ -d "$dir" ] || mkdir -p -- "$dir" || return
     done
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import attempts
+from gridops.sync.lock import Turn
 from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
 from gridops.sync.tree import Tree
 from gridops.transfers.client import Job, client, transfer
@@ -36,6 +38,7 @@ class Session:
     settings: Settings
     dry_run: bool
     end: float  # on time.monotonic()
+    turn: Turn
     done: Transfer = field(default_factory=Transfer)  # in all attempts, as is `deleted`
     deleted: dict[bytes, None] = field(default_factory=dict)
 
@@ -96,12 +99,13 @@ class Session:
 
     def _once(self) -> str:
         node = NodeTree(self.link, self.project, origin_of(self.tree.root))
-        ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
+        with _meanwhile(self._unsettled) as unsettled:
+            ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
         if ready.previous and ready.previous != node.origin:
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
         try:
-            self._transfer(node, ready)
+            self._transfer(node, ready, unsettled())
         except DiskFull:
             with suppress(GridError):  # what has come of a file is not to fill the disk
                 node.clean(ready, timeout=self._left())
@@ -110,6 +114,9 @@ class Session:
             node.clean(ready, timeout=self._left())
         self._say_incomplete(kept)
         return ready.target
+
+    def _unsettled(self) -> set[bytes]:
+        return self.turn.last.unsettled(self.tree) if self.turn.last else set()
 
     def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
         """Delete what is gone from the tree; returns what could not be deleted."""
@@ -126,16 +133,24 @@ class Session:
             events.emit(events.WARNING, message=message)
         return found.kept
 
-    def _transfer(self, node: NodeTree, ready: Prepared) -> None:
-        sources = [*self.tree.names, *self.tree.empty]
-        if not sources:
-            return
+    def _transfer(self, node: NodeTree, ready: Prepared, unsettled: set[bytes]) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
             self._add(self.tree.as_new())
             return
+        if not self.dry_run:
+            self.turn.begin()
+        settled = [name for name in self.tree.names if name not in unsettled]
+        self._run(node, ready, [*settled, *self.tree.empty])
+        self._run(node, ready, sorted(unsettled), "-c")
+        if not self.dry_run:
+            self.turn.finish()
+
+    def _run(self, node: NodeTree, ready: Prepared, names: Sequence[bytes], *options: str) -> None:
+        if not names:
+            return
         job = Job(
-            options=self._options(node, ready),
-            sources=[_plain(name) for name in sources],
+            options=[*self._options(node, ready), *options],
+            sources=[_plain(name) for name in names],
             target=self.link.rsync_target(f"{ready.target}/"),
             place=Place(node.node.name, node.node.host, str(self.tree.root), ready.target),
             shell=self.link.rsync_shell(),
@@ -208,6 +223,21 @@ class Session:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         message = f"{', '.join(names[:3])}{more} {what}"
         return PartialTransfer(message, files=names, node=self.link.node.name)
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], set[bytes]]) -> Iterator[Callable[[], set[bytes]]]:
+    """Do `work` in a thread beside the block; what is yielded tells its result after the block."""
+    results: list[set[bytes]] = []
+
+    def quietly() -> None:
+        with suppress(OSError):  # it will be raised where the result is asked for
+            results.append(work())
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    yield lambda: results[0] if results else work()
+    thread.join()
 
 
 def _plain(name: bytes) -> bytes:

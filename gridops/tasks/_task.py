@@ -22,7 +22,7 @@ from invoke import Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
-from gridops.tasks._terminal import Narrator, say
+from gridops.tasks._terminal import Narrator, open_streams, say
 
 if TYPE_CHECKING:
     from gridops.grid import Grid
@@ -55,14 +55,16 @@ def format_flag(*formats: str) -> tuple[Flag, ...]:
 
 
 class Call:
-    """What a body is given: the shared flags, made into values when they are first asked for."""
+    """What a body is given: the shared flags, most made into values when first asked for."""
 
     def __init__(
-        self, shared: dict[str, str | None], formats: Sequence[str], logs_all: bool
+        self, shared: dict[str, str | None], formats: Sequence[str], log_level: int
     ) -> None:
         self._shared = shared
-        self._formats = formats
-        self.logs_all = logs_all  # the log has a line for everything that happens
+        self.format = shared.get("format") or ""  # checked first: before anything takes time
+        if self.format not in (formats or ("",)):
+            raise UnknownNameError("format", self.format, formats)
+        self.log_level = log_level  # as logging counts
 
     @cached_property
     def grid(self) -> Grid:
@@ -84,23 +86,16 @@ class Call:
     @contextmanager
     def narrated(self, only: Sequence[str] = ()) -> Iterator[None]:
         """Tell on stderr what happens, unless the log tells it already."""
-        if self.logs_all:
+        if self.log_level <= logging.INFO:
             yield
             return
-        with events.listening(Narrator(only)):
+        with events.listening(Narrator(only, self.log_level)):
             yield
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The selected nodes, in the inventory's order."""
         return self.grid.select(self._shared["nodes"], self._shared["tags"])
-
-    @cached_property
-    def format(self) -> str:
-        chosen = self._shared["format"] or self._formats[0]
-        if chosen not in self._formats:
-            raise UnknownNameError("format", chosen, self._formats)
-        return chosen
 
 
 class GridTask(Task):  # type: ignore[type-arg]
@@ -131,6 +126,7 @@ class GridTask(Task):  # type: ignore[type-arg]
     __hash__ = Task.__hash__
 
     def __call__(self, context: Context, *args: Any, **kwargs: Any) -> None:
+        open_streams()
         shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
         status = guarded(lambda: self._run(shared, args, kwargs))
         self.times_called += 1
@@ -140,18 +136,18 @@ class GridTask(Task):  # type: ignore[type-arg]
     def _run(
         self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> int:
-        logs_all = _set_up_log(shared["log_level"], shared["log_format"])
-        return self.body(Call(shared, self.formats, logs_all), *args, **kwargs) or 0
+        log_level = _set_up_log(shared["log_level"], shared["log_format"])
+        return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
 
 
-def _set_up_log(level: str | None, form: str | None) -> bool:
-    """Set the log up as flags and environment say; whether it tells all that happens."""
+def _set_up_log(level: str | None, form: str | None) -> int:
+    """Set the log up as flags and environment say; its level."""
     from gridops.observe.log import setup_logging
 
     form = form or os.environ.get("GRIDOPS_LOG_FORMAT") or "auto"
     level = level or os.environ.get("GRIDOPS_LOG_LEVEL") or ("INFO" if form == "json" else "ERROR")
     setup_logging(level, format=form)
-    return level.upper() in ("DEBUG", "INFO")
+    return logging.getLogger("gridops").level
 
 
 def grid_task(*, flags: Iterable[Flag] = (), **options: Any) -> Callable[[Body], GridTask]:
@@ -177,5 +173,11 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def debugging() -> bool:
-    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG."""
-    return bool(os.environ.get("GRIDOPS_DEBUG")) or logging.getLogger().level == logging.DEBUG
+    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG.
+
+    invoke heeds the flag only before the task's name.
+    """
+    if os.environ.get("GRIDOPS_DEBUG") or logging.getLogger().level == logging.DEBUG:
+        return True
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    return "--debug" in sys.argv[:end]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from gridops.errors import OutputError
 from gridops.observe import events
+from gridops.observe.sentences import sentence
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,14 +23,46 @@ T = TypeVar("T")
 ERASE = "\r\x1b[2K"
 
 
+def open_streams() -> None:
+    """Have all three standard streams: one that our parent closed is /dev/null from now on.
+
+    Else the next file that is opened, a node's connection maybe, would be our stdout.
+    """
+    for fd, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - to stay
+
+
 def say(text: str) -> None:
-    """One line for the user, on stderr."""
-    _write(sys.stderr, f"gridops: {text}\n")
+    """One line for the user, on stderr; when nobody can read it any more, the work goes on."""
+    with suppress(OSError, ValueError, RuntimeError):  # the last: said while something else is
+        _write(sys.stderr, f"gridops: {text}\n")
 
 
 def show(text: str) -> None:
-    """Lines that were asked for, on stdout."""
-    _write(sys.stdout, f"{text}\n")
+    """Lines that were asked for, on stdout. Raises BrokenPipeError, OutputError."""
+    with writing():
+        _write(sys.stdout, f"{text}\n")
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Why a write failed: BrokenPipeError when no reader is left, OutputError for the rest."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        if exc.errno == errno.EIO:  # the terminal is gone
+            raise BrokenPipeError(*exc.args) from exc
+        raise OutputError(f"cannot write the output: {exc.strerror}") from exc
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -35,12 +73,19 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def write_bytes(fd: int) -> Callable[[bytes], None]:
-    """A sink that writes to a file descriptor, byte for byte and at once."""
+    """A sink that writes to a file descriptor, byte for byte and at once.
+
+    It raises BrokenPipeError, OutputError.
+    """
 
     def sink(data: bytes) -> None:
         left = memoryview(data)
-        while left:
-            left = left[os.write(fd, left) :]
+        with writing():
+            while left:
+                try:
+                    left = left[os.write(fd, left) :]
+                except BlockingIOError:  # whoever shares it with us has made it so
+                    select.select((), (fd,), ())
 
     return sink
 
@@ -56,9 +101,10 @@ def console(stream: TextIO) -> Console:
 
 
 def show_table(plain: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
-    """A table on stdout: rich on a terminal, aligned plain lines elsewhere."""
-    if is_terminal(sys.stdout):
-        console(sys.stdout).print(rich())
+    """A table on stdout: rich on a terminal that can show it, aligned plain lines elsewhere."""
+    if is_terminal(sys.stdout) and sys.stdout.encoding.lower().startswith("utf"):
+        with writing():
+            console(sys.stdout).print(rich())
     else:
         show(plain())
 
@@ -80,15 +126,18 @@ def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 class Narrator:
     """Tells what a run or a sync is doing, a line an event; a listener of observe.events.
 
-    `only` names the events to tell of; empty: all that it has words for.
+    `only` names the events to tell of; empty: all that it has words for. What is at least as grave
+    as `logged` (a level of logging) has a line in the log, and is not told again.
     """
 
-    def __init__(self, only: Sequence[str] = ()) -> None:
+    def __init__(self, only: Sequence[str] = (), logged: int = logging.ERROR) -> None:
         self._only = only
+        self._logged = logged
         self._live = is_terminal(sys.stderr)
 
     def __call__(self, event: events.Event) -> None:
-        if self._only and event.name not in self._only:
+        said = sentence(event)
+        if (self._only and event.name not in self._only) or (said and said[0] >= self._logged):
             return
         tell = getattr(self, "_" + event.name.replace(".", "_"), None)
         if tell is not None:

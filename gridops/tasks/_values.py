@@ -11,6 +11,8 @@ from pathlib import Path
 
 from gridops.errors import UsageError
 
+SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
+
 
 def seconds(text: str | None, flag: str) -> float | None:
     """A duration (90, 1.5, 10m, 1h30m) in seconds; None stays None."""
@@ -34,6 +36,8 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(f"--env {name!r} is not NAME=VALUE", hint="--env LR=0.1 --env SEED=3")
+        if name in SHELLS_OWN:
+            raise UsageError(f"--env {name}: shells do not let anybody set that")
         if "\0" in value:
             raise UsageError(f"--env {name}: a value cannot hold a NUL byte")
         found[name] = value

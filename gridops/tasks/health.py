@@ -112,7 +112,7 @@ def best(call: Call, explain: bool = False) -> int:
     elif first.state != "unreachable":
         show(first.node.name)
     if first.state == "unreachable":
-        say(f"none of the {len(ranking)} selected nodes can be reached (`inv health` says why)")
+        say("no selected node can be reached (`inv health` says why)")
         return 1
     if first.state == "degraded":
         why = "; ".join(first.reasons)

@@ -41,7 +41,7 @@ def run(
     on: str | None = None,
     src: str | None = None,
     sync: bool = True,
-    env: Sequence[str] = (),
+    env: Sequence[str] | None = None,
     timeout: str | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -67,9 +67,12 @@ def run(
 def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
     if on is None:
         return call.nodes
+    from gridops.nodesets import fold
+
     node = call.grid.inventory.node(on)
     if node not in call.nodes:
-        raise UsageError(f"--on {on} is not among the selected nodes", hint="--nodes, --tags")
+        selected = fold(one.name for one in call.nodes)
+        raise UsageError(f"--on {on} is not among the selected nodes", hint=f"valid: {selected}")
     return (node,)
 
 
@@ -104,7 +107,7 @@ def _say_rest(choice: Sequence[Candidate]) -> None:
 def exec_(
     call: Call,
     cmd: str | None = None,
-    env: Sequence[str] = (),
+    env: Sequence[str] | None = None,
     timeout: str | None = None,
 ) -> int:
     """Run a command on every selected node at once; identical output is shown once.

@@ -227,6 +227,61 @@ def test_only_what_changed_travels(place, src, there):
     assert (there / "b").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What syncs take for the time of day."""
+    clock = Clock(time.time(), time.monotonic, time.sleep)
+    monkeypatch.setattr("gridops.sync.lock.time", clock)
+    return clock
+
+
+@dataclass
+class Clock:
+    now: float
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def time(self) -> float:
+        return self.now
+
+
+def write_at(path: Path, text: str, seconds: float) -> None:
+    path.write_text(text)
+    os.utime(path, (seconds, seconds))
+
+
+def test_a_change_within_the_second_of_a_sync_is_seen(place, src, there, clock):
+    """Of the same length, too: rsync by itself would take it for the same file."""
+    second = 1_700_000_000
+    write_at(src / "lr", "0.1", second + 0.2)
+    write_at(src / "other", "0.1", second - 1)
+    clock.now = second + 0.3
+    place.sync(src)
+    write_at(src / "lr", "0.2", second + 0.4)
+    clock.now = second + 0.5
+    assert place.plan(src).changed == ("lr",)
+    assert place.sync(src).changed == ("lr",)
+    write_at(src / "lr", "0.3", second + 0.6)
+    clock.now = second + 500
+    assert place.sync(src).changed == ("lr",)
+    assert (there / "lr").read_text() == "0.3"
+    assert place.sync(src).changed == ()
+
+
+def test_an_interrupted_sync_leaves_nothing_unseen(place, src, there, clock, monkeypatch):
+    second = 1_700_000_000
+    write_at(src / "lr", "0.1", second + 0.2)
+    clock.now = second + 0.3
+    place.sync(src)
+    clock.now = second + 5
+    with monkeypatch.context() as patch:
+        patch.setattr("gridops.sync.session.Session._run", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            place.sync(src)
+    write_at(src / "lr", "0.2", second + 0.4)
+    assert place.sync(src).changed == ("lr",)
+
+
 def test_a_second_sync_changes_nothing_at_all(place, src, there):
     put(src, "a", "sub/b")
     (src / "empty").mkdir()

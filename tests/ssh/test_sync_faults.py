@@ -28,6 +28,7 @@ from gridops.errors import (
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
+from gridops.reach.fanout import fan_out
 from gridops.retry import without_waiting
 from gridops.sandbox import Sandbox, Setup
 from gridops.settings import RetrySettings, Settings, SshSettings, SyncSettings
@@ -365,6 +366,7 @@ from pathlib import Path
 from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
+from gridops.reach.fanout import fan_out
 from gridops.settings import Settings, SshSettings
 from gridops.sync import sync_tree
 
@@ -416,6 +418,26 @@ def test_two_syncs_of_one_project_to_one_node_take_turns(make_sandbox, src, tmp_
     assert len(ends) == 2
     assert abs(ends[0] - ends[1]) > 1.5
     assert said == ["node1: waiting for another sync of project to it"]
+
+
+def test_nodes_that_share_their_directory_are_synced_at_once(sandbox, src, tmp_path):
+    """As a cluster's do, whose home is on the network."""
+    ssh = settings_of(sandbox)
+    root = str(tmp_path / "shared")
+    nodes = [Node(node.name, host=node.name, remote_root=root) for node in sandbox.nodes]
+    settings = Settings(ssh=ssh)
+    for number in range(5):
+        shutil.rmtree(src)
+        for name in [f"file{n}" for n in range(50)] + [f"round{number}/{n}" for n in range(20)]:
+            (src / name).parent.mkdir(parents=True, exist_ok=True)
+            (src / name).write_text(f"{number}{name}")
+        outcomes = fan_out(nodes, lambda node: sync_tree(link_to(node, ssh), src, settings))
+        assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+        there = tmp_path / "shared" / src.name
+        found = {path.name for path in there.iterdir()}
+        assert found == {path.name for path in src.iterdir()} | {".gridops"}
+        assert all((there / p.name).read_bytes() == p.read_bytes() for p in src.glob("file*"))
+    assert leftovers(there) == []
 
 
 # -- this machine as a node --------------------------------------------------------------------

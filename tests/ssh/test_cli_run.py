@@ -1,0 +1,244 @@
+"""`run` on real nodes: where, with what, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from cli import refusing
+from helpers import close_masters
+
+from gridops import executor
+from gridops.probe.score import Ranked, rank
+
+NODES = {"node1", "node2", "node3"}
+
+
+@pytest.fixture
+def by_name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have the nodes ranked by their names, node1 first; `then` is called once they are."""
+
+    def order(then: Callable[[], None] = lambda: None) -> None:
+        def ranked(healths: Sequence[object]) -> tuple[Ranked, ...]:
+            found = sorted(rank(healths), key=lambda one: one.health.node.name)  # type: ignore[arg-type]
+            then()
+            return tuple(found)
+
+        monkeypatch.setattr(executor, "rank", ranked)
+
+    return order
+
+
+# -- choose, sync, run -------------------------------------------------------------------------
+
+
+def test_the_tree_is_synced_and_the_command_runs_in_it(tell, inventory, project):
+    done = tell("run", "--cmd", "cat hello.txt; pwd; echo $GRIDOPS_NODE; echo oops >&2; exit 7")
+    hello, where, node = done.out.splitlines()
+    assert done.status == 7
+    assert hello == "hello"
+    assert node in NODES
+    assert where == str((inventory.tree(node) / "project").resolve())
+    lines = done.err.splitlines()
+    assert lines[0].startswith(f"gridops: {node}: ")
+    assert re.match(rf"gridops: {node}: synced 1 files, .* in .* s", lines[1])
+    assert lines[2:] == ["oops"]
+    others = NODES - {node}
+    assert not any(inventory.tree(name).exists() for name in others)
+
+
+def test_on_means_this_node_and_no_other(tell, inventory, project):
+    for name in ("node3", "node1"):
+        assert tell("run", "--on", name, "--cmd", "echo $GRIDOPS_NODE").out == f"{name}\n"
+
+
+def test_nodes_and_tags_narrow_the_choice(tell, inventory, project):
+    inventory({"node2": {"tags": ["big"]}})
+    assert tell("run", "--tags", "big", "--cmd", "echo $GRIDOPS_NODE").out == "node2\n"
+    words = ("run", "--nodes", "node[1-3]!node[1-2]", "--no-sync", "--cmd", "echo $GRIDOPS_NODE")
+    assert tell(*words).out == "node3\n"
+
+
+def test_src_names_the_tree(tell, inventory, project, tmp_path):
+    other = tmp_path / "other tree"
+    other.mkdir()
+    (other / "file").write_text("of the other\n")
+    done = tell("run", "--on", "node1", "--src", "../other tree", "--cmd", "cat file; pwd")
+    assert done.out == f"of the other\n{(inventory.tree('node1') / 'other tree').resolve()}\n"
+
+
+def test_no_sync_runs_in_what_an_earlier_sync_brought(tell, inventory, project):
+    words = ("run", "--on", "node1", "--cmd", "cat hello.txt || pwd")
+    done = tell(*words, "--no-sync")
+    assert done.out == f"{inventory.sandbox.node('node1').home}\n"
+    assert "running in the home directory" in done.err
+    assert tell(*words).out == "hello\n"
+    (project / "hello.txt").write_text("changed\n")
+    done = tell(*words, "--no-sync")
+    assert done.out == "hello\n"
+    assert done.err == "gridops: node1: the only node selected\n"
+
+
+def test_no_sync_in_the_root_directory_runs_in_the_home(tell, inventory, monkeypatch):
+    monkeypatch.chdir("/")
+    done = tell("run", "--on", "node1", "--no-sync", "--cmd", "pwd")
+    assert (done.status, done.out) == (0, f"{inventory.sandbox.node('node1').home}\n")
+
+
+def test_words_after_two_dashes_arrive_as_they_are(tell, inventory, project):
+    script = "import sys; print(sys.argv[1:])"
+    words = ["--lr", "0.1", "two words", "it's", "$HOME", "*", "--", "-x", ""]
+    done = tell("run", "--on", "node1", "--no-sync", "--", "python3", "-c", script, *words)
+    assert done.out == f"{words}\n"
+
+
+def test_one_word_after_two_dashes_is_shell_text(tell, inventory, project):
+    done = tell("run", "--on", "node1", "--no-sync", "--", "echo one; echo two")
+    assert done.out == "one\ntwo\n"
+
+
+def test_the_environment_is_the_commands(tell, inventory, project):
+    values = {"A": "it's $HOME", "B": "a\nb", "C": "", "command": "x=y"}
+    flags = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
+    names = " ".join(f'"${name}"' for name in values)
+    done = tell("run", "--on", "node1", "--no-sync", *flags, "--cmd", f"printf '%s|' {names}")
+    assert done.out == "it's $HOME|a\nb||x=y|"
+
+
+def test_env_setup_goes_before(tell, inventory, project):
+    inventory(defaults={"env_setup": "export GREETING=hi"})
+    assert tell("run", "--on", "node1", "--cmd", "echo $GREETING").out == "hi\n"
+
+
+def test_a_timeout_is_124_and_said(tell, inventory, project):
+    began = time.monotonic()
+    done = tell(
+        "run", "--on", "node1", "--no-sync", "--timeout", "0.5", "--cmd", "echo a; sleep 60"
+    )
+    assert time.monotonic() - began < 15
+    assert (done.status, done.out) == (124, "a\n")
+    assert (
+        done.err.splitlines()[-1] == "gridops: node1: the command was ended after 0.5 s (--timeout)"
+    )
+
+
+@pytest.mark.parametrize(("command", "status"), [("kill -9 $$", 137), ("no-such-thing", 127)])
+def test_the_exit_status_is_the_commands(tell, inventory, project, command, status):
+    assert tell("run", "--on", "node1", "--no-sync", "--cmd", command).status == status
+
+
+# -- a dry run ---------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_all_and_does_nothing(tell, inventory, project):
+    done = tell("run", "--dry-run", "--cmd", "touch made")
+    assert done.status == 0
+    assert re.fullmatch(r"node[1-3]: \+ hello\.txt\n", done.out)
+    for words in (
+        "would run on node",
+        "would run: touch made",
+        "would add 1",
+        "if that node cannot",
+    ):
+        assert words in done.err
+    assert not any(inventory.tree(name).exists() for name in NODES)
+    done = tell("run", "--dry-run", "--no-sync", "--on", "node1", "--cmd", "touch made")
+    assert (done.status, done.out) == (0, "")
+    assert not (inventory.sandbox.node("node1").home / "made").exists()
+
+
+# -- another node, when the best one cannot take it --------------------------------------------
+
+
+def test_a_tree_that_cannot_go_there_goes_to_the_next(tell, inventory, project, by_name):
+    """node1 has a directory of that name which gridops did not make."""
+    foreign = inventory.tree("node1") / "project"
+    foreign.mkdir(parents=True)
+    (foreign / "precious").write_text("mine")
+    by_name()
+    done = tell("run", "--cmd", "echo $GRIDOPS_NODE")
+    assert (done.status, done.out) == (0, "node2\n")
+    skipped = next(line for line in done.err.splitlines() if "trying the next best node" in line)
+    assert skipped.startswith("gridops: node1: ")
+    assert "gridops did not make it" in skipped
+    assert (foreign / "precious").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_passed_over(tell, inventory, project, by_name):
+    inventory({"node1": {"remote_root": "/proc/none"}, "node2": {"remote_root": "/proc/none"}})
+    by_name()
+    done = tell("run", "--cmd", "echo $GRIDOPS_NODE")
+    assert (done.status, done.out) == (0, "node3\n")
+    assert done.err.count("trying the next best node") == 2
+
+
+def test_a_node_that_dies_after_the_probe_is_passed_over(
+    tell, inventory, project, by_name, make_sandbox, monkeypatch, fresh_runtime_dir
+):
+    made = make_sandbox(2)
+    monkeypatch.setenv("GRIDOPS_INVENTORY", str(made.inventory))
+    by_name(then=lambda: made.stop("node1"))
+    done = tell("run", "--no-sync", "--cmd", "echo $GRIDOPS_NODE")
+    assert (done.status, done.out) == (0, "node2\n")
+    assert "Connection refused" in done.err
+    close_masters(fresh_runtime_dir)
+
+
+def test_when_no_node_can_take_it_every_reason_is_said_once(tell, inventory, project):
+    inventory({name: {"remote_root": "/proc/none"} for name in sorted(NODES)})
+    done = tell("run", "--cmd", "echo ran")
+    assert (done.status, done.out) == (125, "")
+    assert done.err.count("trying the next best node") == 2
+    last = done.err.splitlines()[-1]
+    assert last.startswith("gridops: none of the 3 nodes that were tried could take the run (")
+    assert all(f"{name}: " in last for name in NODES)
+
+
+def test_a_command_that_fails_is_not_tried_elsewhere(tell, inventory, project):
+    marks = inventory.sandbox.root / "marks"
+    marks.write_text("")
+    assert tell("run", "--cmd", f"echo ran >>{marks}; exit 1").status == 1
+    assert marks.read_text() == "ran\n"
+    marks.unlink()
+
+
+def test_one_node_that_cannot_says_its_own_reason_alone(tell, inventory, project):
+    with refusing() as port:
+        inventory({"dead": {"host": "127.0.0.1", "port": port}})
+        done = tell("run", "--on", "dead", "--cmd", "true")
+    assert done.status == 125
+    said = done.err.splitlines()
+    assert said[0] == "gridops: dead: the only node selected"
+    assert len(said) == 2
+    assert said[1].startswith("gridops: dead: ")
+    assert "Connection refused" in said[1]
+
+
+def test_no_node_that_can_be_reached_is_125_and_says_why_of_each(tell, inventory, project):
+    with refusing() as port:
+        there = {"host": "127.0.0.1", "port": port}
+        inventory({"dead1": there, "dead2": there})
+        done = tell("run", "--nodes", "dead[1-2]", "--cmd", "true")
+    assert done.status == 125
+    assert done.complaint.startswith("none of the 2 selected nodes can be reached (dead")
+    assert done.err.count("Connection refused") == 2
+
+
+def test_a_dead_node_does_not_keep_a_run_waiting(tell, inventory, project):
+    with refusing() as port:
+        inventory(
+            {"dead": {"host": "127.0.0.1", "port": port}},
+            retry={"max_retries": 50, "initial_delay": 1},
+        )
+        began = time.monotonic()
+        assert tell("run", "--no-sync", "--cmd", "true").status == 0
+    assert time.monotonic() - began < 8  # not the ten seconds of its retries
+
+
+def test_a_degraded_node_is_taken_with_a_warning(tell, inventory, project):
+    inventory({"node1": None}, health_check={"max_memory_percent": 0.001})
+    done = tell("run", "--no-sync", "--cmd", "echo $GRIDOPS_NODE")
+    assert done.status == 0
+    assert "warning: no healthy node; taking the least loaded: node" in done.err
