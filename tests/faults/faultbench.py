@@ -112,13 +112,18 @@ class Bench:
             sessions = children_of(listener, "sshd") if listener else []
             for pid in [listener, *sessions]:
                 kill_one(pid)
-            for _ in range(50):
-                try:
-                    self.sandbox.start("node1")
-                    return
-                except SandboxError as exc:  # the port is still held by a dying child
-                    self.troubles.append(str(exc))
-                    time.sleep(0.2)
+            end = time.monotonic() + 20
+            while not self._back(listener) and time.monotonic() < end:
+                time.sleep(0.1)
+
+    def _back(self, before: int | None) -> bool:
+        """Have another sshd than `before`; one that is only just dying still looks alive."""
+        try:
+            after = self.sandbox.start("node1").pid
+        except SandboxError as exc:  # the port is still held by a dying child
+            self.troubles.append(str(exc))
+            return False
+        return after is not None and after != before
 
     def listener(self) -> int | None:
         return self.sandbox.node("node1").pid
