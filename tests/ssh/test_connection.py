@@ -18,6 +18,7 @@ import invoke
 import paramiko
 import pytest
 from helpers import node_of, run_ssh, settings_of, wait_until
+from network import silenceable
 
 from gridops.errors import (
     AuthenticationFailed,
@@ -31,7 +32,7 @@ from gridops.errors import (
     UsageError,
 )
 from gridops.observe import events
-from gridops.reach import pool
+from gridops.reach import endpoint, pool
 from gridops.reach.connection import Connection
 from gridops.sandbox import Sandbox, Setup
 from gridops.settings import SshSettings
@@ -264,6 +265,39 @@ class TestMaster:
                 c.run("sleep 20", **QUIET)
             assert caught.value.node == "node1"
             assert c.run("echo back", **QUIET).stdout == "back\n"
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_network_that_goes_silent_hangs_nobody(
+        self, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(endpoint, "KEEPALIVE", 1)
+        with silenceable(sandbox.node("node1").port) as way:
+            c = Connection("far", ssh=way.settings(sandbox, tmp_path, connect_timeout=1))
+            c.run("true", **QUIET)
+            threading.Timer(0.3, setattr, (way, "silent", True)).start()
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost):
+                c.run("sleep 60", **QUIET)
+            with pytest.raises(ConnectTimeout):
+                c.run("true", **QUIET)
+            assert time.monotonic() - began < 15
+            way.silent = False
+            assert c.run("echo back", **QUIET).stdout == "back\n"
+            c.close()
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_master_whose_network_died_unnoticed_is_replaced(
+        self, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        """Its sessions do not open; those of a new one do."""
+        with silenceable(sandbox.node("node1").port) as way:
+            ssh = way.settings(sandbox, tmp_path, connect_timeout=1)
+            Connection("far", ssh=ssh).run("true", **QUIET)
+            way.forget()
+            began = time.monotonic()
+            with Connection("far", ssh=ssh) as c:
+                assert c.run("echo hi", **QUIET).stdout == "hi\n"
+            assert time.monotonic() - began < 5
 
     def test_what_runs_ends_when_its_connection_is_closed(
         self, c: Connection, sandbox: Sandbox, remote_home: Path
