@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ from gridops.errors import (
     HostKeyUnknown,
     HostUnknown,
     NodeError,
-    SessionRefused,
     UsageError,
 )
 from gridops.observe import events
@@ -205,7 +205,7 @@ class TestForwarding:
         wait_until(lambda: refused(port))
 
     def test_a_port_that_the_node_cannot_have_is_said(self, c: Connection) -> None:
-        with echo_server() as taken, pytest.raises(SessionRefused, match=str(taken)):
+        with echo_server() as taken, pytest.raises(NodeError, match=f"node1: .*{taken}"):
             c.forward_remote(taken, 1).__enter__()
 
 
@@ -238,6 +238,34 @@ class TestMaster:
             for promise in promises:
                 with pytest.raises((ConnectionLost, invoke.UnexpectedExit)):
                     promise.join()
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_node_that_grants_no_session_at_all_is_not_asked_again_and_again(
+        self, make_sandbox: Any
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "0"})
+        with Connection("node1", ssh=settings_of(sandbox)) as c:
+            with pytest.raises(NodeError, match=r"node1: .*no session"):
+                c.run("true", **QUIET)
+            assert len(pool.status()) == 1
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_an_agent_is_forwarded(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        path = str(tmp_path / "agent")
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as agent:
+            wait_until(Path(path).exists)
+            os.environ["SSH_AUTH_SOCK"] = path
+            try:
+                key = str(sandbox.root / "client_key")
+                subprocess.run(["ssh-add", "-q", key], check=True, capture_output=True)
+                ssh = settings_of(sandbox, options={"IdentityAgent": "SSH_AUTH_SOCK"})
+                with Connection("node1", ssh=ssh, forward_agent=True) as c:
+                    assert "ED25519" in c.run("ssh-add -l", **QUIET).stdout
+                with Connection("node1", ssh=ssh) as c:
+                    assert not c.run("ssh-add -l", warn=True, **QUIET).ok
+            finally:
+                del os.environ["SSH_AUTH_SOCK"]
+                agent.terminate()
 
     @pytest.mark.usefixtures("fresh_runtime_dir")
     def test_a_hung_master_is_replaced(self, sandbox: Sandbox) -> None:

@@ -203,6 +203,26 @@ class TestMaxSessions:
                 process.close()
         assert [master.node for master in masters()] == ["node1"] * 3
 
+    def test_sessions_that_have_become_free_are_used_again(
+        self, make_sandbox: Any, opened: list[events.Event]
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "1"})
+        link = link_to(node_of(sandbox), settings_of(sandbox))
+        for _ in range(3):
+            first, second = link.start("cat", timeout=20), link.start("cat", timeout=20)
+            first.close()
+            second.close()
+            wait_until(lambda: all(master.sessions == 0 for master in masters()))
+        assert len(opened) <= 3
+
+    def test_a_node_that_grants_no_session_at_all_is_not_asked_again_and_again(
+        self, make_sandbox: Any, opened: list[events.Event]
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "0"})
+        with pytest.raises(NodeError, match="no session"):
+            hello(node_of(sandbox), settings_of(sandbox))
+        assert len(opened) == 1
+
 
 class TestStaleMasters:
     def test_a_dead_master_is_replaced(
