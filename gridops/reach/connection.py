@@ -36,8 +36,6 @@ from gridops.settings import SshSettings
 if TYPE_CHECKING:
     from gridops.model import Node
 
-SSH_PORT = 22
-
 
 class Client(SSHClient):
     """What Fabric and its users know as `connection.client`."""
@@ -104,7 +102,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             client=Client(),
             # what Fabric fills in where nobody said anything, and OpenSSH would decide
             _implied_user=None if user or given["user"] else get_local_user(),
-            _implied_port=None if port or given["port"] else SSH_PORT,
+            _implied_port=None if port or given["port"] else 22,
         )
 
     @classmethod
