@@ -48,10 +48,10 @@ def report(measured: list[Measured], rounds: int) -> str:
     lines = [
         "# Results",
         "",
-        f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}), Python"
-        f" {platform.python_version()}, {version(['ssh', '-V'])},"
-        f" {version(['rsync', '--version'])}; {versions_of_peers()}. The nodes share these"
-        f" cores. Contenders in turn, {rounds} rounds after one for practice; medians. By `make bench`.",
+        f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}), which the nodes share;"
+        f" Python {platform.python_version()}, {version(['ssh', '-V'])},"
+        f" {version(['rsync', '--version'])}; {versions_of_peers()}. Contenders in turn,"
+        f" {rounds} rounds after one for practice; medians. By `make bench`.",
     ]
     for result, claims in measured:
         lines += [

@@ -15,7 +15,7 @@ from gridops.inventory import load
 from gridops.probe.checker import GPU_LIMIT, WINDOW, probe_script
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.openssh import socket_path
-from gridops.sandbox import Sandbox
+from gridops.sandbox import Sandbox, Setup
 
 HERE = Path(__file__).resolve().parent
 INV = str(Path(sys.executable).with_name("inv"))
@@ -57,12 +57,17 @@ def close_pool(inventory: Path) -> None:
 
 def health(work: Path, nodes: int, rounds: int) -> list[Measured]:
     """The health probe of many nodes: every tool runs the very same script on them."""
-    with Sandbox.up(work / "many", nodes, shared=True, options=KEX) as sandbox:
+    # sshd starts the account's login shell once; a second one, the sandbox's own, is not to count.
+    plain = {"shared": Setup(shell="/bin/sh")}
+    with Sandbox.up(work / "many", nodes, shared=True, options=KEX, setup=plain) as sandbox:
         script = work / "probe.sh"
         script.write_text(probe_script())
         command = f"sh {script} '~/gridops' {WINDOW:g} {GPU_LIMIT:g}"
         hosts = ",".join(node.host for node in sandbox.nodes)
         port, key = str(sandbox.nodes[0].port), str(sandbox.root / "client_key")
+        known = work / "known_hosts"  # a line a host: Paramiko knows no wildcards with a port
+        host_key = " ".join((sandbox.root / "known_hosts").read_text().split()[1:3])
+        known.write_text("".join(f"[{n.host}]:{port} {host_key}\n" for n in sandbox.nodes))
         words = ("health", "--lenient", "--inventory", str(sandbox.inventory), "--format", "json")
         peers = [
             Contender(
@@ -76,7 +81,7 @@ def health(work: Path, nodes: int, rounds: int) -> list[Measured]:
                  str(HERE / "peers/pyinfra_inventory.py"), "exec", "--", command],
                 env={
                     "BENCH_HOSTS": hosts, "BENCH_PORT": port, "BENCH_KEY": key,
-                    "BENCH_KNOWN_HOSTS": str(sandbox.root / "known_hosts"),
+                    "BENCH_KNOWN_HOSTS": str(known),
                 },
             ),
         ]  # fmt: skip

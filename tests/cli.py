@@ -185,3 +185,35 @@ def silent() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
+
+
+# -- fixtures; a conftest.py that imports them offers them -----------------------------------------
+
+
+@pytest.fixture
+def tell(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tell]:
+    """`tell("health", "--format=json")`: the command line in this process."""
+    yield from teller(capfdbinary, monkeypatch)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a small project."""
+    path = tmp_path / "project"
+    path.mkdir()
+    (path / "hello.txt").write_text("hello\n")
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture
+def inventory(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Inventory]:
+    """An inventory of the three nodes of `sandbox`, in the environment; call it to change it."""
+    made = Inventory(sandbox, tmp_path / "nodes.yaml")
+    monkeypatch.setenv("GRIDOPS_INVENTORY", str(made()))
+    yield made
+    made.clean()

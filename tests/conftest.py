@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,13 @@ def runtime_dir(session_dir: Path) -> Iterator[Path]:
     path.mkdir(mode=0o700)
     yield path
     close_masters(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals() -> None:
+    """As a terminal has them; nohup and shells' background jobs let their children ignore some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

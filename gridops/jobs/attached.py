@@ -33,6 +33,7 @@ from gridops.reach.streams import (
 
 GRACE = 10  # whole seconds between TERM and KILL
 START = 30.0  # seconds that a login shell may take until it has read the script
+QUICK_START = 5.0  # and where the command has less time than START: as long as that, or this
 LAST_WORDS = GRACE + 5.0  # seconds that a command may take to end once it has been told to
 TIMEOUT = "timeout"
 OUTPUT_CLOSED = "output closed"
@@ -132,7 +133,7 @@ class _Watch:
         self._stop = stop
         self._node = node
         self._begun = begun
-        self._patience = START if limit is None else min(START, limit)
+        self._patience = START if limit is None else min(START, max(QUICK_START, limit))
         self._must_begin = now + self._patience
         self._must_end = math.inf if limit is None else now + limit
         self._give_up = math.inf

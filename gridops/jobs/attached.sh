@@ -56,7 +56,8 @@ members() {
         pid=${environ#/proc/} pid=${pid%/environ}
         look_up "$pid" || continue
         found="$found $pid"
-        [ "$session" = "$own" ] || sessions="$sessions$session "
+        # 0 is a session that this namespace cannot see: everything else there would be in it.
+        case $session in "$own" | 0) ;; *) sessions="$sessions$session " ;; esac
     done
     [ "$sessions" = ' ' ] || for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}

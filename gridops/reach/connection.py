@@ -28,14 +28,13 @@ from gridops.reach.fabrics import (
     through_gateway,
     without_ssh_config,
 )
+from gridops.reach.link import on_node
 from gridops.reach.mux import MuxTransport, ride
 from gridops.reach.tunnel import tunnel
 from gridops.settings import SshSettings
 
 if TYPE_CHECKING:
     from gridops.model import Node
-
-SSH_PORT = 22
 
 
 class Client(SSHClient):
@@ -63,9 +62,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     (key_filename, allow_agent, look_for_keys, compress, timeout); there are no passwords, logins go
     by key or agent. `close` closes this connection; the master stays for `ssh.persist`.
 
-    Besides what Fabric raises, `open` and what connects raise ReachErrors that say why the node
-    cannot be reached; those are also socket.gaierror, TimeoutError, paramiko.SSHException and so
-    on, where Fabric would have raised these.
+    What connects raises ReachErrors that say why the node cannot be reached; those are also
+    socket.gaierror, TimeoutError, paramiko.SSHException and so on, where Fabric raises these.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             client=Client(),
             # what Fabric fills in where nobody said anything, and OpenSSH would decide
             _implied_user=None if user or given["user"] else get_local_user(),
-            _implied_port=None if port or given["port"] else SSH_PORT,
+            _implied_port=None if port or given["port"] else 22,
         )
 
     @classmethod
@@ -171,10 +169,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         if self.is_connected:
             return
         try:
-            self._open_gateway()
-            self.transport = ride(self.endpoint)
+            with on_node(self.name):
+                self._open_gateway()
+                self.transport = ride(self.endpoint)
         except GridError as exc:
-            exc.node = exc.node or self.name
             raise as_fabric(exc) from exc
         self._sftp = None
         self.client.adopt(self.transport)
@@ -233,7 +231,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     def _try_session(self, timeout: float | None) -> Channel:
         try:
-            return self.transport.open_session(timeout=timeout)
+            with on_node(self.name):  # a further master has errors of its own
+                return self.transport.open_session(timeout=timeout)
         except ChannelException as exc:
             raise SessionRefused(f"sshd refuses a session: {exc.text}", node=self.name) from exc
         except (SSHException, EOFError, OSError) as exc:
@@ -243,9 +242,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     # -- what differs over a shared master -----------------------------------------------------
 
     def _remote_runner(self) -> Any:
-        runner = self.config.runners.remote
-        if runner is fabric.runners.Remote:
-            runner = Remote
+        chosen = self.config.runners.remote
+        runner = Remote if chosen is fabric.runners.Remote else chosen
         return runner(context=self, inline_env=self.inline_ssh_env)
 
     @contextmanager
@@ -280,7 +278,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     ) -> Iterator[None]:
         """As Fabric's; the master itself makes the connections to `local_host`.
 
-        Raises SessionRefused when the node cannot listen there.
+        Raises NodeError when the node cannot listen there.
         """
         self.open()
         listen: Address = (remote_host, remote_port)
@@ -290,7 +288,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             control.forward_remote(listen, to, seconds)
             return control
 
-        control, _ = openssh.through(self.endpoint, 0, ask)
+        with on_node(self.name):
+            control, _ = openssh.through(self.endpoint, 0, ask)
         with closing(control):
             try:
                 yield

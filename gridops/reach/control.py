@@ -15,7 +15,7 @@ import struct
 import time
 from pathlib import Path
 
-from gridops.errors import ConnectionLost, NodeTimeout, ReachError, SessionRefused
+from gridops.errors import ConnectionLost, NodeError, NodeTimeout, ReachError, SessionRefused
 
 HELLO = 0x00000001
 NEW_SESSION = 0x10000002
@@ -158,14 +158,14 @@ class Control:
         """Let the node listen and lead whoever connects there to `to` from here.
 
         Returns the port, which the node chooses when `listen` names 0. The master connects, so it
-        works on when we end: `cancel_remote` ends it. Raises SessionRefused when sshd refuses.
+        works on when we end: `cancel_remote` ends it. Raises NodeError when sshd refuses.
         """
         self.request(OPEN_FORWARD, _forwarding(listen, to))
         kind, body = self.reply(timeout)
         if kind == REMOTE_PORT:
             return int(struct.unpack_from(">II", body)[1])
         if kind != OK:
-            raise SessionRefused(f"the node does not listen on port {listen[1]}: {_reason(body)}")
+            raise NodeError(f"it does not listen on port {listen[1]} for us: {_reason(body)}")
         return listen[1]
 
     def cancel_remote(self, listen: Address, to: Address) -> None:

@@ -8,8 +8,11 @@ a POSIX sh on standard input and so never meets the login shell's grammar.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+from gridops.errors import GridError
 from gridops.model import Node, Reply
 
 REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a `script` reply may hold
@@ -64,6 +67,16 @@ class Link(Protocol):
 
     def rsync_target(self, path: str) -> str:
         """`path` on the node as rsync's source or destination argument."""
+
+
+@contextmanager
+def on_node(name: str) -> Iterator[None]:
+    """Errors that are raised inside carry the node's name, unless they carry one already."""
+    try:
+        yield
+    except GridError as exc:
+        exc.node = exc.node or name
+        raise
 
 
 def with_args(text: str, args: tuple[str, ...]) -> str:

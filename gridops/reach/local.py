@@ -9,8 +9,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gridops.errors import GridError, NodeError, NodeTimeout
+from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Node, Reply
+from gridops.reach.link import on_node
 from gridops.reach.streams import run_script
 
 
@@ -76,14 +77,12 @@ class LocalLink:
     def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
         end = time.monotonic() + timeout
         try:
-            return run_script(
-                lambda command: self.start(command, timeout=timeout), text, args, end, stdin
-            )
+            with on_node(self.node.name):
+                return run_script(
+                    lambda command: self.start(command, timeout=timeout), text, args, end, stdin
+                )
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
-        except GridError as exc:
-            exc.node = exc.node or self.node.name
-            raise
 
     def rsync_shell(self) -> str | None:
         return None

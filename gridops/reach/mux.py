@@ -116,6 +116,7 @@ class MuxTransport(Transport):
             **self._channel_handler_table,  # type: ignore[has-type]
             MSG_CHANNEL_REQUEST: _handle_request,
         }
+        self._used = False
         self._more = more
         self._next: MuxTransport | None = None
         self._widening = threading.Lock()
@@ -147,13 +148,17 @@ class MuxTransport(Transport):
         """As Transport's; a session that is refused here is opened over the next master."""
         end = time.monotonic() + (kwargs.get("timeout") or self.channel_timeout)
         try:
-            return super().open_channel(kind, *args, **kwargs)
+            channel: Channel = super().open_channel(kind, *args, **kwargs)
+            self._used = True
+            return channel
         except SSHException as exc:
             # Of two threads that are refused at once only one is told so (saved_exception).
             in_time = self.active and time.monotonic() < end
             refused = isinstance(exc, ChannelException) or in_time
             if kind != "session" or not refused or self._more is None:
                 raise
+            if self.proven and not self._used:  # a new master's first: another would not help
+                raise openssh.no_sessions("") from exc
             following = self._following(self._more)
         return following.open_channel(kind, *args, **kwargs)
 

@@ -23,8 +23,10 @@ from gridops.errors import (
     ConnectionLost,
     ConnectTimeout,
     GridError,
+    NodeError,
     NodeTimeout,
     ReachError,
+    SessionRefused,
 )
 from gridops.observe import events
 from gridops.reach.control import Control
@@ -71,6 +73,7 @@ def through(
     A master that was there already and does not answer within the connect timeout, or hangs up, is
     replaced and the new one asked. The control is closed when `ask` raises. `end` is on
     time.monotonic(); None: as long as a login may take.
+    Raises what `ask` does, a ReachError, or a NodeError where sshd grants no session at all.
     """
     if end is None:
         end = time.monotonic() + endpoint.login_timeout
@@ -81,7 +84,10 @@ def through(
         except (NodeTimeout, ConnectionLost) as exc:
             retire(endpoint, index, control, exc.message)
         control, _ = connect(endpoint, index=index, timeout=time_left(end))
-    return _asked(ask, control, time_left(end)), True
+    try:
+        return _asked(ask, control, time_left(end)), True
+    except SessionRefused as exc:  # nobody else uses this one, so another one would not help
+        raise no_sessions(endpoint.name) from exc
 
 
 def answers(control: Control, seconds: float) -> None:
@@ -96,6 +102,14 @@ def _asked(ask: Callable[[Control, float], T], control: Control, seconds: float)
     except BaseException:
         control.close()
         raise
+
+
+def no_sessions(node: str) -> NodeError:
+    return NodeError(
+        "it takes the login but grants no session",
+        node=node,
+        hint="see MaxSessions and ForceCommand in its sshd_config",
+    )
 
 
 def time_left(end: float) -> float:

@@ -21,6 +21,7 @@ from gridops.model import Node, Reply
 from gridops.reach import openssh
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
+from gridops.reach.link import on_node
 from gridops.reach.openssh import answers, time_left
 from gridops.reach.runtime import no_room
 from gridops.reach.streams import run_script
@@ -110,14 +111,12 @@ class SshLink:
             return SshProcess(control, command, seconds)
 
         end = time.monotonic() + timeout
-        for index in range(self._index, openssh.MASTERS):
+        for index in (self._index, *range(openssh.MASTERS)):
             try:
-                process, _ = openssh.through(self.endpoint, index, ask, end)
+                with on_node(self.node.name):
+                    process, _ = openssh.through(self.endpoint, index, ask, end)
             except SessionRefused:
                 continue
-            except GridError as exc:
-                exc.node = exc.node or self.node.name
-                raise
             self._index = index
             return process
         raise SessionRefused(
@@ -129,21 +128,20 @@ class SshLink:
     def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
         end = time.monotonic() + timeout
         try:
-            return run_script(
-                lambda command: self.start(command, timeout=time_left(end)), text, args, end, stdin
-            )
+            with on_node(self.node.name):
+                return run_script(
+                    lambda command: self.start(command, timeout=time_left(end)),
+                    text,
+                    args,
+                    end,
+                    stdin,
+                )
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
-        except GridError as exc:
-            exc.node = exc.node or self.node.name
-            raise
 
     def rsync_shell(self) -> str | None:
-        try:
+        with on_node(self.node.name):
             openssh.through(self.endpoint, self._index, answers)
-        except GridError as exc:
-            exc.node = exc.node or self.node.name
-            raise
         return shlex.join(self.endpoint.shell(openssh.socket_path(self.endpoint, self._index)))
 
     def rsync_target(self, path: str) -> str:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context, Exit, Task
@@ -127,8 +130,12 @@ class GridTask(Task):  # type: ignore[type-arg]
 
     def __call__(self, context: Context, *args: Any, **kwargs: Any) -> None:
         open_streams()
+        # Invoke turns this off for tasks.py's sake; what we import from here on is worth compiling
+        # only once.
+        sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
         shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
-        status = guarded(lambda: self._run(shared, args, kwargs))
+        with _leaving_on_signals():
+            status = guarded(lambda: self._run(shared, args, kwargs))
         self.times_called += 1
         if status:
             raise Exit(code=status)
@@ -170,6 +177,25 @@ def guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read our output has gone: `inv health | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         return 141
+
+
+@contextmanager
+def _leaving_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP leave as Ctrl-C does: whatever we started is ended first."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def debugging() -> bool:

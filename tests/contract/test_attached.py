@@ -615,6 +615,7 @@ def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
     with pytest.raises(NodeTimeout, match=r"within 0\.5 s"):
         begun.follow(Collect(), Collect(), Stop())
     monkeypatch.setattr(attached, "START", 60.0)
+    monkeypatch.setattr(attached, "QUICK_START", 0.1)
     began = time.monotonic()
     begun = Attached(link, RunSpec("echo ran", timeout=0.5), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout):

@@ -200,8 +200,8 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_node_sees_to_the_rest(nowhere, n
     clear(node2, "3081")  # ten seconds later the node does it, which the contract tests show
 
 
-def test_ctrl_c_ends_an_exec_everywhere(inventory, project, sandbox):
-    marks = sandbox.root / "marks"
+def test_ctrl_c_ends_an_exec_everywhere(inventory, sandbox, tmp_path):
+    marks = tmp_path / "marks"
     marks.mkdir()
     command = f"touch {marks}/$GRIDOPS_NODE; {LONG}"
     with started("exec", "--cmd", command, until=b"") as child:
@@ -210,7 +210,6 @@ def test_ctrl_c_ends_an_exec_everywhere(inventory, project, sandbox):
         assert child.wait(15) == 130
         assert b"SIGINT: asking the nodes to stop the command" in child.stderr.read()
     assert not left_of(sandbox.root, "3081", 0)
-    shutil.rmtree(marks)
 
 
 def test_ctrl_c_while_nodes_are_asked_is_130_and_leaves_no_ssh(inventory, project, session_dir):
@@ -235,6 +234,23 @@ def ssh_children(pid: int) -> list[str]:
                 if int(parent) == pid or b"mute" in (entry / "cmdline").read_bytes():
                     found.append(entry.name)
     return found
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_a_transfer(name, status, inventory, project, monkeypatch, home):
+    """Of which this rsync makes an endless one."""
+    real = shutil.which("rsync")
+    (home / "rsync").write_text(
+        f'#!/bin/sh\ncase $* in *--version*) exec {real} "$@";; esac\n{LONG}\n'
+    )
+    (home / "rsync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    with started("sync", "--nodes=node1", until=b"") as child:
+        wait_until(lambda: left_of(home, "3081", 0))
+        child.send_signal(getattr(signal, name))
+        assert child.wait(10) == status
+        assert b"Traceback" not in child.stderr.read()
+    assert not left_of(home, "3081", 0)
 
 
 def test_who_ignores_hangups_goes_on(nowhere, node2):

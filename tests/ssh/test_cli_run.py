@@ -196,12 +196,10 @@ def test_when_no_node_can_take_it_every_reason_is_said_once(tell, inventory, pro
     assert all(f"{name}: " in last for name in NODES)
 
 
-def test_a_command_that_fails_is_not_tried_elsewhere(tell, inventory, project):
-    marks = inventory.sandbox.root / "marks"
-    marks.write_text("")
+def test_a_command_that_fails_is_not_tried_elsewhere(tell, inventory, project, tmp_path):
+    marks = tmp_path / "marks"
     assert tell("run", "--cmd", f"echo ran >>{marks}; exit 1").status == 1
     assert marks.read_text() == "ran\n"
-    marks.unlink()
 
 
 def test_one_node_that_cannot_says_its_own_reason_alone(tell, inventory, project):

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import invoke
 import paramiko
 import pytest
 from helpers import node_of, run_ssh, settings_of, wait_until
+from network import silenceable
 
 from gridops.errors import (
     AuthenticationFailed,
@@ -27,11 +29,10 @@ from gridops.errors import (
     HostKeyUnknown,
     HostUnknown,
     NodeError,
-    SessionRefused,
     UsageError,
 )
 from gridops.observe import events
-from gridops.reach import pool
+from gridops.reach import endpoint, pool
 from gridops.reach.connection import Connection
 from gridops.sandbox import Sandbox, Setup
 from gridops.settings import SshSettings
@@ -204,7 +205,7 @@ class TestForwarding:
         wait_until(lambda: refused(port))
 
     def test_a_port_that_the_node_cannot_have_is_said(self, c: Connection) -> None:
-        with echo_server() as taken, pytest.raises(SessionRefused, match=str(taken)):
+        with echo_server() as taken, pytest.raises(NodeError, match=f"node1: .*{taken}"):
             c.forward_remote(taken, 1).__enter__()
 
 
@@ -239,6 +240,34 @@ class TestMaster:
                     promise.join()
 
     @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_node_that_grants_no_session_at_all_is_not_asked_again_and_again(
+        self, make_sandbox: Any
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "0"})
+        with Connection("node1", ssh=settings_of(sandbox)) as c:
+            with pytest.raises(NodeError, match=r"node1: .*no session"):
+                c.run("true", **QUIET)
+            assert len(pool.status()) == 1
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_an_agent_is_forwarded(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        path = str(tmp_path / "agent")
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as agent:
+            wait_until(Path(path).exists)
+            os.environ["SSH_AUTH_SOCK"] = path
+            try:
+                key = str(sandbox.root / "client_key")
+                subprocess.run(["ssh-add", "-q", key], check=True, capture_output=True)
+                ssh = settings_of(sandbox, options={"IdentityAgent": "SSH_AUTH_SOCK"})
+                with Connection("node1", ssh=ssh, forward_agent=True) as c:
+                    assert "ED25519" in c.run("ssh-add -l", **QUIET).stdout
+                with Connection("node1", ssh=ssh) as c:
+                    assert not c.run("ssh-add -l", warn=True, **QUIET).ok
+            finally:
+                del os.environ["SSH_AUTH_SOCK"]
+                agent.terminate()
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
     def test_a_hung_master_is_replaced(self, sandbox: Sandbox) -> None:
         ssh = settings_of(sandbox, connect_timeout=1)
         Connection("node1", ssh=ssh).run("true", **QUIET)
@@ -264,6 +293,39 @@ class TestMaster:
                 c.run("sleep 20", **QUIET)
             assert caught.value.node == "node1"
             assert c.run("echo back", **QUIET).stdout == "back\n"
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_network_that_goes_silent_hangs_nobody(
+        self, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(endpoint, "KEEPALIVE", 1)
+        with silenceable(sandbox.node("node1").port) as way:
+            c = Connection("far", ssh=way.settings(sandbox, tmp_path, connect_timeout=1))
+            c.run("true", **QUIET)
+            threading.Timer(0.3, setattr, (way, "silent", True)).start()
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost):
+                c.run("sleep 60", **QUIET)
+            with pytest.raises(ConnectTimeout):
+                c.run("true", **QUIET)
+            assert time.monotonic() - began < 15
+            way.silent = False
+            assert c.run("echo back", **QUIET).stdout == "back\n"
+            c.close()
+
+    @pytest.mark.usefixtures("fresh_runtime_dir")
+    def test_a_master_whose_network_died_unnoticed_is_replaced(
+        self, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        """Its sessions do not open; those of a new one do."""
+        with silenceable(sandbox.node("node1").port) as way:
+            ssh = way.settings(sandbox, tmp_path, connect_timeout=1)
+            Connection("far", ssh=ssh).run("true", **QUIET)
+            way.forget()
+            began = time.monotonic()
+            with Connection("far", ssh=ssh) as c:
+                assert c.run("echo hi", **QUIET).stdout == "hi\n"
+            assert time.monotonic() - began < 5
 
     def test_what_runs_ends_when_its_connection_is_closed(
         self, c: Connection, sandbox: Sandbox, remote_home: Path

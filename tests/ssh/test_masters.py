@@ -11,15 +11,15 @@ import subprocess
 import sys
 import termios
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import node_of, settings_of, wait_until
+from network import closed_port, listener, silenceable
 
 from gridops.errors import (
     AuthenticationFailed,
@@ -34,7 +34,7 @@ from gridops.errors import (
 )
 from gridops.model import Node
 from gridops.observe import events
-from gridops.reach import agent, link_to, openssh, pool
+from gridops.reach import agent, endpoint, link_to, openssh, pool
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out
 from gridops.reach.ssh import SshLink
@@ -203,6 +203,26 @@ class TestMaxSessions:
                 process.close()
         assert [master.node for master in masters()] == ["node1"] * 3
 
+    def test_sessions_that_have_become_free_are_used_again(
+        self, make_sandbox: Any, opened: list[events.Event]
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "1"})
+        link = link_to(node_of(sandbox), settings_of(sandbox))
+        for _ in range(3):
+            first, second = link.start("cat", timeout=20), link.start("cat", timeout=20)
+            first.close()
+            second.close()
+            wait_until(lambda: all(master.sessions == 0 for master in masters()))
+        assert len(opened) <= 3
+
+    def test_a_node_that_grants_no_session_at_all_is_not_asked_again_and_again(
+        self, make_sandbox: Any, opened: list[events.Event]
+    ) -> None:
+        sandbox = make_sandbox(1, options={"MaxSessions": "0"})
+        with pytest.raises(NodeError, match="no session"):
+            hello(node_of(sandbox), settings_of(sandbox))
+        assert len(opened) == 1
+
 
 class TestStaleMasters:
     def test_a_dead_master_is_replaced(
@@ -269,6 +289,20 @@ class TestStaleMasters:
             assert time.monotonic() - began < 6
             way.silent = False
             assert hello(far, ssh) == b"hello\n"
+
+    def test_a_command_under_which_the_network_goes_silent_is_lost(
+        self, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(endpoint, "KEEPALIVE", 1)
+        with silenceable(sandbox.node("node1").port) as way:
+            link = link_to(Node("far", "far"), way.settings(sandbox, tmp_path))
+            process = link.start("sleep 60", timeout=20)
+            way.silent = True
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost):
+                process.wait(30)
+            assert time.monotonic() - began < 10
+            process.close()
 
     def test_a_command_whose_connection_goes_is_lost_not_finished(
         self, node1: Node, ssh_settings: SshSettings
@@ -555,83 +589,3 @@ def behind_node1(sandbox: Sandbox, directory: Path, jump: str) -> Path:
         f"Match all\n  Include {sandbox.ssh_config}\n"
     )
     return config
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """A port that nobody listens on, and nobody else gets meanwhile."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@contextmanager
-def listener(greeting: bytes = b"") -> Iterator[int]:
-    """A server that takes connections, says `greeting` and then nothing."""
-    held: list[socket.socket] = []
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                held.append(server.accept()[0])
-                held[-1].sendall(greeting)
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        for one in held:
-            one.close()
-
-
-class Way:
-    """A TCP connection's way to a port; while it is silent nothing gets through, and no one is
-    told."""
-
-    def __init__(self, server: socket.socket, port: int) -> None:
-        self.silent = False
-        self.port = server.getsockname()[1]
-        self._to = port
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._serve, args=(server,), daemon=True).start()
-
-    def settings(self, sandbox: Sandbox, directory: Path, **changed: object) -> SshSettings:
-        """Those by which `far` is node1, reached on this way."""
-        config = directory / "config"
-        name = f"[127.0.0.1]:{self._to}"
-        config.write_text(
-            f"Host far\n  HostName 127.0.0.1\n  Port {self.port}\n  HostKeyAlias {name}\n"
-            f"Match all\n  Include {sandbox.ssh_config}\n"
-        )
-        return SshSettings.model_validate({"config_file": config, **changed})
-
-    def close(self) -> None:
-        for one in self._open:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _serve(self, server: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = server.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._open += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                while self.silent:
-                    time.sleep(0.02)
-                target.sendall(data)
-
-
-@contextmanager
-def silenceable(port: int) -> Iterator[Way]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        way = Way(server, port)
-        yield way
-        server.shutdown(socket.SHUT_RDWR)
-        way.close()
