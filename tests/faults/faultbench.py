@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.errors import JobUnreachable, NotStarted, ReachError, SandboxError
+from gridops.errors import JobUnreachable, NodeTimeout, NotStarted, ReachError, SandboxError
 from gridops.jobs import client, follow
 from gridops.jobs.follow import JobEnd
 from gridops.jobs.spec import JobSpec
@@ -222,9 +222,17 @@ def carry_out(bench: Bench, run: Run) -> Job:
     except NotStarted as exc:
         if exc.reason != "supervisor":
             raise
-        return client.status(bench.link(), [run.spec.id])[run.spec.id]
+        return _status(bench, run)
     finally:
         timer.join()
+
+
+def _status(bench: Bench, run: Run) -> Job:
+    for _ in range(100):  # the others' faults hit this call as well
+        with suppress(ReachError, NodeTimeout):
+            return client.status(bench.link(), [run.spec.id])[run.spec.id]
+        time.sleep(0.3)
+    raise TimeoutError(run.spec.id)
 
 
 def _patiently(bench: Bench, run: Run) -> JobEnd:
