@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from helpers import end, node_of, settings_of, wait_until
+from helpers import end, node_of, settings_of, sshd_sessions, wait_until
 
-from gridops.errors import GridError, NodeError, NodeTimeout
+from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.jobs import attached
 from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop
 from gridops.model import Node, RunSpec
@@ -652,23 +652,11 @@ def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
 def test_a_connection_that_breaks_is_said_and_the_tree_ended(make_sandbox):
     made = make_sandbox(1)
     link = link_to(node_of(made), settings_of(made))
-    begun = Attached(link, RunSpec("echo up; sleep 303"), run_id="broken", timeout=20)
+    run_id = f"broken{time.monotonic_ns()}"
+    begun = Attached(link, RunSpec("echo up; sleep 303"), run_id=run_id, timeout=20)
     following = Following(begun)
     following.until(b"up\n")
-    sessions = [pid for pid, what in sshd_sessions(made.node("node1").pid)]
-    end(sessions)
+    end(sshd_sessions(made.node("node1").pid))
     wait_until(lambda: following.error is not None or following.ended is not None)
-    assert following.ended is None
-    wait_until(lambda: not tagged("broken"))
-
-
-def sshd_sessions(listener: int | None) -> list[tuple[int, str]]:
-    """The sshd processes that serve the connections of the listening one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == listener:
-                    found.append((int(entry.name), (entry / "comm").read_text()))
-    return found
+    assert isinstance(following.error, ConnectionLost), (following.error, following.ended)
+    wait_until(lambda: not tagged(run_id))
