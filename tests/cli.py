@@ -132,7 +132,9 @@ def left_of(where: Path, what: str, patience: float) -> dict[int, str]:
 
 
 def clear(where: Path, what: str) -> None:
-    end(left_of(where, what, 0))
+    """End them; again, while one of them starts another."""
+    while found := left_of(where, what, 0):
+        end(found)
 
 
 class Inventory:

@@ -62,7 +62,7 @@ def _isolated_session(session_dir: Path, runtime_dir: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("GRIDOPS_", "INVOKE_"))]:
             patch.delenv(name)
-        for name in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "XDG_RUNTIME_DIR", "PYTHONPATH"):
+        for name in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "XDG_RUNTIME_DIR", "PYTHONPATH", "NO_COLOR"):
             patch.delenv(name, raising=False)
         patch.setenv("GRIDOPS_RUNTIME_DIR", str(runtime_dir))
         patch.setenv("PATH", f"{ssh_shim(session_dir)}:{os.environ['PATH']}")

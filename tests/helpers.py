@@ -76,6 +76,18 @@ def processes_of(base: Path, patience: float) -> dict[int, str]:
         time.sleep(0.05)
 
 
+def sshd_sessions(listener: int | None) -> list[int]:
+    """The sshd processes that serve the connections of the listening one, two each in part."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            if (entry / "comm").read_text().startswith("sshd"):
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    first = [pid for pid, parent in parents.items() if parent == listener]
+    return first + [pid for pid, parent in parents.items() if parent in first]
+
+
 def end(pids: Iterable[int]) -> None:
     for pid in pids:
         with suppress(OSError):

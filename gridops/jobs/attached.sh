@@ -71,8 +71,9 @@ members() {
 # Sends signal $1 to the tree; false when nothing is left of it.
 signal() {
     pids=$(members)
+    [ -n "$pids" ] || return
     # shellcheck disable=SC2086
-    [ -n "$pids" ] && kill "-$1" $pids 2>/dev/null
+    kill "-$1" $pids 2>/dev/null || : # one that has just ended says nothing about the others
 }
 
 pause() {

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from helpers import end, node_of, settings_of, wait_until
+from helpers import end, node_of, settings_of, sshd_sessions, wait_until
 
-from gridops.errors import GridError, NodeError, NodeTimeout
+from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.jobs import attached
 from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
+from gridops.sandbox import Setup
 from gridops.settings import SshSettings
 
 ODD_VALUES = {
@@ -92,6 +93,17 @@ class Place:
         """What runs of the commands begun here."""
         return {pid: what for run in self.started for pid, what in tagged(run).items()}
 
+    def sleepers(self) -> dict[int, str]:
+        """The sleeps of TREES, also the one that lost the environment by which `left` knows it."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                ours = words[0] == b"sleep" and words[1].startswith(b"307")
+                if ours and (entry / "cwd").readlink() == self.home.resolve():
+                    found[int(entry.name)] = words[1].decode()
+        return found
+
 
 def tagged(run_id: str) -> dict[int, str]:
     """The processes that carry the run's id, pid → command line."""
@@ -103,17 +115,6 @@ def tagged(run_id: str) -> dict[int, str]:
                     found[int(entry.name)] = (
                         (entry / "cmdline").read_bytes().decode(errors="replace")
                     )
-    return found
-
-
-def sleepers() -> dict[int, str]:
-    """The sleeps of TREES, whose seconds tell them apart; one has no environment to be known by."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if entry.name.isdigit() and words[0] == b"sleep" and words[1].startswith(b"307"):
-                found[int(entry.name)] = words[1].decode()
     return found
 
 
@@ -171,7 +172,7 @@ def make_place(request: pytest.FixtureRequest, kind: str) -> Iterator[Place]:
     made.ssh = ssh  # type: ignore[attr-defined]
     before = set(home.iterdir())
     yield made
-    left = made.left() | sleepers()
+    left = made.left() | made.sleepers()
     end(left)
     for path in set(home.iterdir()) - before:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -296,6 +297,26 @@ def test_a_big_output_is_held_back_by_a_slow_reader_not_kept(place):
     assert begun.follow(look, look, Stop()).status == 0
     assert seen == 320 * 65536
     assert max(ahead) < 8_000_000
+
+
+@pytest.mark.parametrize("login", ["fish", "tcsh", "zsh", "busybox sh"])
+def test_any_login_shell_will_do(make_sandbox, login):
+    name, *word = login.split()
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"there is no {name} here")
+    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([path, *word]))})
+    place = Place(link_to(node_of(made), settings_of(made)), made.node("node1").home)
+    env = {"A": "it's !x $HOME `id`\n\\n"}
+    assert place.run('printf %s "$A"; echo err >&2; exit 3', env=env) == (
+        3,
+        env["A"].encode(),
+        b"err\n",
+    )
+    following = Following(place.begin("echo up; sleep 3070 & sleep 3070"))
+    following.until(b"up\n").stop.request("SIGTERM")
+    assert following.end().stopped == "SIGTERM"
+    assert place.left() == {}
 
 
 # -- what the command finds --------------------------------------------------------------------
@@ -437,6 +458,9 @@ TREES = {
     "a command": "sleep 3070",
     "a daemon of its": f"{DAEMON}; sleep 3070",
     "all that it left in the background": "\n".join(BRANCHES) + "\nsleep 3070",
+    "one that forks all the time": (
+        "trap '' TERM; sleep 3070 & while :; do sleep 0.04 & sleep 0.004; done"
+    ),
     "one that ignores TERM": "trap '' TERM; sleep 3070; sleep 3070; sleep 3070",
 }
 
@@ -446,10 +470,10 @@ def test_a_stop_ends_the_whole_tree(place, tree):
     following = Following(place.begin(f"echo up; {TREES[tree]}"))
     following.until(b"up\n")
     expected = set(re.findall("307.", TREES[tree]))
-    wait_until(lambda: expected == set(sleepers().values()))
+    wait_until(lambda: expected == set(place.sleepers().values()))
     following.stop.request("SIGTERM")
     assert following.end().stopped == "SIGTERM"
-    assert sleepers() == {}
+    assert place.sleepers() == {}
     assert place.left() == {}
 
 
@@ -461,8 +485,10 @@ def test_a_stop_ends_the_whole_tree_under_any_shell(here):
     assert here.left() == {}
 
 
-def test_the_command_is_asked_politely_first(place):
-    command = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+@pytest.mark.parametrize("how", ["running", "stopped"])
+def test_the_command_is_asked_politely_first(place, how):
+    stop = "kill -STOP $$;" if how == "stopped" else ""
+    command = f"trap 'echo bye; exit 3' TERM; echo up; {stop} while :; do sleep 0.05; done"
     following = Following(place.begin(command))
     following.until(b"up\n").stop.request("SIGINT")
     assert following.end() == Ended(3, "SIGINT")
@@ -562,7 +588,7 @@ def test_when_the_client_is_killed_the_node_ends_the_tree(place, client, tree):
     child.kill()
     child.wait()
     wait_until(lambda: not place.left())
-    wait_until(lambda: sleepers() == {})
+    wait_until(lambda: place.sleepers() == {})
 
 
 def test_a_client_that_leaves_without_waiting_does_not_spare_the_tree(place):
@@ -626,23 +652,11 @@ def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
 def test_a_connection_that_breaks_is_said_and_the_tree_ended(make_sandbox):
     made = make_sandbox(1)
     link = link_to(node_of(made), settings_of(made))
-    begun = Attached(link, RunSpec("echo up; sleep 303"), run_id="broken", timeout=20)
+    run_id = f"broken{time.monotonic_ns()}"
+    begun = Attached(link, RunSpec("echo up; sleep 303"), run_id=run_id, timeout=20)
     following = Following(begun)
     following.until(b"up\n")
-    sessions = [pid for pid, what in sshd_sessions(made.node("node1").pid)]
-    end(sessions)
+    end(sshd_sessions(made.node("node1").pid))
     wait_until(lambda: following.error is not None or following.ended is not None)
-    assert following.ended is None
-    wait_until(lambda: not tagged("broken"))
-
-
-def sshd_sessions(listener: int | None) -> list[tuple[int, str]]:
-    """The sshd processes that serve the connections of the listening one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == listener:
-                    found.append((int(entry.name), (entry / "comm").read_text()))
-    return found
+    assert isinstance(following.error, ConnectionLost), (following.error, following.ended)
+    wait_until(lambda: not tagged(run_id))

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cli import Inventory, refusing, silent
+from cli import Inventory, left_of, refusing, silent, started
+from helpers import end, sshd_sessions, wait_until
 
 from gridops import executor
 from gridops.errors import NoNode
@@ -156,6 +157,23 @@ def test_a_dry_run_on_a_dead_node_is_125_too(tell, broken, project):
     done = tell("run", "--dry-run", "--on", "refuses", "--cmd", "x")
     assert done.status == 125
     assert "refuses: " in done.err.splitlines()[-1]
+
+
+def test_a_connection_that_breaks_is_said_and_the_command_not_run_again(
+    make_sandbox, monkeypatch, tmp_path
+):
+    made = make_sandbox(2)
+    monkeypatch.setenv("GRIDOPS_INVENTORY", str(made.inventory))
+    words = ("run", "--no-sync", "--cmd", f"echo ran >>{tmp_path}/marks; echo up; sleep 305")
+    with started(*words, cwd="/") as child:
+        for node in made.nodes:
+            end(sshd_sessions(node.pid))
+        assert child.wait(20) == 125
+        said = child.stderr.read().decode().splitlines()
+    assert re.match(r"gridops: node\d: the connection broke while the command ran: ", said[-1])
+    assert "its exit status is not known" in said[-1]
+    assert (tmp_path / "marks").read_text() == "ran\n"
+    wait_until(lambda: not left_of(made.root, "305", 0))
 
 
 # -- a place for the tree ----------------------------------------------------------------------

@@ -122,9 +122,9 @@ def test_all_that_is_printed_can_be_printed_anywhere(inventory, project):
 
 
 def test_a_big_output_takes_little_memory(nowhere):
-    """50 MB; the process alone takes about 40."""
+    """200 MB. The process takes about 40, and counts as its own what pytest took when it forked."""
     child = subprocess.Popen(
-        [str(BIN / "gridops"), *UP, "head -c 50000000 /dev/zero"],
+        [str(BIN / "gridops"), *UP, "head -c 200000000 /dev/zero"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -134,8 +134,8 @@ def test_a_big_output_takes_little_memory(nowhere):
     child.stdout.close()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    assert (child.returncode, count) == (0, 50_000_000)
-    assert usage.ru_maxrss < 80_000  # kB
+    assert (child.returncode, count) == (0, 200_000_000)
+    assert usage.ru_maxrss < 150_000  # kB
 
 
 # -- who listens no more -----------------------------------------------------------------------
