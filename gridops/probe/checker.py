@@ -96,7 +96,7 @@ def _ask(node: Node, settings: Settings, patient: bool) -> Reply:
 
 def _retries(settings: Settings) -> RetryConfig:
     """The settings' retries, as far as an attempt still has the time that connecting may take."""
-    config = settings.retry.config()
+    config = RetryConfig.of(settings.retry)
     room = max(0.0, settings.health_check.timeout - settings.ssh.connect_timeout)
     longest = room if config.max_elapsed is None else min(room, config.max_elapsed)
     return replace(config, max_elapsed=longest)
