@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gridops.errors import (
     ConnectionLost,
@@ -31,8 +32,10 @@ from gridops.probe.checker import check
 from gridops.probe.score import rank
 from gridops.reach import link_to
 from gridops.reach.streams import Sink
-from gridops.settings import Settings
 from gridops.sync import Tree, list_tree, sync_tree, target_of
+
+if TYPE_CHECKING:
+    from gridops.settings import Settings
 
 PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
 EXEC_LIMIT = 16 * 1024 * 1024  # bytes of one stream that `exec` keeps of a node

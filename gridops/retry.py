@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import TypeVar
 
@@ -50,6 +50,11 @@ class RetryConfig:
             raise UsageError("max_retries, initial_delay and max_delay cannot be negative")
         if self.exponential_base < 1:
             raise UsageError("exponential_base must be at least 1")
+
+    @classmethod
+    def of(cls, settings: object) -> RetryConfig:
+        """The same as a section of settings says it (`gridops.settings.RetrySettings`)."""
+        return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt` (from 0)."""

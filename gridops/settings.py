@@ -7,7 +7,7 @@ a bad value raises pydantic's ValidationError; `gridops.inventory` turns that in
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -29,9 +29,6 @@ from gridops.fieldtypes import (
     User,
     Weight,
 )
-
-if TYPE_CHECKING:
-    from gridops.retry import RetryConfig
 
 # ssh options with a key of their own in the inventory, in lower case as ssh compares them
 _ELSEWHERE = {
@@ -167,12 +164,6 @@ class RetrySettings(Section):
     max_elapsed: Duration | None = Field(
         default=None, description="No attempt begins later than this."
     )
-
-    def config(self) -> RetryConfig:
-        """The same as `gridops.retry` wants it."""
-        from gridops.retry import RetryConfig
-
-        return RetryConfig(**self.model_dump())
 
 
 class RaySettings(Section):

@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # How people write things down; knows nothing of what settings there are.
     "texts": ("gridops.nodesets", "gridops.variables", "gridops.yamlfile"),
     "settings": ("gridops.settings", "gridops.fieldtypes", "gridops.invalid"),
-    "inventory": ("gridops.inventory", "gridops.schema"),
+    "inventory": ("gridops.inventory", "gridops.reading", "gridops.schema", "gridops.snapshot"),
     "observe": ("gridops.observe.*",),
     "reach": ("gridops.reach", "gridops.reach.*"),
     "probe": ("gridops.probe", "gridops.probe.*"),

@@ -22,6 +22,7 @@ from gridops.model import Jobs, Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
 from gridops.probe.answer import clean
 from gridops.probe.parse import Figures, parse
+from gridops.probe.samples import Samples
 from gridops.probe.score import cpu_load, score
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
@@ -51,39 +52,44 @@ def check(
     cannot be reached is tried again within its time, as `settings.retry` says.
     """
     health = settings.health_check
+    samples = Samples()
     outcomes = fan_out(
         nodes,
-        lambda node: _probe(node, settings, patient),
+        lambda node: _probe(node, settings, patient, samples),
         max_workers=health.max_workers,
         timeout=health.timeout + GRACE,
         deadline=health.deadline if deadline is None else deadline,
     )
-    for outcome in outcomes:
-        found = outcome.value or _unreachable(outcome)
-        events.emit(
-            events.NODE_PROBED,
-            node=found.node.name,
-            state=found.state,
-            score=found.score,
-            seconds=outcome.seconds,
-            error=found.error,
-        )
-        yield found
+    try:
+        for outcome in outcomes:
+            found = outcome.value or _unreachable(outcome)
+            events.emit(
+                events.NODE_PROBED,
+                node=found.node.name,
+                state=found.state,
+                score=found.score,
+                seconds=outcome.seconds,
+                error=found.error,
+            )
+            yield found
+    finally:
+        samples.save()
 
 
-def _probe(node: Node, settings: Settings, patient: bool) -> NodeHealth:
+def _probe(node: Node, settings: Settings, patient: bool, samples: Samples) -> NodeHealth:
     """Raises GridError: unreachable, or an answer that makes no sense."""
-    reply = _ask(node, settings, patient)
+    reply = _ask(node, settings, patient, samples.recent(node, WINDOW))
     figures = parse(reply.stdout, node.remote_root)
+    samples.add(node, figures.cpu_times)
     latency = None if reply.latency is None else reply.latency * 1000
     return judge(node, figures, settings.health_check, latency_ms=latency)
 
 
-def _ask(node: Node, settings: Settings, patient: bool) -> Reply:
+def _ask(node: Node, settings: Settings, patient: bool, cpu_times: str) -> Reply:
     link = link_to(node, settings.ssh)
     limit = settings.health_check.timeout
     end = time.monotonic() + limit
-    words = (node.remote_root, f"{WINDOW:g}", f"{min(GPU_LIMIT, limit / 2):g}")
+    words = (node.remote_root, f"{WINDOW:g}", f"{min(GPU_LIMIT, limit / 2):g}", cpu_times)
     retries = _retries(settings) if patient else RetryConfig(max_retries=0)
     for attempt in attempts(retries, PASSING, what=f"reaching {node.name}"):
         with attempt:
@@ -96,7 +102,7 @@ def _ask(node: Node, settings: Settings, patient: bool) -> Reply:
 
 def _retries(settings: Settings) -> RetryConfig:
     """The settings' retries, as far as an attempt still has the time that connecting may take."""
-    config = settings.retry.config()
+    config = RetryConfig.of(settings.retry)
     room = max(0.0, settings.health_check.timeout - settings.ssh.connect_timeout)
     longest = room if config.max_elapsed is None else min(room, config.max_elapsed)
     return replace(config, max_elapsed=longest)

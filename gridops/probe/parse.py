@@ -32,6 +32,7 @@ class Figures:
     running: int = 0  # gridops jobs
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
+    cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
 
 
 def parse(answer: bytes, remote_root: str) -> Figures:
@@ -56,6 +57,7 @@ def parse(answer: bytes, remote_root: str) -> Figures:
         running=_optional(lambda: whole(told["jobs"][0], 10**6)) or 0,
         uptime_s=uptime,
         users=_users(told.get("user", ())),
+        cpu_times=told["stat"][-1],
     )
 
 

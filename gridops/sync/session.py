@@ -13,7 +13,7 @@ from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer
 from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
-from gridops.retry import attempts
+from gridops.retry import RetryConfig, attempts
 from gridops.sync.lock import Turn
 from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
 from gridops.sync.tree import Tree
@@ -88,7 +88,7 @@ class Session:
 
     def _try(self) -> str:
         """Returns the absolute directory on the node."""
-        config = self.settings.retry.config()
+        config = RetryConfig.of(self.settings.retry)
         left = self.end - time.monotonic()
         config = replace(config, max_elapsed=min(left, config.max_elapsed or left))
         target = ""

@@ -164,7 +164,7 @@ def test_a_node_is_asked_once_with_its_root_and_limits(links: Links) -> None:
     health = probe(links)["a"]
     assert (health.state, health.score, health.latency_ms) == ("healthy", 10.0, 8.1)
     ((args, timeout),) = links["a"].asked
-    assert args == ("~/gridops", "0.1", "5")
+    assert args == ("~/gridops", "0.1", "5", "")
     assert 9.5 < timeout <= 10.0
 
 

@@ -187,7 +187,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     )
     assert (sync.exclude_patterns, sync.gitignore, sync.delete) == ((), True, True)
     assert settings.ray.port == 6379
-    assert settings.retry.config() == RetryConfig()
+    assert RetryConfig.of(settings.retry) == RetryConfig()
 
 
 def test_settings_do_not_change_once_made() -> None:
