@@ -11,16 +11,18 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from gridops.detached import Detached, Handover, earlier_target
 from gridops.errors import (
     ConnectionLost,
     GridError,
     NodeError,
     NoNode,
+    NotStarted,
     ReachError,
     RunTimeout,
     SyncError,
@@ -32,7 +34,7 @@ from gridops.probe.checker import check
 from gridops.probe.score import rank
 from gridops.reach import link_to
 from gridops.reach.streams import Sink
-from gridops.sync import Tree, list_tree, sync_tree, target_of
+from gridops.sync import Tree, list_tree, sync_tree
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
 EXEC_LIMIT = 16 * 1024 * 1024  # bytes of one stream that `exec` keeps of a node
 STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
-CANNOT_SERVE = (ReachError, NodeError, SyncError)  # what lets the next best node be tried
+CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)  # the next best node may be tried
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +149,25 @@ class Executor:
         """
         run_id = new_run_id()
         with events.bound(run_id=run_id):
-            tree = list_tree(Path(spec.src), self.settings.sync) if spec.src and spec.sync else None
-            refusals: list[GridError] = []
-            for candidate in choice:
-                _announce(candidate)
-                try:
-                    attached, report = self._start(spec, candidate.node, tree, run_id)
-                except CANNOT_SERVE as exc:
-                    refusals.append(exc)
-                    if candidate is not choice[-1]:
-                        _say_skipped(candidate, exc)
-                    continue
-                return _follow(attached, candidate.node, spec, output, stop, run_id, report)
-            raise _nobody(refusals)
+            tree = self._tree(spec)
+            candidate, (attached, report) = _first_able(
+                choice, lambda one: self._start(spec, one.node, tree, run_id)
+            )
+            return _follow(attached, candidate.node, spec, output, stop, run_id, report)
+
+    def detach(self, spec: RunSpec, choice: Sequence[Candidate]) -> Detached:
+        """Start `spec` as a durable run on the first of `choice` that can take it.
+
+        Raises what `run` raises, and StartUnknown when it may have begun; then no other is tried.
+        """
+        handover = Handover(spec, self.settings)
+        with events.bound(run_id=handover.id):
+            tree = self._tree(spec)
+            _, detached = _first_able(choice, lambda one: handover(one.node, one.reason, tree))
+            return detached
+
+    def _tree(self, spec: RunSpec) -> Tree | None:
+        return list_tree(Path(spec.src), self.settings.sync) if spec.src and spec.sync else None
 
     def _start(
         self, spec: RunSpec, node: Node, tree: Tree | None, run_id: str
@@ -169,7 +178,7 @@ class Executor:
             link,
             spec,
             run_id=run_id,
-            directory=report.target if report else _directory(spec, node),
+            directory=report.target if report else earlier_target(spec, node),
             must_exist=report is not None,
             timeout=self._start_limit(),
         )
@@ -190,10 +199,20 @@ class Executor:
         return Reply(_status(ended), out.kept, err.kept + out.note("stdout") + err.note("stderr"))
 
 
-def _directory(spec: RunSpec, node: Node) -> str:
-    """Where an earlier sync brought the tree; the root directory, which has no name, nowhere."""
-    src = None if spec.src is None else Path(spec.src).expanduser().resolve()
-    return target_of(node, src) if src and src.name else ""
+def _first_able(
+    choice: Sequence[Candidate], start: Callable[[Candidate], T]
+) -> tuple[Candidate, T]:
+    """The first of `choice` that `start` does not find unable, and what came of it there."""
+    refusals: list[GridError] = []
+    for candidate in choice:
+        _announce(candidate)
+        try:
+            return candidate, start(candidate)
+        except CANNOT_SERVE as exc:
+            refusals.append(exc)
+            if candidate is not choice[-1]:
+                events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))
+    raise _nobody(refusals)
 
 
 def _announce(candidate: Candidate) -> None:
@@ -204,10 +223,6 @@ def _announce(candidate: Candidate) -> None:
         reason=candidate.reason,
         degraded=candidate.degraded,
     )
-
-
-def _say_skipped(candidate: Candidate, error: GridError) -> None:
-    events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(error))
 
 
 def _nobody(refusals: Sequence[GridError]) -> GridError:

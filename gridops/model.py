@@ -152,9 +152,7 @@ class Job:
     seconds: float | None = None  # how long the command took
     status: int | None = None  # as a shell says it: 128 + n after signal n
     signal: int | None = None  # what ended the command
-    reason: str = (
-        ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, …: see NotStarted
-    )
+    reason: str = ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, …: see NotStarted
     by: str = ""  # who killed it
     timeout: float | None = None  # seconds
     gpus: tuple[str, ...] = ()  # the GPUs that it was leased: UUIDs, or numbers (AMD)

@@ -41,7 +41,7 @@ def git_files(root: Path, timeout: float) -> Files:
     end = time.monotonic() + timeout
     found = Files(os.fsencode(root))
     _add(found, b"", end)
-    if not found.names and _git(root, ["check-ignore", "-q", "."], end).returncode == 0:
+    if not found.names and ask_git(root, ["check-ignore", "-q", "."], end).returncode == 0:
         raise NotGit("the repository around it ignores it")
     return found
 
@@ -49,7 +49,7 @@ def git_files(root: Path, timeout: float) -> Files:
 def _add(found: Files, prefix: bytes, end: float) -> None:
     """Add what git lists in the repository at `prefix` (empty, or ending in a slash)."""
     directory = Path(os.fsdecode(found.root + b"/" + prefix))
-    done = _git(directory, ["ls-files", "-co", "--exclude-standard", "-z"], end)
+    done = ask_git(directory, ["ls-files", "-co", "--exclude-standard", "-z"], end)
     if done.returncode:
         raise _refusal(directory, done.stderr.decode(errors="replace"), nested=bool(prefix))
     for match in re.finditer(rb"could not open directory '(.*?)/?'", done.stderr):
@@ -64,7 +64,8 @@ def _is_repository(path: bytes) -> bool:
     return os.path.lexists(path + b"/.git")
 
 
-def _git(directory: Path, words: list[str], end: float) -> subprocess.CompletedProcess[bytes]:
+def ask_git(directory: Path, words: list[str], end: float) -> subprocess.CompletedProcess[bytes]:
+    """What git says in `directory`, by `end` of the monotonic clock. Raises NotGit, SyncError."""
     environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
     try:
         return subprocess.run(
@@ -79,7 +80,7 @@ def _git(directory: Path, words: list[str], end: float) -> subprocess.CompletedP
     except FileNotFoundError:
         raise NotGit("git is not installed here") from None
     except subprocess.TimeoutExpired as exc:
-        raise SyncError(f"git did not list the files of {directory} in time") from exc
+        raise SyncError(f"git did not answer in {directory} in time") from exc
 
 
 def _refusal(directory: Path, said: str, nested: bool) -> Exception:

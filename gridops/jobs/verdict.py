@@ -1,0 +1,56 @@
+"""How a run went: the exit status that stands for it, and what there is to say."""
+
+from __future__ import annotations
+
+import signal
+
+from gridops.model import Job
+
+FAILED = 125  # nobody knows how the command ended, or it never began
+TIMED_OUT = 124
+TERMINATED = 128 + signal.SIGTERM
+
+REASONS = {
+    "supervisor": "its supervisor was killed",
+    "rebooted": "the node rebooted",
+    "busy": "all slots were taken",
+    "gpus": "the node has not as many GPUs",
+    "snapshot": "the tree could not be copied",
+    "unconfirmed": "nobody confirmed it",
+    "cancelled": "it was cancelled",
+    "error": "its supervisor failed",
+}
+
+
+def exit_status(job: Job) -> int:
+    """The command's own status where it ended by itself or by a signal, as a shell says it.
+
+    124 when its time ran out; 125 when it never began or nobody saw how it ended. One that was
+    killed never counts as a success.
+    """
+    if job.state == "timed out":
+        return TIMED_OUT
+    if job.state == "killed" and job.began:
+        return job.status or TERMINATED
+    if job.state == "finished" and job.status is not None:
+        return job.status
+    return FAILED
+
+
+def verdict(job: Job) -> str:
+    """What became of it, when there is more to say than an exit status; else ""."""
+    reason = REASONS.get(job.reason, job.reason)
+    began = "" if job.began else ", before it began"
+    if job.state == "timed out":
+        limit = f" after {job.timeout:g} s" if job.timeout else ""
+        return f"its time ran out{limit}: it was ended"
+    if job.state == "killed":
+        return f"it was killed{f' by {job.by}' if job.by else ''}{began}"
+    if job.state == "lost":
+        rest = "; processes of it still run there" if job.orphan else ""
+        return f"it is lost: {reason}{began or ', so nobody saw how it ended'}{rest}"
+    if job.state == "refused":
+        return f"it never began: {reason}"
+    if job.state == "unknown":
+        return "the node does not say how it is"
+    return ""

@@ -1,0 +1,50 @@
+"""From which commit a tree comes, and what in it was never committed; for people who ask later."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridops.errors import SyncError
+from gridops.sync.git import NotGit, ask_git, in_work_tree
+
+PATIENCE = 3.0  # seconds for all that git is asked: a run does not wait for its biography
+DIFF_LIMIT = 1024 * 1024  # bytes of uncommitted changes that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """`diff` is what `git apply` takes, with the names of untracked files above it; both are empty
+    where git does not know."""
+
+    commit: str = ""
+    diff: str = ""
+
+
+def origin_of(root: Path) -> Origin:
+    """The commit of the work tree at `root`, and the changes since; never raises."""
+    if not in_work_tree(root):
+        return Origin()
+    end = time.monotonic() + PATIENCE
+    try:
+        commit = _said(root, ["rev-parse", "--verify", "-q", "HEAD"], end).decode().strip()
+        return Origin(commit, _changes(root, end) if commit else "")
+    except (NotGit, SyncError, OSError):
+        return Origin()
+
+
+def _changes(root: Path, end: float) -> str:
+    plain = ["--no-color", "--no-ext-diff", "--no-textconv", "--relative"]
+    found = _said(root, ["ls-files", "-o", "--exclude-standard"], end)
+    untracked = b"".join(b"# untracked: " + name + b"\n" for name in found.splitlines())
+    text = untracked + _said(root, ["diff", *plain, "HEAD", "--", "."], end)
+    if len(text) > DIFF_LIMIT:
+        text = text[:DIFF_LIMIT].rpartition(b"\n")[0] + b"\n# cut here: it was longer\n"
+    return os.fsdecode(text.replace(b"\0", b"?"))
+
+
+def _said(root: Path, words: list[str], end: float) -> bytes:
+    done = ask_git(root, words, end)
+    return done.stdout if done.returncode == 0 else b""
