@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.inventory import Inventory, load
-from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
+from gridops.model import Job, Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
 
 if TYPE_CHECKING:
+    from gridops.detached import Detached
     from gridops.executor import Candidate, Output
     from gridops.jobs.attached import Stop
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
+    from gridops.reach.link import Link
     from gridops.reach.pool import Master
 
 
@@ -116,6 +118,18 @@ class Grid:
             outcome.ok = result.status == 0
             return result
 
+    def detach(self, spec: RunSpec, nodes: Sequence[Node] | None = None) -> Detached:
+        """Start `spec` on the best of `nodes` as a run that needs nobody here any more.
+
+        Raises what `run` raises until the command begins, and StartUnknown when the connection
+        broke while it was handed over: it may run, under the id that the message tells.
+        """
+        from gridops.executor import Executor, candidates
+
+        with _task("run"):
+            choice = candidates(self._all(nodes), self.settings)
+            return Executor(self.settings).detach(spec, choice)
+
     def exec(
         self,
         spec: RunSpec,
@@ -137,6 +151,81 @@ class Grid:
             ):
                 outcome.ok &= result.value is not None and result.value.status == 0
                 yield result
+
+    # -- durable runs ------------------------------------------------------------------------
+
+    def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
+        """Each node's runs, as it tells of them, oldest first."""
+        from gridops.jobs import client, finding
+
+        return finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs)
+
+    def find_job(
+        self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
+    ) -> Job:
+        """The run with that id, or with an id that begins so; `@last` is the newest.
+
+        Raises NoJob, UsageError when several begin so, JobUnreachable when a node that may know it
+        cannot be asked; with `certain` also when that node may have another that is meant.
+        """
+        from gridops.jobs import finding
+
+        return finding.find(self._all(nodes), self.settings.ssh, name, certain=certain)
+
+    def show_job(self, job: Job) -> Job:
+        """The run as it is now, with its whole command."""
+        from gridops.jobs import client
+
+        return client.show(self._link(job), job.id)
+
+    def logs(
+        self,
+        job: Job,
+        output: Output,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        only_stderr: bool = False,
+    ) -> Job:
+        """Hand on what the run has printed, with `follow` until it ends; the run as it is then.
+
+        `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
+        """
+        from gridops.jobs import attending
+
+        out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
+        link = self._link(job)
+        return attending.logs(
+            link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail
+        ).job
+
+    def wait(self, job: Job, timeout: float | None = None) -> Job:
+        """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
+        from gridops.jobs import attending
+
+        return attending.wait(self._link(job), job.id, timeout=timeout)
+
+    def kill(self, job: Job) -> Job:
+        """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
+        from gridops.jobs import client
+
+        return client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE)
+
+    def prune(
+        self, older_than: float, nodes: Sequence[Node] | None = None
+    ) -> Iterator[Outcome[tuple[str, ...]]]:
+        """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
+        from gridops.jobs import client, finding
+
+        ssh = self.settings.ssh
+        return finding.ask_all(
+            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNING
+        )
+
+    def _link(self, job: Job) -> Link:
+        from gridops.reach import link_to
+
+        return link_to(self.inventory.node(job.node), self.settings.ssh)
 
     # -- connections -------------------------------------------------------------------------
 
@@ -166,6 +255,8 @@ class Grid:
 
 
 SYNCS_AT_ONCE = 16
+PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
+PRUNING = 600.0  # seconds that deleting much output may take
 
 
 class _Outcome:

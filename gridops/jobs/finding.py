@@ -26,14 +26,18 @@ WHOLE = re.compile(r"\d{8}-\d{6}-\d{3}[0-9a-f]{5}")  # an id as `new_id` makes i
 
 
 def ask_all(
-    nodes: Sequence[Node], ssh: SshSettings, question: Callable[[Link], T]
+    nodes: Sequence[Node],
+    ssh: SshSettings,
+    question: Callable[[Link], T],
+    *,
+    limit: float = ANSWER,
 ) -> Iterator[Outcome[T]]:
-    """What each node answers, as it comes; a node that does not answer has an error."""
+    """What each node answers, as it comes; an error for one that takes over `limit` seconds."""
     yield from fan_out(
         nodes,
         lambda node: question(link_to(node, ssh)),
         max_workers=ssh.pool_size,
-        timeout=ANSWER,
+        timeout=limit,
     )
 
 

@@ -84,6 +84,9 @@ verb_follow() {
             nap 0.02 # claimed a moment ago
             continue
         fi
+        if [ -n "$once" ] && [ -z "$out_end" ]; then # else who prints fast is never caught up with
+            out_end=${sizes%%"$nl"*} err_end=${sizes##*"$nl"}
+        fi
         moved=''
         piece out "$out" "${sizes%%"$nl"*}" "$out_end" && out=$((out + length))
         piece err "$err" "${sizes##*"$nl"}" "$err_end" && err=$((err + length))
@@ -108,6 +111,7 @@ verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
 }
 
 verb_read() { # the file $2 that job $1 was started with
+    [ -f "$1/spec/$2" ] || return 0
     echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"
 }
 

@@ -20,8 +20,11 @@ LINES: dict[str, tuple[int, str]] = {
     events.RUN_STARTED: (INFO, "{node}: command started"),
     events.RUN_STOPPING: (WARNING, "{node}: {reason}: asking it to stop the command"),
     events.RUN_FINISHED: (INFO, "{node}: command ended with status {status} after {seconds} s"),
+    events.JOB_STATE: (DEBUG, "{node}: the run {id} is {state}"),
     events.RETRY: (WARNING, "{what} failed at attempt {attempt}: {error}; again in {delay} s"),
     events.CONNECTION_OPENED: (DEBUG, "{node}: connected in {seconds} s"),
+    events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
+    events.CONNECTION_REGAINED: (INFO, "{node}: connected again after {seconds} s"),
     events.CONNECTION_REPLACED: (INFO, "{node}: connection replaced: {reason}"),
     events.WARNING: (WARNING, "{message}"),
 }

@@ -172,6 +172,12 @@ class Narrator:
     def _run_stopping(self, node: str, reason: str, **_: object) -> None:
         self._line(f"{node}: {reason}: asking the node to stop the command; once more to leave it")
 
+    def _connection_lost(self, node: str, error: str, **_: object) -> None:
+        self._line(f"{node}: the connection is lost: {error}; the run goes on, reconnecting")
+
+    def _connection_regained(self, node: str, seconds: float, **_: object) -> None:
+        self._line(f"{node}: connected again after {seconds:.1f} s")
+
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
 

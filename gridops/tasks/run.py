@@ -32,6 +32,7 @@ SRC = "the tree to sync (default: this directory)"
         "sync": "do not sync: run in what an earlier sync brought",
         "env": ENV,
         "timeout": TIMEOUT,
+        "detach": "do not stay: print the run's id, and come back with `jobs.logs ID --follow`",
         "dry_run": "say which node, why, and what would be synced; do nothing",
     },
 )
@@ -43,6 +44,7 @@ def run(
     sync: bool = True,
     env: Sequence[str] | None = None,
     timeout: str | None = None,
+    detach: bool = False,
     dry_run: bool = False,
 ) -> int:
     """Sync the tree to the best node and run the command there; its exit status is ours."""
@@ -60,6 +62,9 @@ def run(
     with call.narrated():
         if dry_run:
             return _plan(call, spec, nodes)
+        if detach:
+            show(call.grid.detach(spec, nodes).id)
+            return 0
         output = Output(write_bytes(1), write_bytes(2))
         return call.grid.run(spec, output, nodes=nodes).status
 

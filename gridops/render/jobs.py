@@ -1,0 +1,141 @@
+"""Durable runs as rows, as lines and as JSON records (docs/json.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gridops.jobs.paths import JobPaths
+from gridops.jobs.verdict import exit_status, verdict
+from gridops.model import Job, Outcome
+from gridops.render.documents import SCHEMA
+from gridops.render.words import duration, plain, size
+
+if TYPE_CHECKING:
+    from gridops.render.tables import Row
+
+HEADER = ("ID", "NODE", "STATE", "STARTED", "TOOK", "STATUS", "GPUS", "USER", "COMMAND")
+SHOWN = 200  # characters of a command in a table
+
+
+def row(job: Job, now: float) -> Row:
+    return (
+        job.id,
+        job.node,
+        job.state,
+        moment(job.started),
+        duration(took(job, now)),
+        "-" if job.status is None else str(job.status),
+        plain(",".join(job.gpus)) or "-",
+        plain(job.user) or "-",
+        plain(" ".join(job.command.split())[:SHOWN]),
+    )
+
+
+def took(job: Job, now: float) -> float | None:
+    """Seconds of the command's life so far; `now` by our clock, its start by the node's."""
+    if job.seconds is not None or job.started is None or not job.active:
+        return job.seconds
+    return max(0.0, now - job.started)
+
+
+def moment(at: float | None) -> str:
+    """In local time, to the second."""
+    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def lines(job: Job, now: float) -> str:
+    """All that is known of one run, a line each; several for a command that has them."""
+    found = [(name, text) for name, text in _facts(job, now) if text not in ("", "-")]
+    width = max(len(name) for name, _ in found)
+    return "\n".join(
+        f"{name if first else '':<{width}}  {plain(line)}".rstrip()
+        for name, text in found
+        for first, line in zip((True, *[False] * text.count("\n")), text.split("\n"), strict=True)
+    )
+
+
+def _facts(job: Job, now: float) -> Iterator[tuple[str, str]]:
+    paths = JobPaths(job.id)
+    yield "id", job.id
+    yield "node", job.node
+    yield "why there", job.why
+    yield "state", job.state
+    yield "note", verdict(job)
+    yield "status", "" if job.status is None else str(job.status)
+    yield "command", job.command.rstrip("\n")
+    yield "directory", job.cwd or "~"
+    yield "tree", job.tree if job.isolated or job.tree != job.cwd else ""
+    yield "commit", job.commit
+    yield "changes", f"{job.node}:{job.diff}" if job.diff else ""
+    yield "user", job.user
+    yield "submitted", moment(job.submitted)
+    yield "started", moment(job.started)
+    yield "ended", moment(job.ended)
+    yield "took", duration(took(job, now))
+    yield "timeout", duration(job.timeout)
+    yield "GPUs", ", ".join(job.gpus) or (f"{job.gpus_wanted} wanted" if job.gpus_wanted else "")
+    yield "stdout", f"{job.node}:{paths.stdout} ({size(job.out_bytes)})"
+    yield "stderr", f"{job.node}:{paths.stderr} ({size(job.err_bytes)})"
+    yield (
+        "cut",
+        {
+            "full": "output is missing: the disk was full",
+            "cap": "output is missing: the log cap",
+        }.get(job.cut, ""),
+    )
+
+
+def jobs_document(
+    inventory: str, jobs: Iterable[Job], outcomes: Iterable[Outcome[Any]], now: float
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "inventory": inventory,
+        "jobs": [job_record(job, now) for job in jobs],
+        "unreachable": [
+            {"name": outcome.node.name, "error": str(outcome.error)}
+            for outcome in outcomes
+            if outcome.error
+        ],
+    }
+
+
+def job_document(job: Job, now: float) -> dict[str, Any]:
+    return {"schema": SCHEMA, "job": job_record(job, now)}
+
+
+def job_record(job: Job, now: float) -> dict[str, Any]:
+    seconds, paths = took(job, now), JobPaths(job.id)
+    return {
+        "id": job.id,
+        "node": job.node,
+        "state": job.state,
+        "command": job.command,
+        "user": job.user,
+        "submitted": job.submitted,
+        "started": job.started,
+        "ended": job.ended,
+        "duration_s": None if seconds is None else round(seconds, 2),
+        "status": job.status,
+        "signal": job.signal,
+        "exit_status": None if job.active or job.state == "unknown" else exit_status(job),
+        "reason": job.reason or None,
+        "by": job.by or None,
+        "timeout_s": job.timeout,
+        "gpus": list(job.gpus),
+        "gpus_wanted": job.gpus_wanted,
+        "directory": job.cwd or "~",
+        "tree": job.tree or None,
+        "isolated": job.isolated,
+        "commit": job.commit or None,
+        "diff": job.diff or None,
+        "why": job.why or None,
+        "stdout": paths.stdout,
+        "stderr": paths.stderr,
+        "stdout_bytes": job.out_bytes,
+        "stderr_bytes": job.err_bytes,
+        "cut": job.cut or None,
+        "orphan": job.orphan,
+    }

@@ -1,0 +1,145 @@
+"""`jobs` and `jobs.*`: durable runs, from any machine that has the inventory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gridops.errors import UsageError
+from gridops.observe import events
+from gridops.tasks import _values
+from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
+from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
+
+if TYPE_CHECKING:
+    from gridops.model import Job
+
+ID = "the run's id, the beginning of one, or @last for the newest"
+CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
+
+
+@grid_task(name="list", default=True, flags=(*SELECTION, *format_flag("table", "json")))
+def list_(call: Call) -> int:
+    """List the runs of all selected nodes, oldest first. Exit 125 if no node can be reached."""
+    from gridops.jobs.finding import merged
+    from gridops.render import documents, jobs, tables
+    from gridops.render.folding import failures
+
+    arriving = call.grid.jobs(call.nodes)
+    found = {o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have told:")}
+    outcomes = [found[node.name] for node in call.nodes]
+    runs, now = merged(outcomes), time.time()
+    if call.format == "json":
+        show(documents.to_json(jobs.jobs_document(call.source, runs, outcomes, now)))
+    elif any(outcome.ok for outcome in outcomes):
+        rows = [jobs.row(job, now) for job in runs]
+        show_table(
+            lambda: tables.aligned(jobs.HEADER, rows), lambda: tables.table(jobs.HEADER, rows)
+        )
+    for line in failures(outcomes):
+        say(line)
+    return 0 if any(outcome.ok for outcome in outcomes) else 125
+
+
+@grid_task(
+    flags=SELECTION,
+    help={
+        "id": ID,
+        "follow": "go on until the run ends; its exit status is ours",
+        "tail": "only the last so many lines of each stream, and what follows",
+        "stderr": "its stderr alone, on stdout",
+    },
+)
+def logs(
+    call: Call, id: str, follow: bool = False, tail: str | None = None, stderr: bool = False
+) -> int:
+    """Print what a run has printed, byte for byte: stdout to stdout, stderr to stderr."""
+    from gridops.executor import Output
+
+    count = _count(tail)
+    job = call.grid.find_job(id, call.nodes)
+    output = Output(write_bytes(1), write_bytes(2))
+
+    def read() -> Job:
+        return call.grid.logs(job, output, follow=follow, tail=count, only_stderr=stderr)
+
+    status = _attended(call, job, read, conclude=follow)
+    return status if follow or status == 130 else 0
+
+
+def _count(tail: str | None) -> int | None:
+    if tail is not None and not (tail.isascii() and tail.isdecimal() and len(tail) < 16):
+        raise UsageError(f"--tail {tail!r} is not a number of lines")
+    return None if tail is None else int(tail)
+
+
+@grid_task(
+    flags=SELECTION,
+    help={"id": ID, "timeout": "wait no longer than this: 90, 10m, 1h30m (exit status 124)"},
+)
+def wait(call: Call, id: str, timeout: str | None = None) -> int:
+    """Wait until a run has ended; its exit status is ours."""
+    limit = _values.seconds(timeout, "timeout")
+    job = call.grid.find_job(id, call.nodes)
+    return _attended(call, job, lambda: call.grid.wait(job, limit), conclude=True)
+
+
+def _attended(call: Call, job: Job, work: Callable[[], Job], conclude: bool) -> int:
+    """The exit status of the run that `work` returns; Ctrl-C leaves, and the run goes on."""
+    from gridops.jobs.verdict import exit_status, verdict
+
+    try:
+        with call.narrated(only=CONNECTION):
+            job = work()
+    except KeyboardInterrupt:
+        say(f"{job.node}: left; the run {job.id} goes on there, unless it has ended")
+        return 130
+    if conclude and (said := verdict(job)):
+        say(f"{job.node}: the run {job.id}: {said}")
+    return exit_status(job)
+
+
+@grid_task(flags=SELECTION, help={"id": ID})
+def kill(call: Call, id: str) -> int:
+    """End a run and its whole process tree: TERM, and KILL after 10 seconds."""
+    from gridops.jobs.verdict import verdict
+
+    grid = call.grid
+    before = grid.find_job(id, call.nodes, certain=True)
+    after = grid.kill(before)
+    name = f"{after.node}: the run {after.id}"
+    if after.active:
+        say(f"{name} was told to end and has not yet (`inv jobs.show {after.id}`)")
+        return 125
+    if before.active:
+        say(f"{name}: {verdict(after) or f'it ended by itself, with status {after.status}'}")
+    else:
+        say(f"{name} had ended already: {verdict(after) or f'with status {after.status}'}")
+    return 0
+
+
+@grid_task(name="show", flags=(*SELECTION, *format_flag("table", "json")), help={"id": ID})
+def show_(call: Call, id: str) -> None:
+    """Show what ran, from which commit, where and why there, when, and how it ended."""
+    from gridops.render import documents, jobs
+
+    job = call.grid.show_job(call.grid.find_job(id, call.nodes))
+    if call.format == "json":
+        show(documents.to_json(jobs.job_document(job, time.time())))
+    else:
+        show(jobs.lines(job, time.time()))
+
+
+@grid_task(flags=SELECTION, help={"older_than": "what ended longer ago than this: 90, 12h, 7d"})
+def prune(call: Call, older_than: str = "7d") -> int:
+    """Forget ended runs and their output; prints their ids. Never a run that has not ended."""
+    from gridops.render.folding import failures
+
+    age = _values.seconds(older_than, "older-than") or 0.0
+    outcomes = list(call.grid.prune(age, call.nodes))
+    for job_id in sorted({job_id for outcome in outcomes for job_id in outcome.value or ()}):
+        show(job_id)
+    for line in failures(outcomes):
+        say(line)
+    return max((o.error.exit_status for o in outcomes if o.error), default=0)
