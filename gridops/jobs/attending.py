@@ -7,6 +7,7 @@ import time
 from gridops.errors import RunTimeout
 from gridops.jobs.follow import JobEnd, follow, follow_through, tail_offset
 from gridops.model import Job
+from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.streams import Sink
 
@@ -31,7 +32,10 @@ def logs(
     out = _first_byte(link, job_id, "out", on_stdout, tail)
     err = _first_byte(link, job_id, "err", on_stderr, tail)
     to = follow_through if live else _follow_once
-    return to(link, job_id, out, err, on_stdout=on_stdout or _drop, on_stderr=on_stderr or _drop)
+    end = to(link, job_id, out, err, on_stdout=on_stdout or _drop, on_stderr=on_stderr or _drop)
+    if not end.job.command and end.job.out_bytes + end.job.err_bytes:
+        events.emit(events.WARNING, message=f"the output of the run {job_id} was pruned")
+    return end
 
 
 def wait(link: Link, job_id: str, *, timeout: float | None = None) -> Job:

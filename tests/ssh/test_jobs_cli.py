@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli import BIN, Inventory, Tell, refusing, run, silent, started
-from helpers import close_masters, node_of, settings_of, wait_until
+from helpers import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 from jobhelpers import Place, begun, pids_with, pids_with_environment
 
 from gridops import executor
@@ -50,8 +50,9 @@ def place(inventory: Inventory, name: str = "node1") -> Place:
 
 
 @pytest.fixture
-def detach(tell: Tell) -> Callable[..., str]:
-    """Start a run on node1 (or the one named) and leave it; its id."""
+def detach(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Start a run in the home of node1 (or the one named) and leave it; its id."""
+    monkeypatch.chdir("/")  # no project: nothing is said of a missing tree
 
     def start(command: str, *words: str, on: str = "node1") -> str:
         done = tell("run", "--detach", "--no-sync", "--on", on, *words, "--cmd", command)
@@ -102,7 +103,7 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
     command = f"true # {'x' * 5000}"
     job_id = tell("run", "--detach", "--cmd", command).out.strip()
     record = tell("jobs.show", job_id, "--format=json").document["job"]
-    assert (record["commit"], record["command"]) == (head.stdout.strip(), f"{command}\n")
+    assert (record["commit"], record["command"]) == (head.stdout.strip(), command)
     assert record["why"].startswith("score ")
     home = inventory.sandbox.node(record["node"]).home
     kept = Path(record["diff"].replace("~", str(home))).read_text()
@@ -176,7 +177,7 @@ def known_on(tell: Tell, nodes: str) -> list[str]:
 
 
 def test_a_dead_node_does_not_hide_the_others_and_its_runs_are_not_called_failed(
-    tell, inventory, detach, monkeypatch
+    tell, inventory, detach
 ):
     job_id = detach("sleep 60", on="node2")
     with refusing() as port, silent() as mute:
@@ -195,7 +196,7 @@ def test_a_dead_node_does_not_hide_the_others_and_its_runs_are_not_called_failed
         assert [one["name"] for one in done.document["unreachable"]] == ["node1", "mute"]
         assert "gridops: node1: " in done.err
         assert "failed" not in done.out
-        assert tell("jobs.show", "@last").out.startswith(f"id          {job_id}\n")
+        assert tell("jobs.show", "@last").out.startswith(f"id         {job_id}\n")
         began = time.monotonic()
         assert tell("jobs.logs", job_id).status == 0  # an id in full waits for nobody else
         assert time.monotonic() - began < 1
@@ -219,7 +220,9 @@ def test_a_run_whose_node_dies_is_unreachable_not_failed(
     monkeypatch.setenv("GRIDOPS_INVENTORY", str(made.inventory))
     job_id = tell("run", "--detach", "--no-sync", "--cmd", "sleep 60").out.strip()
     close_masters(fresh_runtime_dir)
-    made.stop("node1")
+    listener = made.node("node1").pid
+    assert listener
+    end([listener, *sshd_sessions(listener)])
     for task in ("jobs.wait", "jobs.logs", "jobs.kill", "jobs.show"):
         done = tell(task, job_id)
         assert done.status == 125
