@@ -42,13 +42,22 @@ def ask_all(
 
 
 def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
-    """All runs, oldest first; one that several nodes tell of (their homes are shared) once."""
+    """All runs, oldest first; one that several nodes tell of once.
+
+    It has one id wherever it was tried, so the nodes that refused it know it as well; and nodes may
+    share a home.
+    """
     found: dict[str, Job] = {}
     for outcome in outcomes:
         for job in outcome.value or ():
-            if job.id not in found or job.active:
+            if job.id not in found or _say(job) > _say(found[job.id]):
                 found[job.id] = job
     return tuple(sorted(found.values(), key=_born))
+
+
+def _say(job: Job) -> int:
+    """How much its node has to say of it: where it went on, where it may, where it was refused."""
+    return 2 if job.began or job.state == "finished" else int(job.active)
 
 
 def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = False) -> Job:
@@ -61,7 +70,10 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
     if WHOLE.fullmatch(text):
         return _find_whole(nodes, ssh, text)
     outcomes = tuple(ask_all(nodes, ssh, client.list_jobs))
-    job = meant(merged(outcomes), text, errors := [o.error for o in outcomes if o.error])
+    jobs, errors = merged(outcomes), [o.error for o in outcomes if o.error]
+    job = meant(jobs, text, errors)
+    if errors and not _say(job):
+        raise _unknown(jobs, text, errors)
     if certain and errors and job.id != text:
         raise JobUnreachable(
             f"{text} may name a run there as well: {errors[0].message}",
@@ -72,13 +84,18 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
 
 
 def _find_whole(nodes: Sequence[Node], ssh: SshSettings, job_id: str) -> Job:
-    """The first node that knows it has the say; the others, dead ones too, are not waited for."""
+    """Where it ran has the last word: the other nodes, dead ones too, are not waited for then."""
     errors: list[GridError] = []
+    best: Job | None = None
     for outcome in ask_all(nodes, ssh, lambda link: client.status(link, [job_id]).get(job_id)):
-        if outcome.value:
-            return outcome.value
+        job = outcome.value
+        if job and _say(job) == 2:
+            return job
+        best = job if job and (best is None or _say(job) > _say(best)) else best
         errors += [outcome.error] if outcome.error else []
-    raise _unknown((), job_id, errors)
+    if best is None or (errors and not _say(best)):
+        raise _unknown((), job_id, errors)
+    return best
 
 
 def meant(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ()) -> Job:
