@@ -27,6 +27,7 @@ COMMANDS = {
     "inv best --explain": "PLACE",
     'inv run --cmd "python train.py"': "epoch",
     "inv run -- python train.py --lr 0.1": "epoch",
+    "inv jobs": "COMMAND",
     "inv exec --cmd hostname": "node[1-3] (3)",
     "inv sync": "TARGET",
     "inv sync --dry-run": "",
