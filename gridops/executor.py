@@ -23,6 +23,7 @@ from gridops.errors import (
     NoNode,
     ReachError,
     RunTimeout,
+    SourceUnreadable,
     SyncError,
 )
 from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop, stop_on_signals
@@ -74,7 +75,9 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     if len(nodes) == 1:
         return (Candidate(nodes[0], "the only node selected"),)
     began = time.monotonic()
-    healths = tuple(_answers(nodes, settings))
+    healths = _answers(nodes, settings, patient=False)
+    if all(health.state == "unreachable" for health in healths):
+        healths = _answers(nodes, settings, patient=True)  # it may be a matter of seconds
     ranking = rank(healths)
     found = tuple(
         Candidate(r.health.node, r.reason, r.health.score, r.health.state == "degraded")
@@ -84,7 +87,7 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     if not found:
         raise NoNode(
             f"none of the {len(nodes)} selected nodes can be reached",
-            hint="; ".join(_why(h) for h in healths[:5]) or "`inv health` says why",
+            hint=_reasons(healths),
         )
     events.emit(
         events.NODES_RANKED,
@@ -95,11 +98,20 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     return found
 
 
-def _why(health: NodeHealth) -> str:
-    return f"{health.node.name}: {health.error}"
+def _reasons(healths: Sequence[NodeHealth]) -> str:
+    said = [f"{health.node.name}: {health.error}" for health in healths[:3]]
+    more = [f"and {len(healths) - 3} more: `inv health`"] if len(healths) > 3 else []
+    return "; ".join(said + more) or "`inv health` says why"
 
 
-def _answers(nodes: Sequence[Node], settings: Settings) -> Iterator[NodeHealth]:
+def _answers(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Sequence[NodeHealth]:
+    """What the nodes say, in the inventory's order."""
+    order = {node.name: at for at, node in enumerate(nodes)}
+    arrived = _arriving(nodes, settings, patient=patient)
+    return sorted(arrived, key=lambda health: order[health.node.name])
+
+
+def _arriving(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Iterator[NodeHealth]:
     """Probe all nodes; once a healthy one has answered, wait for the slower ones only a little.
 
     A run is not to wait for the connect timeout of a node that is switched off.
@@ -108,7 +120,7 @@ def _answers(nodes: Sequence[Node], settings: Settings) -> Iterator[NodeHealth]:
 
     def probe() -> None:
         try:
-            for health in check(nodes, settings):
+            for health in check(nodes, settings, patient=patient):
                 answers.put(health)
         finally:
             answers.put(None)
@@ -152,6 +164,8 @@ class Executor:
                 _announce(candidate)
                 try:
                     attached, report = self._start(spec, candidate.node, tree, run_id)
+                except SourceUnreadable:
+                    raise
                 except CANNOT_SERVE as exc:
                     refusals.append(exc)
                     if candidate is not choice[-1]:
