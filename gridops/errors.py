@@ -170,6 +170,10 @@ class PartialTransfer(SyncError):
         self.vanished = vanished
 
 
+class SourceUnreadable(PartialTransfer):
+    """Some files cannot be read here: another node would not get them either."""
+
+
 class NoRsync(SyncError):
     """rsync is missing, here or on the node."""
 

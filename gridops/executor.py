@@ -11,22 +11,14 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from gridops.detached import Detached, Handover, earlier_target
-from gridops.errors import (
-    ConnectionLost,
-    GridError,
-    NodeError,
-    NoNode,
-    NotStarted,
-    ReachError,
-    RunTimeout,
-    SyncError,
-)
+from gridops.errors import ConnectionLost, NoNode, RunTimeout
+from gridops.failover import Candidate, first_able
 from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop, stop_on_signals
 from gridops.model import Node, NodeHealth, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
@@ -42,18 +34,6 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
 EXEC_LIMIT = 16 * 1024 * 1024  # bytes of one stream that `exec` keeps of a node
 STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
-CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)  # the next best node may be tried
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node that may take the run, and why it stands where it stands."""
-
-    node: Node
-    reason: str
-    score: float | None = None
-    degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +57,9 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     if len(nodes) == 1:
         return (Candidate(nodes[0], "the only node selected"),)
     began = time.monotonic()
-    healths = tuple(_answers(nodes, settings))
+    healths = _answers(nodes, settings, patient=False)
+    if all(health.state == "unreachable" for health in healths):
+        healths = _answers(nodes, settings, patient=True)  # it may be a matter of seconds
     ranking = rank(healths)
     found = tuple(
         Candidate(r.health.node, r.reason, r.health.score, r.health.state == "degraded")
@@ -87,7 +69,7 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     if not found:
         raise NoNode(
             f"none of the {len(nodes)} selected nodes can be reached",
-            hint="; ".join(_why(h) for h in healths[:5]) or "`inv health` says why",
+            hint=_reasons(healths),
         )
     events.emit(
         events.NODES_RANKED,
@@ -98,11 +80,20 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     return found
 
 
-def _why(health: NodeHealth) -> str:
-    return f"{health.node.name}: {health.error}"
+def _reasons(healths: Sequence[NodeHealth]) -> str:
+    said = [f"{health.node.name}: {health.error}" for health in healths[:3]]
+    more = [f"and {len(healths) - 3} more: `inv health`"] if len(healths) > 3 else []
+    return "; ".join(said + more) or "`inv health` says why"
 
 
-def _answers(nodes: Sequence[Node], settings: Settings) -> Iterator[NodeHealth]:
+def _answers(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Sequence[NodeHealth]:
+    """What the nodes say, in the inventory's order."""
+    order = {node.name: at for at, node in enumerate(nodes)}
+    arrived = _arriving(nodes, settings, patient=patient)
+    return sorted(arrived, key=lambda health: order[health.node.name])
+
+
+def _arriving(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Iterator[NodeHealth]:
     """Probe all nodes; once a healthy one has answered, wait for the slower ones only a little.
 
     A run is not to wait for the connect timeout of a node that is switched off.
@@ -111,7 +102,7 @@ def _answers(nodes: Sequence[Node], settings: Settings) -> Iterator[NodeHealth]:
 
     def probe() -> None:
         try:
-            for health in check(nodes, settings):
+            for health in check(nodes, settings, patient=patient):
                 answers.put(health)
         finally:
             answers.put(None)
@@ -150,7 +141,7 @@ class Executor:
         run_id = new_run_id()
         with events.bound(run_id=run_id):
             tree = self._tree(spec)
-            candidate, (attached, report) = _first_able(
+            candidate, (attached, report) = first_able(
                 choice, lambda one: self._start(spec, one.node, tree, run_id)
             )
             return _follow(attached, candidate.node, spec, output, stop, run_id, report)
@@ -163,7 +154,7 @@ class Executor:
         handover = Handover(spec, self.settings)
         with events.bound(run_id=handover.id):
             tree = self._tree(spec)
-            _, detached = _first_able(choice, lambda one: handover(one.node, one.reason, tree))
+            _, detached = first_able(choice, lambda one: handover(one.node, one.reason, tree))
             return detached
 
     def _tree(self, spec: RunSpec) -> Tree | None:
@@ -197,41 +188,6 @@ class Executor:
         attached = Attached(link, spec, run_id=run_id, timeout=self._start_limit())
         ended = _followed(attached, node, spec, Output(out, err), stop)
         return Reply(_status(ended), out.kept, err.kept + out.note("stdout") + err.note("stderr"))
-
-
-def _first_able(
-    choice: Sequence[Candidate], start: Callable[[Candidate], T]
-) -> tuple[Candidate, T]:
-    """The first of `choice` that `start` does not find unable, and what came of it there."""
-    refusals: list[GridError] = []
-    for candidate in choice:
-        _announce(candidate)
-        try:
-            return candidate, start(candidate)
-        except CANNOT_SERVE as exc:
-            refusals.append(exc)
-            if candidate is not choice[-1]:
-                events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))
-    raise _nobody(refusals)
-
-
-def _announce(candidate: Candidate) -> None:
-    events.emit(
-        events.NODE_SELECTED,
-        node=candidate.node.name,
-        score=candidate.score,
-        reason=candidate.reason,
-        degraded=candidate.degraded,
-    )
-
-
-def _nobody(refusals: Sequence[GridError]) -> GridError:
-    if len(refusals) == 1:
-        return refusals[0]
-    return NoNode(
-        f"none of the {len(refusals)} nodes that were tried could take the run",
-        hint="; ".join(f"{exc.node}: {exc.message}" for exc in refusals[:5]),
-    )
 
 
 def _follow(

@@ -21,7 +21,8 @@ from gridops.observe import events
 
 if TYPE_CHECKING:
     from gridops.detached import Detached
-    from gridops.executor import Candidate, Output
+    from gridops.executor import Output
+    from gridops.failover import Candidate
     from gridops.jobs.attached import Stop
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys

@@ -112,7 +112,8 @@ def load(path: str | Path | None = None) -> Inventory:
     file = find(path)
     if file is None:
         return Inventory((Node("localhost", "localhost", connection="local"),))
-    kept = snapshot.recall(file)
+    of = snapshot.fingerprint(file)
+    kept = snapshot.recall(file, of)
     if kept is not None:
         return Inventory(*kept, file)
     from gridops.reading import read_inventory
@@ -124,7 +125,7 @@ def load(path: str | Path | None = None) -> Inventory:
             also = f"{more} more: inv inventory.check lists them"
             first.hint = f"{first.hint}; {also}" if first.hint else also
         raise first
-    snapshot.keep(file, *read)
+    snapshot.keep(file, of, *read)
     return Inventory(*read, file)
 
 

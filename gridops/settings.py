@@ -101,7 +101,7 @@ class HealthSettings(Section):
 
     timeout: Duration = Field(default=10.0, description="How long one node may take to answer.")
     deadline: Duration | None = Field(
-        default=None, description="How long all nodes together may take."
+        default=60.0, description="How long all nodes together may take."
     )
     max_workers: Count = Field(default=64, description="How many nodes are asked at once.")
     cpu_weight: Weight = Field(default=0.5, description="What CPU load counts in the score.")

@@ -23,17 +23,22 @@ if TYPE_CHECKING:
     from gridops.settings import Settings
 
 MOST = 64  # files in the cache directory
+MOST_BYTES = 1 << 20  # of an inventory that is kept
 SECTIONS = frozenset({"defaults", "health_check", "ssh", "sync", "retry", "ray"})
 
 
-def recall(file: Path) -> tuple[tuple[Node, ...], Settings] | None:
-    """Nodes and settings as `keep` was given them; None when there is nothing to rely on.
+def recall(file: Path, of: str | None) -> tuple[tuple[Node, ...], Settings] | None:
+    """Nodes and settings as `keep` was given them for the content `of` (see `fingerprint`).
+
+    None when there is nothing to rely on.
 
     The settings have the attributes of `gridops.settings.Settings`, and are plain values.
     """
+    if of is None:
+        return None
     try:
         kept = json.loads(_place(file).read_bytes())
-        if kept["of"] != _fingerprint(file):
+        if kept["of"] != of:
             return None
         nodes = tuple(Node(**{k: _plain(v) for k, v in node.items()}) for node in kept["nodes"])
         settings = _namespace(kept["settings"])
@@ -44,11 +49,13 @@ def recall(file: Path) -> tuple[tuple[Node, ...], Settings] | None:
     return nodes, cast("Settings", settings)
 
 
-def keep(file: Path, nodes: tuple[Node, ...], settings: Settings) -> None:
-    """Remember what `file` came to. That it cannot be kept is no reason to fail."""
+def keep(file: Path, of: str | None, nodes: tuple[Node, ...], settings: Settings) -> None:
+    """Remember what `file` came to. That it cannot be kept is no reason to fail.
+
+    `of` is its fingerprint from before it was read: a file that was changed meanwhile is not kept.
+    """
     with suppress(OSError):
-        of = _fingerprint(file)
-        if of is None:
+        if of is None or fingerprint(file) != of:
             return
         names = [one.name for one in fields(Node)]
         kept = {
@@ -74,9 +81,16 @@ def _place(file: Path) -> Path:
     return platformdirs.user_cache_path("gridops") / "inventories" / f"{name}.json"
 
 
-def _fingerprint(file: Path) -> str | None:
-    """Of all that the file's meaning depends on; None where that is more than the file and HOME."""
-    text = file.read_bytes()
+def fingerprint(file: Path) -> str | None:
+    """Of all that the file's meaning depends on.
+
+    None where that is more than the file and HOME, and for what can be read but once (a pipe).
+    """
+    try:
+        plain = file.is_file() and file.stat().st_size <= MOST_BYTES
+        text = file.read_bytes() if plain else b"${"
+    except OSError:
+        return None
     if b"${" in text:
         return None
     about = f"{__version__} {os.environ.get('HOME', '')} {file.parent.resolve()}"

@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sync": ("gridops.sync", "gridops.sync.*"),
     "jobs": ("gridops.jobs", "gridops.jobs.*"),
     "ray": ("gridops.ray", "gridops.ray.*"),
-    "detached": ("gridops.detached",),
+    "starting": ("gridops.detached", "gridops.failover"),
     "executor": ("gridops.executor",),
     "grid": ("gridops.grid",),
     "sandbox": ("gridops.sandbox", "gridops.sandbox.*"),

@@ -139,8 +139,8 @@ become() {
     set_environment "$@"
     case $2 in
     # The login has read .bashrc; bash, which knows sshd's children, would read it once more.
-    */bash) exec "$1" "$2" --norc -c "$3" "$2" ${4:+"$4"} ;;
-    *) exec "$1" "$2" -c "$3" "$2" ${4:+"$4"} ;;
+    */bash) exec "$1" "$2" --norc -c -- "$3" "$2" ${4:+"$4"} ;;
+    *) exec "$1" "$2" -c -- "$3" "$2" ${4:+"$4"} ;;
     esac
 }
 

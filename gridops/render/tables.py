@@ -11,6 +11,7 @@ from gridops.model import Node, NodeHealth, Space, SyncReport
 from gridops.render.words import percent, plain, rounded, size
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
     from gridops.probe.score import Ranked
@@ -146,9 +147,13 @@ def _space(space: Space) -> Sequence[object]:
 
 STATE_STYLE = {"healthy": "green", "degraded": "yellow", "unreachable": "red"}
 BAR = "▏▎▍▌▋▊▉█"
+BAR_WIDTH = 6
+BARRED = (3, 5, 6, 7)  # the columns of HEALTH_HEADER that have a bar
+NOTES_WIDTH = 40  # columns that notes should have beside the table
+GAP = 2
 
 
-def bar(value: float | None, width: int = 6) -> str:
+def bar(value: float | None, width: int = BAR_WIDTH) -> str:
     """A bar of `width` cells in eighths."""
     if value is None:
         return ""
@@ -157,26 +162,45 @@ def bar(value: float | None, width: int = 6) -> str:
     return ("█" * full + (BAR[rest - 1] if rest else "")).ljust(width)
 
 
-def health_table(healths: Iterable[NodeHealth]) -> Table:
+def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
+    """For a terminal of `width` columns: where room is short the bars go first, then the notes go
+    below the table."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    found = [(health, health_row(health)) for health in healths]
+    columns = [
+        max(map(len, column))
+        for column in zip(HEALTH_HEADER, *(row for _, row in found), strict=True)
+    ]
+    room = width - sum(columns[:-1]) - GAP * len(columns)
+    beside = room >= min(columns[-1], NOTES_WIDTH)
+    bars = room >= min(columns[-1], NOTES_WIDTH) + len(BARRED) * (BAR_WIDTH + 1)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in HEALTH_HEADER:
+    for name in HEALTH_HEADER if beside else HEALTH_HEADER[:-1]:
         table.add_column(name, no_wrap=name != "NOTES", overflow="fold")
-    for health in healths:
-        row = list(health_row(health))
-        memory = health.memory.percent if health.memory else None
-        disk = health.disk.percent if health.disk else None
-        load = health.cpu.percent if health.cpu else None
-        cells: list[Text] = [Text(cell) for cell in row]
+    notes = []
+    for health, row in found:
+        cells = [Text(cell) for cell in row]
         cells[1].stylize(STATE_STYLE[health.state])
-        figures = {3: load, 5: memory, 6: disk, 7: gpu_memory_percent(health)}
-        for column, value in figures.items():
-            if value is not None:
+        for column, value in zip(BARRED, _shares(health), strict=True):
+            if value is not None and bars:
                 cells[column] = Text.assemble((bar(value), heat(value)), " ", row[column])
-        table.add_row(*cells)
-    return table
+        table.add_row(*(cells if beside else cells[:-1]))
+        if row[-1] and not beside:
+            notes.append(Text(f"{row[0]}: {row[-1]}"))
+    return Group(table, *notes)
+
+
+def _shares(health: NodeHealth) -> Sequence[float | None]:
+    """What the columns BARRED show, in percent."""
+    return (
+        health.cpu.percent if health.cpu else None,
+        health.memory.percent if health.memory else None,
+        health.disk.percent if health.disk else None,
+        gpu_memory_percent(health),
+    )
 
 
 def heat(value: float) -> str:

@@ -118,20 +118,21 @@ class Sandbox:
             state.write()
         return self.node(name)
 
-    def down(self) -> None:
-        """End every process of the sandbox and remove its files. Harmless when it is gone.
+    def down(self) -> bool:
+        """End every process of the sandbox and remove its files; whether there was one.
 
         Raises SandboxError when a process would not end; then the files stay, for another try.
         """
         if not self.root.is_dir():
-            return
+            return False
         with self._locked():
             state = State.read(self.root)
             if state is None:
-                return
+                return False
             sshd.stop(state.servers.values())
             state.remove()
         _forget_masters(set(state.hosts))
+        return True
 
     def _prove(self, state: State) -> None:
         """Log in once, so that an account that sshd refuses is said now and in sshd's words."""

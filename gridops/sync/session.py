@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer
+from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer, SourceUnreadable
 from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
@@ -159,6 +160,9 @@ class Session:
         try:
             transfer(job, self._add, timeout=self._left(), on_progress=self._progress())
         except PartialTransfer as exc:
+            unreadable = [name for name in exc.files if self._unreadable(name)]
+            if unreadable:
+                raise _unreadable_here(unreadable, "cannot be read here") from exc
             if not self._explained(exc):
                 raise
 
@@ -216,13 +220,27 @@ class Session:
         if kept:
             raise self._partial("could not be deleted there", kept)
         if self.tree.unreadable:
-            raise self._partial("cannot be read here, so nothing was deleted", self.tree.unreadable)
+            names = map(printable, self.tree.unreadable)
+            raise _unreadable_here(names, "cannot be read here, so nothing was deleted")
 
     def _partial(self, what: str, paths: Iterable[bytes]) -> PartialTransfer:
         names = [printable(path) for path in paths]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        message = f"{', '.join(names[:3])}{more} {what}"
-        return PartialTransfer(message, files=names, node=self.link.node.name)
+        return PartialTransfer(f"{_few(names)} {what}", files=names, node=self.link.node.name)
+
+    def _unreadable(self, name: str) -> bool:
+        path = self.tree.root / name
+        return path.is_file() and not os.access(path, os.R_OK)
+
+
+def _unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
+    names = list(paths)
+    hint = "chmod it, or leave it out with sync.exclude_patterns"
+    return SourceUnreadable(f"{_few(names)} {what}", files=names, hint=hint)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 @contextmanager

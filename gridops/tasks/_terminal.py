@@ -170,7 +170,7 @@ class Narrator:
             self._line(f"{node}: synced {files} files, {size(bytes)} in {seconds:.1f} s")
 
     def _run_stopping(self, node: str, reason: str, **_: object) -> None:
-        self._line(f"{node}: {reason}: asking the node to stop the command; once more to leave it")
+        self._line(f"{node}: {reason}: asking the node to stop the command; Ctrl-C leaves it")
 
     def _connection_lost(self, node: str, error: str, **_: object) -> None:
         self._line(f"{node}: the connection is lost: {error}; the run goes on, reconnecting")

@@ -66,7 +66,10 @@ def tree(src: str | None, instead: str) -> str:
     path = Path(src or ".").expanduser()
     if not path.is_dir():
         raise UsageError(f"--src {path}: there is no such directory")
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except OSError:
+        raise UsageError("this directory is gone", hint="go to one that is there") from None
     if src is None and path in (Path.home().resolve(), Path("/")):
         raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
     return str(path)

@@ -59,7 +59,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
     else:
         show_table(
             lambda: tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, healths)),
-            lambda: tables.health_table(healths),
+            lambda: tables.health_table(healths, console(sys.stdout).width),
         )
 
 
@@ -85,7 +85,10 @@ def _watch(call: Call, every: float) -> int:
                 healths = _probe(call, progress=False)
                 said = f"{datetime.now():%H:%M:%S}  every {every:g} s, Ctrl-C ends"
                 live.update(
-                    Group(tables.health_table(healths), Text(said, style="dim")), refresh=True
+                    Group(
+                        tables.health_table(healths, live.console.width), Text(said, style="dim")
+                    ),
+                    refresh=True,
                 )
                 time.sleep(max(0.0, began + every - time.monotonic()))
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridops.errors import GridError
+from gridops.errors import GridError, InventoryError
 from gridops.tasks._task import INVENTORY, SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 @grid_task(flags=INVENTORY)
 def check(call: Call) -> int:
     """Check the inventory file; every problem is one line. Exit 2 if there is any."""
-    from gridops.inventory import problems
+    from gridops.inventory import find, problems
 
-    found = problems(call.inventory)
-    for problem in found:
-        show(str(problem))
-    if found:
-        return 2
-    grid = call.grid
+    try:
+        grid = call.grid
+    except InventoryError as exc:
+        file = find(call.inventory)
+        once = file is None or not file.is_file()  # a pipe, say
+        for problem in [exc] if once else problems(call.inventory):
+            show(str(problem))
+        return exc.exit_status
     tags = ", ".join(sorted(grid.inventory.tags)) or "none"
     show(f"{call.source}: {len(grid.inventory.nodes)} nodes, tags: {tags}")
     return 0

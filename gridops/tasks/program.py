@@ -11,7 +11,8 @@ from invoke.exceptions import ParseError
 
 from gridops import __version__
 from gridops.tasks import ns
-from gridops.tasks._terminal import say
+from gridops.tasks._task import guarded
+from gridops.tasks._terminal import open_streams, say
 
 
 class GridProgram(Program):
@@ -37,4 +38,12 @@ def _usage() -> Iterator[None]:
 
 def main() -> None:
     """Console script `gridops`."""
-    GridProgram(name="gridops", binary="gridops", version=__version__, namespace=ns).run()
+    program = GridProgram(name="gridops", binary="gridops", version=__version__, namespace=ns)
+
+    def run() -> int:
+        open_streams()
+        program.run()
+        sys.stdout.flush()
+        return 0
+
+    sys.exit(guarded(run))

@@ -13,7 +13,7 @@ from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
 if TYPE_CHECKING:
-    from gridops.executor import Candidate
+    from gridops.failover import Candidate
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
 
 CMD = "the command, as shell text (or its words after --)"

@@ -53,6 +53,5 @@ def down(call: Call, dir: str | None = None) -> None:
     from gridops.sandbox import Sandbox, default_root
 
     root = Path(dir) if dir else default_root()
-    there = root.is_dir()
-    Sandbox(root).down()
-    say(f"{root}: {'everything is gone' if there else 'there was no sandbox'}")
+    gone = Sandbox(root).down()
+    say(f"{root}: {'everything is gone' if gone else 'there was no sandbox'}")

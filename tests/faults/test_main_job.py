@@ -15,9 +15,10 @@ from cli import Inventory, left_of, refusing, silent, started
 from helpers import end, sshd_sessions, wait_until
 
 from gridops import executor
-from gridops.errors import NoNode
+from gridops.errors import NoNode, SourceUnreadable
 from gridops.executor import candidates
-from gridops.model import Node, NodeHealth
+from gridops.jobs.attached import Stop
+from gridops.model import Node, NodeHealth, RunSpec
 from gridops.probe.score import rank
 from gridops.sandbox import Sandbox, Setup
 from gridops.settings import Settings
@@ -255,7 +256,7 @@ def by_name(monkeypatch: pytest.MonkeyPatch):
 def slow_check(seconds: float, *, first: str = "healthy"):
     """A probe whose first node answers at once and whose second takes its time."""
 
-    def check(nodes, settings, on_result=None):
+    def check(nodes, settings, **how):
         yield NodeHealth(nodes[0], first, score=1.0)
         time.sleep(seconds)
         yield NodeHealth(nodes[1], "healthy", score=0.0)
@@ -286,8 +287,37 @@ def test_a_degraded_node_alone_is_no_reason_to_hurry(monkeypatch):
     assert [c.node.name for c in candidates(NODES, Settings())] == ["slow", "quick"]
 
 
+def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkeypatch, tmp_path):
+    asked = []
+
+    def sync_tree(link, tree, settings):
+        asked.append(link.node.name)
+        raise SourceUnreadable("s cannot be read here", files=["s"])
+
+    monkeypatch.setattr(executor, "sync_tree", sync_tree)
+    nodes = [Node(name, name, connection="local") for name in ("one", "two")]
+    choice = [executor.Candidate(node, "") for node in nodes]
+    sink = executor.Output(bytes, bytes)
+    with pytest.raises(SourceUnreadable):
+        executor.Executor(Settings()).run(RunSpec("true", str(tmp_path)), choice, sink, Stop())
+    assert asked == ["one"]
+
+
+def test_nodes_are_asked_again_only_when_none_has_answered(monkeypatch):
+    asked = []
+
+    def check(nodes, settings, *, patient):
+        asked.append(patient)
+        for node in nodes:
+            yield NodeHealth(node, "healthy" if patient else "unreachable", score=1.0)
+
+    monkeypatch.setattr(executor, "check", check)
+    assert [one.node.name for one in candidates(NODES, Settings())] == ["quick", "slow"]
+    assert asked == [False, True]
+
+
 def test_a_probe_that_breaks_hangs_nobody(monkeypatch):
-    def check(nodes, settings, on_result=None):
+    def check(nodes, settings, **how):
         raise ZeroDivisionError
         yield
 

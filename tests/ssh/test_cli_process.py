@@ -185,7 +185,7 @@ def test_a_signal_ends_the_remote_tree(name, status, nowhere, node2):
         said = child.stderr.read().decode()
     assert gone(node2)
     assert said.splitlines()[1:] == [
-        f"gridops: node2: {name}: asking the node to stop the command; once more to leave it"
+        f"gridops: node2: {name}: asking the node to stop the command; Ctrl-C leaves it"
     ]
 
 
@@ -355,7 +355,7 @@ def test_ctrl_c_on_a_terminal_ends_the_command(nowhere, node2):
     with on_terminal(*UP, f"echo up; {LONG}") as (child, fd):
         read_until(fd, b"up\r\n")
         os.write(fd, b"\x03")
-        said = read_until(fd, b"once more to leave it")
+        said = read_until(fd, b"Ctrl-C leaves it")
         assert child.wait(15) == 130
     assert b"Traceback" not in said
     assert gone(node2)

@@ -494,3 +494,21 @@ def test_figures_in_words():
     assert [percent(None), percent(0.4), percent(99.6)] == ["-", "0%", "100%"]
     assert [rounded(None), rounded(1.25), rounded(7)] == [None, 1.2, 7]
     assert plain("a\tb\x00ü漢 \u2028") == "a?b?ü漢 ?"
+
+
+@pytest.mark.parametrize("width", [80, 100, 140, 200])
+def test_the_health_table_keeps_names_and_notes_at_any_width(width):
+    from io import StringIO
+
+    from rich.console import Console
+
+    note = "Connection refused (is it up, and sshd running on that port?)"
+    dead = NodeHealth(Node("node3", "node3"), "unreachable", error=note)
+    out = StringIO()
+    console = Console(file=out, width=width, force_terminal=False)
+    console.print(tables.health_table([dead], width))
+    assert "node3" in out.getvalue()
+    assert "unreachable" in out.getvalue()
+    assert "SCORE" in out.getvalue()
+    assert note in " ".join(out.getvalue().split()) or width > 80
+    assert max(map(len, out.getvalue().splitlines())) <= width
