@@ -10,7 +10,7 @@ from gridops.jobs import client
 from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
-from gridops.sync import Tree, sync_tree, target_of
+from gridops.sync import Tree, earlier_target, sync_tree
 from gridops.sync.origin import Origin, origin_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Handover:
         """
         link = link_to(node, self._settings.ssh)
         report = sync_tree(link, tree, self._settings) if tree else None
-        directory = report.target if report else earlier_target(self._spec, node)
+        directory = report.target if report else earlier_target(node, self._spec.src)
         job = replace(
             self._job,
             env_setup=node.env_setup,
@@ -71,12 +71,6 @@ class Handover:
             raise
         events.emit(events.RUN_STARTED, node=node.name, cwd=directory or None)
         return Detached(job.id, node, report)
-
-
-def earlier_target(spec: RunSpec, node: Node) -> str:
-    """Where an earlier sync brought the tree; the root directory, which has no name, nowhere."""
-    src = None if spec.src is None else Path(spec.src).expanduser().resolve()
-    return target_of(node, src) if src and src.name else ""
 
 
 def _in_doubt(job_id: str, node: Node) -> str:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.detached import Detached, Handover, earlier_target
 from gridops.errors import ConnectionLost, NoNode, RunTimeout
 from gridops.failover import Candidate, first_able
 from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop, stop_on_signals
@@ -26,9 +25,10 @@ from gridops.probe.checker import check
 from gridops.probe.score import rank
 from gridops.reach import link_to
 from gridops.reach.streams import Sink
-from gridops.sync import Tree, list_tree, sync_tree
+from gridops.sync import Tree, earlier_target, list_tree, sync_tree
 
 if TYPE_CHECKING:
+    from gridops.detached import Detached
     from gridops.settings import Settings
 
 PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
@@ -151,6 +151,8 @@ class Executor:
 
         Raises what `run` raises, and StartUnknown when it may have begun; then no other is tried.
         """
+        from gridops.detached import Handover
+
         handover = Handover(spec, self.settings)
         with events.bound(run_id=handover.id):
             tree = self._tree(spec)
@@ -169,7 +171,7 @@ class Executor:
             link,
             spec,
             run_id=run_id,
-            directory=report.target if report else earlier_target(spec, node),
+            directory=report.target if report else earlier_target(node, spec.src),
             must_exist=report is not None,
             timeout=self._start_limit(),
         )

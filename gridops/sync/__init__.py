@@ -21,7 +21,7 @@ from gridops.sync.tree import Tree, list_tree
 if TYPE_CHECKING:
     from gridops.settings import Settings
 
-__all__ = ["Tree", "list_tree", "sync_tree", "target_of"]
+__all__ = ["Tree", "earlier_target", "list_tree", "sync_tree", "target_of"]
 
 
 def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
@@ -31,6 +31,12 @@ def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
     """
     name = _project(project or Path(src).expanduser().resolve().name)
     return f"{node.remote_root.rstrip('/')}/{name}"
+
+
+def earlier_target(node: Node, src: str | None) -> str:
+    """Where an earlier sync brought `src`; "" for none, and for /, which has no name."""
+    path = None if src is None else Path(src).expanduser().resolve()
+    return target_of(node, path) if path and path.name else ""
 
 
 def sync_tree(

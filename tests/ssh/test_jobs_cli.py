@@ -280,10 +280,11 @@ def test_logs_take_the_tail_of_each_stream_or_stderr_alone(tell, detach):
 def test_logs_of_a_run_that_never_pauses_or_waits_for_its_turn_come_to_an_end(
     tell, detach, inventory
 ):
-    job_id = detach("while :; do echo x; done")
+    job_id = detach("while :; do head -c 20000 /dev/zero; done", "--timeout", "8")
     done = tell("jobs.logs", job_id)
     assert done.status == 0
-    assert done.out.replace("x\n", "") == ""
+    assert done.out.strip("\0") == ""
+    assert known(tell)[job_id]["state"] == "running"
     queued = client.start(place(inventory).link, JobSpec(command="true", wait=60)).id
     assert known(tell)[queued]["state"] == "queued"
     for words in (), ("--tail", "3"):
@@ -371,6 +372,14 @@ def test_kill_ends_the_whole_tree_and_says_so(tell, detach, inventory):
     assert done.status == 143
     assert "it was killed by" in done.err
     assert "had ended already" in tell("jobs.kill", job_id).complaint
+
+
+def test_a_run_that_was_killed_is_no_success_however_it_ends(tell, detach):
+    job_id = detach("trap 'exit 0' TERM; echo up; sleep 60 & wait")
+    wait_until(lambda: tell("jobs.logs", job_id).out == "up\n")
+    assert tell("jobs.kill", job_id).status == 0
+    assert known(tell)[job_id]["status"] == 0
+    assert tell("jobs.wait", job_id).status == 143
 
 
 def test_prune_forgets_what_has_ended_never_what_runs(tell, detach):
