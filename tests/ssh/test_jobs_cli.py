@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -277,20 +278,33 @@ def test_logs_take_the_tail_of_each_stream_or_stderr_alone(tell, detach):
     assert (done.status, done.out) == (2, "")
 
 
-def test_logs_of_a_run_that_never_pauses_or_waits_for_its_turn_come_to_an_end(
-    tell, detach, inventory
-):
-    job_id = detach("while :; do head -c 20000 /dev/zero; done", "--timeout", "8")
-    done = tell("jobs.logs", job_id)
-    assert done.status == 0
-    assert done.out.strip("\0") == ""
-    assert known(tell)[job_id]["state"] == "running"
+def test_logs_of_a_run_that_never_pauses_come_to_an_end(home, tmp_path):
+    """Whenever somebody looks how much there is, there is more."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    job_id = run(
+        "gridops", "run", "--detach", "--no-sync", "--cmd", "sleep 60", env=env
+    ).out.strip()
+    stat = tmp_path / "stat"
+    grow = 'for file; do case $file in */out) echo x >>"$file" ;; esac; done'
+    stat.write_text(f'#!/bin/sh\n{grow}\nexec {shutil.which("stat")} "$@"\n')
+    stat.chmod(0o755)
+    try:
+        growing = {**env, "PATH": f"{tmp_path}:{env['PATH']}"}
+        done = run("gridops", "jobs.logs", job_id, env=growing, timeout=15)
+        assert (done.status, set(done.out.split())) == (0, {"x"})
+    finally:
+        assert run("gridops", "jobs.kill", job_id, env=env).status == 0
+
+
+def test_logs_of_a_run_that_waits_for_its_turn_are_empty(tell, detach, inventory):
+    job_id = detach("sleep 60")
     queued = client.start(place(inventory).link, JobSpec(command="true", wait=60)).id
     assert known(tell)[queued]["state"] == "queued"
     for words in (), ("--tail", "3"):
         done = tell("jobs.logs", queued, *words)
         assert (done.status, done.out, done.err) == (0, "", "")
     assert tell("jobs.kill", queued).status == 0
+    assert known(tell)[job_id]["state"] == "running"
     done = tell("jobs.wait", queued)
     assert done.status == 125
     assert "before it began" in done.err
