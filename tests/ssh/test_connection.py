@@ -80,7 +80,8 @@ class TestRun:
 
     def test_a_timeout_ends_the_waiting(self, c: Connection) -> None:
         began = time.monotonic()
-        with pytest.raises(invoke.CommandTimedOut):
+        # Fabric's timer closes the channel before it counts as expired: either may be raised.
+        with pytest.raises((invoke.CommandTimedOut, invoke.UnexpectedExit)):
             c.run("sleep 20", timeout=1, **QUIET)
         assert time.monotonic() - began < 5
 
