@@ -61,15 +61,15 @@ class Grid:
         with _task("health"):
             yield from check(self._all(nodes), self.settings, patient=False)
 
-    def rank(self, nodes: Sequence[Node] | None = None) -> tuple[Ranked, ...]:
-        """All nodes, best first, each with the reason of its place."""
+    def rank(self, nodes: Sequence[Node] | None = None, gpus: int = 0) -> tuple[Ranked, ...]:
+        """All nodes, best first for a run on so many GPUs, each with the reason of its place."""
         from gridops.probe.checker import check
         from gridops.probe.score import rank
 
         with _task("best"):
             order = {node.name: index for index, node in enumerate(self._all(nodes))}
             healths = check(self._all(nodes), self.settings, patient=False)
-            return rank(sorted(healths, key=lambda h: order[h.node.name]))
+            return rank(sorted(healths, key=lambda h: order[h.node.name]), gpus)
 
     def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
         """The nodes that would take a run now, best first. Raises NoNode when there is none."""

@@ -57,6 +57,12 @@ class Gpu:
     processes: int = 0  # compute processes on it, whoever owns them
     other_processes: int = 0  # those of them that belong to another user than ours
     vendor: Literal["nvidia", "amd"] = "nvidia"
+    lease: str | None = None  # the durable run that has it
+
+    @property
+    def free(self) -> bool:
+        """Whether a run may have it: nobody's processes are on it, and no run has it."""
+        return not self.processes and self.lease is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,16 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    running: int
-    slots: int
+    """The durable runs of a node."""
+
+    running: int  # those that hold a slot
+    slots: int  # how many may, as the inventory says
+    queued: int = 0  # those that wait for one
+
+    @property
+    def full(self) -> bool:
+        """Whether another run would have to wait; none overtakes those that do already."""
+        return self.running >= self.slots or self.queued > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gridops.errors import ProbeError
@@ -29,7 +29,8 @@ class Figures:
     unwritable: str | None = None  # the directory for remote_root, when we may not write there
     gpus: tuple[Gpu, ...] = ()
     gpu_error: str | None = None
-    running: int = 0  # gridops jobs
+    running: int = 0  # durable runs that hold a slot
+    queued: int = 0  # those that wait for one
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
     cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
@@ -47,14 +48,17 @@ def parse(answer: bytes, remote_root: str) -> Figures:
     uptime = _optional(lambda: real(told["uptime"][0].split()[0]))
     of_nvidia, nvidia_error = nvidia.gpus(told, uptime)
     of_amd, amd_error = amd.gpus(told, uptime)
+    leases = _leases(told)
+    holders = {gpu: run for run, gpus in leases.items() for gpu in gpus}
     return Figures(
         cpu=_needed("CPU figures", lambda: _cpu(told)),
         memory=_needed("memory figures", lambda: _memory(told)),
         disk=_optional(lambda: _disk(told, remote_root)),
         unwritable=clean(told["readonly"][0]) if told.get("readonly") else None,
-        gpus=of_nvidia + of_amd,
+        gpus=tuple(_with_lease(gpu, holders) for gpu in of_nvidia + of_amd),
         gpu_error="; ".join(filter(None, (nvidia_error, amd_error))) or None,
-        running=_optional(lambda: whole(told["jobs"][0], 10**6)) or 0,
+        running=len(leases),
+        queued=len({clean(run, 64) for run in told.get("waiting", ())} - leases.keys()),
         uptime_s=uptime,
         users=_users(told.get("user", ())),
         cpu_times=told["stat"][-1],
@@ -125,6 +129,20 @@ def _memory(told: Told) -> Space:
     if not total:
         raise ValueError("no memory")
     return Space(total * 1024, available * 1024, 100 * (total - available) / total)
+
+
+# -- durable runs ----------------------------------------------------------------------------------
+
+
+def _leases(told: Told) -> Mapping[str, Sequence[str]]:
+    """The runs that hold a slot, and which GPUs each has: UUIDs, or numbers (AMD)."""
+    lines = (line.partition(" ") for line in told.get("lease", ()))
+    return {clean(run, 64): gpus.split() for run, _, gpus in lines}
+
+
+def _with_lease(gpu: Gpu, holders: Mapping[str, str]) -> Gpu:
+    name = gpu.uuid if gpu.vendor == "nvidia" else str(gpu.index)
+    return replace(gpu, lease=holders[name]) if name in holders else gpu
 
 
 # -- disk and users --------------------------------------------------------------------------------

@@ -29,6 +29,13 @@ def seconds(text: str | None, flag: str) -> float | None:
     return value
 
 
+def count(text: str | None, flag: str) -> int:
+    """A whole number, 0 or more; None is 0."""
+    if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"--{flag} {text!r} is not a whole number")
+    return int(text or 0)
+
+
 def environment(pairs: Iterable[str]) -> dict[str, str]:
     """`--env NAME=VALUE`, several times."""
     found: dict[str, str] = {}
