@@ -133,6 +133,14 @@ class NodeTimeout(NodeError):
     """The node did not finish in the time it was given."""
 
 
+class PortClosed(NodeError):
+    """No connection to that port of the node: nothing listens there, or its sshd forbids it."""
+
+
+class ForwardingForbidden(NodeError):
+    """The node's sshd makes no connections to its ports for us."""
+
+
 class ProbeError(NodeError):
     """The probe's answer could not be understood."""
 
@@ -242,6 +250,14 @@ class StartUnknown(JobError):
 
 class JobUnreachable(JobError):
     """The node of a run cannot be reached; the run itself goes on."""
+
+
+class RunLost(JobError):
+    """Nobody saw how the run `id` ended: its supervisor was killed, or its node rebooted."""
+
+    def __init__(self, message: str, *, id: str, node: str | None = None, hint: str = "") -> None:
+        super().__init__(message, node=node, hint=hint)
+        self.id = id
 
 
 class NoJob(JobError):

@@ -20,10 +20,10 @@ from gridops.model import Job, Node, NodeHealth, Outcome, Reply, RunResult, RunS
 from gridops.observe import events
 
 if TYPE_CHECKING:
-    from gridops.detached import Detached
     from gridops.executor import Output
-    from gridops.failover import Candidate
+    from gridops.handover import Detached
     from gridops.jobs.attached import Stop
+    from gridops.placement import Candidate
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.link import Link
@@ -73,7 +73,7 @@ class Grid:
 
     def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
         """The nodes that would take a run now, best first. Raises NoNode when there is none."""
-        from gridops.executor import candidates
+        from gridops.placement import candidates
 
         return candidates(self._all(nodes), self.settings)
 
@@ -107,29 +107,35 @@ class Grid:
     ) -> RunResult:
         """Run `spec` on the best of `nodes`, its output going to `output` as it comes.
 
-        Raises NoNode, ReachError or SyncError when no node could take it, RunTimeout,
-        ConnectionLost. A command that fails is a result, not an error.
+        The run belongs to its node: whatever becomes of the connection or of us, it goes on there.
+        A command that fails is a result, not an error. Raises NoNode, ReachError, SyncError or
+        NotStarted when no node could take it, RunTimeout, RunLost, StartUnknown, JobUnreachable.
         """
-        from gridops.executor import Executor, candidates
+        from gridops.executor import Executor
         from gridops.jobs.attached import Stop
+        from gridops.placement import candidates
 
         with _task("run") as outcome:
             choice = candidates(self._all(nodes), self.settings)
-            result = Executor(self.settings).run(spec, choice, output, stop or Stop())
+            result = Executor(spec, self.settings, stop or Stop()).run(choice, output)
             outcome.ok = result.status == 0
             return result
 
-    def detach(self, spec: RunSpec, nodes: Sequence[Node] | None = None) -> Detached:
+    def detach(
+        self, spec: RunSpec, nodes: Sequence[Node] | None = None, *, stop: Stop | None = None
+    ) -> Detached:
         """Start `spec` on the best of `nodes` as a run that needs nobody here any more.
 
         Raises what `run` raises until the command begins, and StartUnknown when the connection
         broke while it was handed over: it may run, under the id that the message tells.
         """
-        from gridops.executor import Executor, candidates
+        from gridops.executor import Executor
+        from gridops.jobs.attached import Stop
+        from gridops.placement import candidates
 
         with _task("run"):
             choice = candidates(self._all(nodes), self.settings)
-            return Executor(self.settings).detach(spec, choice)
+            return Executor(spec, self.settings, stop or Stop()).detach(choice)
 
     def exec(
         self,
@@ -139,15 +145,16 @@ class Grid:
         stop: Stop | None = None,
     ) -> Iterator[Outcome[Reply]]:
         """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
-        from gridops.executor import Executor, new_run_id
+        from gridops.broadcast import exec_on
         from gridops.jobs.attached import Stop
+        from gridops.jobs.spec import new_id
         from gridops.reach.fanout import fan_out
 
-        executor, wish, run_id = Executor(self.settings), stop or Stop(), new_run_id()
+        wish, run_id = stop or Stop(), new_id()
         with _task("exec") as outcome, events.bound(run_id=run_id):
             for result in fan_out(
                 self._all(nodes),
-                lambda node: executor.exec(spec, node, run_id, wish),
+                lambda node: exec_on(node, spec, self.settings, run_id, wish),
                 max_workers=self.settings.ssh.pool_size,
             ):
                 outcome.ok &= result.value is not None and result.value.status == 0

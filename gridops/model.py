@@ -199,6 +199,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class PortForward:
+    """A port of this machine (127.0.0.1) that leads to one of the node's own (localhost there)."""
+
+    remote: int  # on the node
+    local: int | None = None  # None: one that is free
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """A command to run and what it needs; everything the executor has to know."""
 
@@ -206,8 +214,14 @@ class RunSpec:
     src: str | None = None  # the tree to sync; None: run in the node's home
     sync: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
-    timeout: float | None = None  # seconds
-    on: str | None = None  # this node and no other
+    timeout: float | None = None  # seconds that the command may take
+    gpus: int = 0  # how many GPUs it needs to itself
+    wait: float | None = None  # seconds that it may wait for a slot; None: a full grid is an error
+    isolate: bool = False  # it runs in a snapshot of the tree
+    log_cap: int | None = None  # bytes of each stream that the node keeps, in steps of 512
+    give_up_after: float | None = None  # seconds without the node; None: it is waited for
+    kill_on_exit: bool = False  # SIGTERM and a closed terminal end it, rather than leave it
+    restart_lost: bool = False  # run it again when nobody saw how it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +232,4 @@ class RunResult:
     run_id: str
     sync: SyncReport | None = None
     stopped: str | None = None  # why we ended it: a signal's name, or that nobody read its output
+    left: str | None = None  # the signal that made us leave it; it goes on

@@ -28,6 +28,11 @@ def confirm(link: Link, job_id: str) -> bool:
     return "go yes" in ask(link, "go", checked(job_id))
 
 
+def stay(link: Link, job_id: str) -> None:
+    """Have the time of a held run's `hold` begin anew. Raises a ReachError."""
+    ask(link, "stay", checked(job_id))
+
+
 def kill(
     link: Link, job_id: str, *, by: str | None = None, grace: int = 10, wait: float | None = None
 ) -> Job:

@@ -134,9 +134,17 @@ class Starting:
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
         holders = rest if word == "busy" else ()
+        if ack == self._ack and word == "busy" and len(holders) < self.spec.slots:
+            message = self._short_of()
         return NotStarted(
             message, reason=word, holders=holders, node=self.link.node.name, hint=hint
         )
+
+    def _short_of(self) -> str:
+        """Of what, when a slot is free."""
+        if self.spec.gpus == 0:
+            return "others stand in line there"
+        return "no GPU is free" if self.spec.gpus == 1 else f"{self.spec.gpus} GPUs are not free"
 
     def _gpu_trouble(self, detail: str) -> tuple[str, str]:
         if detail.isdecimal():

@@ -24,8 +24,13 @@ NODE_SKIPPED = "node.skipped"  # node, reason: the next best is tried
 SYNC_STARTED = "sync.started"  # node, files (in the tree)
 SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
 SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
-RUN_STARTED = "run.started"  # node, cwd
+FETCH_PROGRESS = "fetch.progress"  # node, percent, bytes
+FETCH_FINISHED = "fetch.finished"  # node, status, files, replaced (of them), bytes, seconds
+RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (that it may wait)
+RUN_STARTED = "run.started"  # node, cwd, id
 RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
+RUN_LEFT = "run.left"  # node, id, reason (a signal's name): it goes on without us
+RUN_RESTARTED = "run.restarted"  # node, id, error: it is lost, and begins again
 RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
 JOB_STATE = "job.state"  # node, id, state ("queued" | "running"): a followed run
 RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error
@@ -34,6 +39,9 @@ CONNECTION_OPENED = "connection.opened"  # node, seconds
 CONNECTION_LOST = "connection.lost"  # node, error: a run goes on, we come back to it
 CONNECTION_REGAINED = "connection.regained"  # node, seconds (without it)
 CONNECTION_REPLACED = "connection.replaced"  # node, reason
+PORT_FORWARDED = "port.forwarded"  # node, local, remote
+PORT_BUSY = "port.busy"  # node, remote: something listens there before the run has begun
+PORT_FAILED = "port.failed"  # node, remote, error: a connection to it; said once until one succeeds
 WARNING = "warning"  # message
 
 

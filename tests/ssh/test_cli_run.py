@@ -10,7 +10,7 @@ import pytest
 from cli import refusing
 from helpers import close_masters
 
-from gridops import executor
+from gridops import placement
 from gridops.probe.score import Ranked, rank
 
 NODES = {"node1", "node2", "node3"}
@@ -26,7 +26,7 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             then()
             return tuple(found)
 
-        monkeypatch.setattr(executor, "rank", ranked)
+        monkeypatch.setattr(placement, "rank", ranked)
 
     return order
 
@@ -44,7 +44,8 @@ def test_the_tree_is_synced_and_the_command_runs_in_it(tell, inventory, project)
     lines = done.err.splitlines()
     assert lines[0].startswith(f"gridops: {node}: ")
     assert re.match(rf"gridops: {node}: synced 1 files, .* in .* s", lines[1])
-    assert lines[2:] == ["oops"]
+    assert re.fullmatch(rf"gridops: {node}: the run is \d{{8}}-\d{{6}}-[0-9a-f]{{8}}", lines[2])
+    assert lines[3:] == ["oops"]
     others = NODES - {node}
     assert not any(inventory.tree(name).exists() for name in others)
 
@@ -78,7 +79,9 @@ def test_no_sync_runs_in_what_an_earlier_sync_brought(tell, inventory, project):
     (project / "hello.txt").write_text("changed\n")
     done = tell(*words, "--no-sync")
     assert done.out == "hello\n"
-    assert done.err == "gridops: node1: the only node selected\n"
+    first, second = done.err.splitlines()
+    assert first == "gridops: node1: the only node selected"
+    assert second.startswith("gridops: node1: the run is ")
 
 
 def test_no_sync_in_the_root_directory_runs_in_the_home(tell, inventory, monkeypatch):

@@ -17,7 +17,7 @@ from cli import BIN, Inventory, Tell, refusing, run, silent, started
 from helpers import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 from jobhelpers import Place, begun, pids_with, pids_with_environment
 
-from gridops import executor
+from gridops import placement
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
@@ -118,7 +118,7 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
 def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, monkeypatch):
     """node1 has a directory of that name which gridops did not make; node2 has no slot free."""
     by_name = lambda healths: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
-    monkeypatch.setattr(executor, "rank", by_name)
+    monkeypatch.setattr(placement, "rank", by_name)
     foreign = inventory.tree("node1") / "project"
     foreign.mkdir(parents=True)
     (foreign / "precious").write_text("mine")
