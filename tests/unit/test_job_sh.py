@@ -284,6 +284,7 @@ def test_amd_gpus_are_those_of_the_kernels_topology(shell: str, home: Path) -> N
         (home / f"kfd/topology/nodes/{node}/gpu_id").write_text(f"{gpu}\n")
     (home / "kfd/proc/77").mkdir(parents=True)
     (home / "kfd/proc/77/vram_22").write_text("4096\n")
+    (home / "kfd/proc/77/vram_33").write_text("0\n")  # it has opened the driver, no more
     said = sh(home, "PATH=$PATH:; kfd=kfd; ask_kfd; echo $all_gpus . $free_gpus")
     assert said == "0 1 2 . 0 2\n"
 
