@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops.errors import JobError
 from gridops.inventory import Inventory, load
 from gridops.model import Job, Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
 
 if TYPE_CHECKING:
     from gridops.executor import Output
+    from gridops.fetch import FetchReport
     from gridops.handover import Detached
     from gridops.jobs.attached import Stop
     from gridops.placement import Candidate
@@ -221,6 +223,34 @@ class Grid:
 
     def prune(
         self, older_than: float, nodes: Sequence[Node] | None = None
+    def fetch(
+        self,
+        job: Job,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> FetchReport:
+        """Bring what the patterns name in the run's directory to the same places in `into`.
+
+        A file here that is newer and differs is kept, unless `overwrite`. Raises JobError for a run
+        that never began, and what `gridops.fetch.bring_home` raises.
+        """
+        from gridops.fetch import bring_home
+
+        if not job.began:
+            raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
+        with events.bound(run_id=job.id):
+            return bring_home(
+                self._link(job),
+                job.cwd or "~",
+                patterns,
+                into,
+                self.settings,
+                home_instead=not job.isolated,
+                overwrite=overwrite,
+            )
+
     ) -> Iterator[Outcome[tuple[str, ...]]]:
         """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
         from gridops.jobs import client, finding

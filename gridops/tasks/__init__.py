@@ -12,7 +12,16 @@ from gridops.tasks import health, inventory, jobs, pool, run, sandbox
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
 ns.add_collection(
-    Collection("jobs", jobs.list_, jobs.logs, jobs.wait, jobs.kill, jobs.show_, jobs.prune)
+    Collection(
+        "jobs",
+        jobs.list_,
+        jobs.logs,
+        jobs.wait,
+        jobs.fetch,
+        jobs.kill,
+        jobs.show_,
+        jobs.prune,
+    )
 )
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
 ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))

@@ -170,6 +170,19 @@ class Narrator:
         if status == "success":
             self._line(f"{node}: synced {files} files, {size(bytes)} in {seconds:.1f} s")
 
+    def _fetch_progress(self, node: str, percent: float, **_: object) -> None:
+        if self._live:
+            _write(sys.stderr, f"{ERASE}gridops: {node}: fetching {percent:.0f} %")
+
+    def _fetch_finished(
+        self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
+    ) -> None:
+        from gridops.render.words import size
+
+        of_them = f" ({replaced} replaced)" if replaced else ""
+        if bytes:
+            self._line(f"{node}: fetched {files} files{of_them}, {size(bytes)} in {seconds:.1f} s")
+
     def _run_queued(self, nodes: Sequence[str], id: str, seconds: float, **_: object) -> None:
         self._queued = True
         named = ", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else "")
