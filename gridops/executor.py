@@ -31,6 +31,7 @@ from gridops.reach.streams import Sink
 if TYPE_CHECKING:
     from gridops.settings import Settings
 
+RESTARTS = 3  # of a run that is lost again and again
 Follow = Callable[..., JobEnd]
 
 
@@ -60,8 +61,7 @@ class Executor:
         take it, NotStarted when they are full, RunTimeout when the time ran out, RunLost when
         nobody saw how it ended, StartUnknown and JobUnreachable when it may go on without us.
         """
-        most = self._settings.retry.max_retries if self._spec.restart_lost else 0
-        for _ in range(most):
+        for _ in range(RESTARTS if self._spec.restart_lost else 0):
             try:
                 return self._run(choice, output)
             except RunLost as exc:

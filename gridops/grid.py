@@ -73,11 +73,13 @@ class Grid:
             healths = check(self._all(nodes), self.settings, patient=False)
             return rank(sorted(healths, key=lambda h: order[h.node.name]), gpus)
 
-    def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
-        """The nodes that would take a run now, best first. Raises NoNode when there is none."""
+    def candidates(
+        self, nodes: Sequence[Node] | None = None, gpus: int = 0
+    ) -> tuple[Candidate, ...]:
+        """The nodes that would take a run with so many GPUs, best first. Raises NoNode."""
         from gridops.placement import candidates
 
-        return candidates(self._all(nodes), self.settings)
+        return candidates(self._all(nodes), self.settings, gpus)
 
     # -- doing -------------------------------------------------------------------------------
 
@@ -85,15 +87,16 @@ class Grid:
         self, src: str | Path, nodes: Sequence[Node] | None = None, *, dry_run: bool = False
     ) -> Iterator[Outcome[SyncReport]]:
         """Bring the tree at `src` to all nodes at once, each report as it is there."""
+        from gridops.handover import bring
         from gridops.reach import link_to
         from gridops.reach.fanout import fan_out
-        from gridops.sync import list_tree, sync_tree
+        from gridops.sync import list_tree
 
         with _task("sync"):
             tree = list_tree(Path(src), self.settings.sync)
             yield from fan_out(
                 self._all(nodes),
-                lambda node: sync_tree(
+                lambda node: bring(
                     link_to(node, self.settings.ssh), tree, self.settings, dry_run=dry_run
                 ),
                 max_workers=min(self.settings.health_check.max_workers, SYNCS_AT_ONCE),
@@ -118,7 +121,7 @@ class Grid:
         from gridops.placement import candidates
 
         with _task("run") as outcome:
-            choice = candidates(self._all(nodes), self.settings)
+            choice = candidates(self._all(nodes), self.settings, spec.gpus)
             result = Executor(spec, self.settings, stop or Stop()).run(choice, output)
             outcome.ok = result.status == 0
             return result
@@ -136,7 +139,7 @@ class Grid:
         from gridops.placement import candidates
 
         with _task("run"):
-            choice = candidates(self._all(nodes), self.settings)
+            choice = candidates(self._all(nodes), self.settings, spec.gpus)
             return Executor(spec, self.settings, stop or Stop()).detach(choice)
 
     def exec(
@@ -221,8 +224,6 @@ class Grid:
 
         return client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE)
 
-    def prune(
-        self, older_than: float, nodes: Sequence[Node] | None = None
     def fetch(
         self,
         job: Job,
@@ -251,6 +252,8 @@ class Grid:
                 overwrite=overwrite,
             )
 
+    def prune(
+        self, older_than: float, nodes: Sequence[Node] | None = None
     ) -> Iterator[Outcome[tuple[str, ...]]]:
         """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
         from gridops.jobs import client, finding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,8 +86,7 @@ class Handover:
         """Sync the tree to the node. Raises a ReachError, NodeError or SyncError."""
         if self._tree is None:
             return parcel
-        report = sync_tree(parcel.link, self._tree, self._settings)
-        warn_of_users(parcel.link, report)
+        report = bring(parcel.link, self._tree, self._settings)
         job = replace(parcel.job, directory=report.target, tree=report.target)
         return replace(parcel, job=job, report=report)
 
@@ -120,16 +120,17 @@ def in_doubt(job_id: str, node: Node) -> str:
     return f"{node.name}: the run {job_id} was being handed over: it may run (`inv jobs` says)"
 
 
-def warn_of_users(link: Link, report: SyncReport) -> None:
-    """Say which runs use the tree that a sync has just changed."""
-    if report.dry_run or not (report.files or report.deleted):
-        return
-    try:
-        users = client.using(client.list_jobs(link), report.target)
-    except GridError:  # the sync is done all the same; a node in trouble will say so soon enough
-        return
-    if users:
-        events.emit(events.WARNING, message=_changed_under(link.node, users))
+def bring(link: Link, tree: Tree, settings: Settings, *, dry_run: bool = False) -> SyncReport:
+    """Sync `tree` to the node, and say which runs use what that has changed.
+
+    Raises what `sync_tree` raises.
+    """
+    report = sync_tree(link, tree, settings, dry_run=dry_run)
+    if not dry_run and (report.files or report.deleted):
+        with suppress(GridError):  # it is synced all the same; trouble there will show soon enough
+            if users := client.using(client.list_jobs(link), report.target):
+                events.emit(events.WARNING, message=_changed_under(link.node, users))
+    return report
 
 
 def _changed_under(node: Node, users: Sequence[Job]) -> str:

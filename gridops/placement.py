@@ -21,6 +21,7 @@ from gridops.errors import (
 )
 from gridops.model import Node, NodeHealth
 from gridops.observe import events
+from gridops.probe import capacity
 from gridops.probe.checker import check
 from gridops.probe.score import rank
 
@@ -59,28 +60,25 @@ class NoneAble(NoNode):
 # -- asking ----------------------------------------------------------------------------------------
 
 
-def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ...]:
-    """The nodes that can take a run, best first.
+def candidates(nodes: Sequence[Node], settings: Settings, gpus: int = 0) -> tuple[Candidate, ...]:
+    """The nodes that can take a run that needs so many GPUs, best first.
 
-    A single node is not probed. Raises NoNode when none is reachable.
+    A single node is not probed. Raises NoNode when none is reachable, or none has the GPUs.
     """
     if len(nodes) == 1:
         return (Candidate(nodes[0], "the only node selected"),)
     began = time.monotonic()
-    healths = _answers(nodes, settings, patient=False)
+    healths = _answers(nodes, settings, gpus, patient=False)
     if all(health.state == "unreachable" for health in healths):
-        healths = _answers(nodes, settings, patient=True)  # it may be a matter of seconds
-    ranking = rank(healths)
+        healths = _answers(nodes, settings, gpus, patient=True)  # it may be a matter of seconds
+    ranking = rank(healths, gpus)
     found = tuple(
         Candidate(r.health.node, r.reason, r.health.score, r.health.state == "degraded")
         for r in ranking
-        if r.health.state != "unreachable"
+        if r.serves
     )
     if not found:
-        raise NoNode(
-            f"none of the {len(nodes)} selected nodes can be reached",
-            hint=_reasons(healths),
-        )
+        raise _none(healths, gpus)
     events.emit(
         events.NODES_RANKED,
         seconds=time.monotonic() - began,
@@ -90,21 +88,36 @@ def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ..
     return found
 
 
+def _none(healths: Sequence[NodeHealth], gpus: int) -> NoNode:
+    reached = [health for health in healths if health.state != "unreachable"]
+    if not reached:
+        return NoNode(
+            f"none of the {len(healths)} selected nodes can be reached", hint=_reasons(healths)
+        )
+    return NoNode(
+        f"none of the {len(reached)} nodes that answer has {gpus} GPUs", hint="`inv health` tells"
+    )
+
+
 def _reasons(healths: Sequence[NodeHealth]) -> str:
     said = [f"{health.node.name}: {health.error}" for health in healths[:3]]
     more = [f"and {len(healths) - 3} more: `inv health`"] if len(healths) > 3 else []
     return "; ".join(said + more) or "`inv health` says why"
 
 
-def _answers(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Sequence[NodeHealth]:
+def _answers(
+    nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
+) -> Sequence[NodeHealth]:
     """What the nodes say, in the inventory's order."""
     order = {node.name: at for at, node in enumerate(nodes)}
-    arrived = _arriving(nodes, settings, patient=patient)
+    arrived = _arriving(nodes, settings, gpus, patient=patient)
     return sorted(arrived, key=lambda health: order[health.node.name])
 
 
-def _arriving(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Iterator[NodeHealth]:
-    """Probe all nodes; once a healthy one has answered, wait for the slower ones only a little.
+def _arriving(
+    nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
+) -> Iterator[NodeHealth]:
+    """Probe all nodes; once a good one has answered, wait for the slower ones only a little.
 
     A run is not to wait for the connect timeout of a node that is switched off.
     """
@@ -129,7 +142,7 @@ def _arriving(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> It
         if health is None:
             return
         yield health
-        if end is None and health.state == "healthy":
+        if end is None and health.state == "healthy" and capacity.fit(health, gpus) == "now":
             now = time.monotonic()
             end = now + max(PATIENCE, 2 * (now - began))
 

@@ -98,6 +98,8 @@ has() { # whether the word $2 is in the list $1, which begins and ends with a bl
 members() {
     look_up $$ && own=$session
     session_of "$1"
+    # Of one that never began there are none; one of its id may run on another node of this machine.
+    case $leader in '' | void) return ;; esac
     found=' ' sessions=" $leads " size=''
     candidates
     # shellcheck disable=SC2086,SC2046 # lists of files, or patterns for them

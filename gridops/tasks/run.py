@@ -113,7 +113,7 @@ def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
 
 def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
     """Say what a run would do; nothing on any node changes."""
-    choice = call.grid.candidates(nodes)
+    choice = call.grid.candidates(nodes, spec.gpus)
     first = choice[0]
     say(f"would run on {first.node.name}: {first.reason}")
     if spec.sync and spec.src:

@@ -250,7 +250,7 @@ def by_name(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(
             placement,
             "rank",
-            lambda healths: sorted(rank(healths), key=lambda r: r.health.node.name),
+            lambda healths, gpus: sorted(rank(healths), key=lambda r: r.health.node.name),
         )
 
     return order

@@ -21,8 +21,8 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Have the nodes ranked by their names, node1 first; `then` is called once they are."""
 
     def order(then: Callable[[], None] = lambda: None) -> None:
-        def ranked(healths: Sequence[object]) -> tuple[Ranked, ...]:
-            found = sorted(rank(healths), key=lambda one: one.health.node.name)  # type: ignore[arg-type]
+        def ranked(healths: Sequence[object], gpus: int) -> tuple[Ranked, ...]:
+            found = sorted(rank(healths, gpus), key=lambda one: one.health.node.name)  # type: ignore[arg-type]
             then()
             return tuple(found)
 

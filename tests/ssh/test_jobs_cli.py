@@ -117,7 +117,7 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
 
 def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, monkeypatch):
     """node1 has a directory of that name which gridops did not make; node2 has no slot free."""
-    by_name = lambda healths: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
+    by_name = lambda healths, gpus: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
     monkeypatch.setattr(placement, "rank", by_name)
     foreign = inventory.tree("node1") / "project"
     foreign.mkdir(parents=True)

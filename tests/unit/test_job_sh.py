@@ -155,8 +155,11 @@ def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: P
     env = {**os.environ, "GRIDOPS_RUN_ID": "run-10", "OTHER": "GRIDOPS_RUN_ID=run-1"}
     child = subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True)
     try:
-        assert sh(home, "members run-1").split() == []
+        begun = "for id in run-1 run-10; do mkdir $id; ln -s 1.1.x $id/child; done"
+        assert sh(home, f"{begun}; members run-1").split() == []
         assert sh(home, "members run-10").split() == [str(child.pid)]
+        # One that never began has none: its id may run on another node, which is this machine, too.
+        assert sh(home, "rm run-10/child; ln -s void run-10/child; members run-10").split() == []
     finally:
         child.kill()
         child.wait()
@@ -259,7 +262,8 @@ def test_racing_runs_never_share_a_gpu(place: Place) -> None:
 
 
 def test_a_driver_that_hangs_is_said_and_not_asked_again(place: Place, nvidia: Path) -> None:
-    nvidia.write_text("#!/bin/sh\necho $$ >>~/asked\nexec sleep 4722.25\n")
+    sleep = f"4722.{os.getpid()}"  # of this test alone
+    nvidia.write_text(f"#!/bin/sh\necho $$ >>~/asked\nexec sleep {sleep}\n")
     library = place.home / ".gridops" / "lib"
     client.list_jobs(place.link)
     (copy,) = library.iterdir()
@@ -269,7 +273,7 @@ def test_a_driver_that_hangs_is_said_and_not_asked_again(place: Place, nvidia: P
         start(place, "true", gpus=1)
     assert caught.value.reason == "gpus"
     assert time.monotonic() - began < 8
-    assert pids_with("4722.25") == []
+    assert pids_with(sleep) == []
 
 
 def test_a_driver_that_fails_is_said(place: Place, nvidia: Path) -> None:
