@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, JobUnreachable, NotStarted, OutputError, RunLost, RunTimeout
 from gridops.fullness import full_among, told
 from gridops.handover import Detached, Handover, Parcel, detached, in_doubt, tell_started
+from gridops.homecoming import NOT_HOME, brought_home
 from gridops.jobs import client, follow
 from gridops.jobs.attached import STOPPED_STATUS, Stop
 from gridops.jobs.attendance import Attendance, stop_or_leave
@@ -26,6 +27,7 @@ from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.placement import Candidate, first_able
 from gridops.reach import link_to
+from gridops.reach.forwards import Forwards
 from gridops.reach.streams import Sink
 
 if TYPE_CHECKING:
@@ -51,23 +53,26 @@ class Executor:
         self._spec = spec
         self._settings = settings
         self._stop = stop
+        self._forwards = Forwards()
 
     # -- to its end ------------------------------------------------------------------------------
 
     def run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
         """Run it on the first of `choice` that can take it, and stay until it has ended.
 
-        Raises the node's own error when only one was asked, NoneAble when none of several could
-        take it, NotStarted when they are full, RunTimeout when the time ran out, RunLost when
-        nobody saw how it ended, StartUnknown and JobUnreachable when it may go on without us.
+        Raises UsageError for a port that cannot be had, the node's own error when only one was
+        asked, NoneAble when none of several could take it, NotStarted when they are full,
+        RunTimeout when the time ran out, RunLost when nobody saw how it ended, StartUnknown and
+        JobUnreachable when it may go on without us.
         """
-        for _ in range(RESTARTS if self._spec.restart_lost else 0):
-            try:
-                return self._run(choice, output)
-            except RunLost as exc:
-                self._make_sure(exc, choice)
-                events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
-        return self._run(choice, output)
+        with Forwards.reserve(self._spec.ports) as self._forwards:
+            for _ in range(RESTARTS if self._spec.restart_lost else 0):
+                try:
+                    return self._run(choice, output)
+                except RunLost as exc:
+                    self._make_sure(exc, choice)
+                    events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
+            return self._run(choice, output)
 
     def _run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
         handover = Handover(self._spec, self._settings)
@@ -91,7 +96,7 @@ class Executor:
             return self._attend(parcel, output, on)
 
     def _attend(self, parcel: Parcel, output: Output, on: Follow | None = None) -> RunResult:
-        """Stay with the run of `parcel`; without `on`, a follower of what has begun, start it."""
+        """Stay with the run of `parcel`; start it, unless `on` follows what has begun already."""
         node, job, began = parcel.link.node, parcel.job, time.monotonic()
         handed_over = bool(on)
 
@@ -99,7 +104,9 @@ class Executor:
             nonlocal handed_over
             handed_over = True
             tell_started(parcel, reply)
+            self._forwards.lead()
 
+        self._forwards.prepare(parcel.link)
         if on:
             started(None)
         start = partial(follow.run, parcel.link, job, on_started=started)
@@ -127,6 +134,8 @@ class Executor:
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
         status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
+        if self._spec.fetch and not brought_home(parcel.link, job, self._spec, self._settings):
+            status = status or NOT_HOME
         seconds = seconds if job.seconds is None else job.seconds
         events.emit(events.RUN_FINISHED, node=node.name, id=job.id, status=status, seconds=seconds)
         if not self._stop.reason:

@@ -218,6 +218,9 @@ class RunSpec:
     gpus: int = 0  # how many GPUs it needs to itself
     wait: float | None = None  # seconds that it may wait for a slot; None: a full grid is an error
     isolate: bool = False  # it runs in a snapshot of the tree
+    ports: tuple[PortForward, ...] = ()  # that lead to the node while we stay
+    fetch: tuple[str, ...] = ()  # what is brought home at the end: files, directories, wildcards
+    overwrite: bool = False  # and takes the place of files that are newer here
     log_cap: int | None = None  # bytes of each stream that the node keeps, in steps of 512
     give_up_after: float | None = None  # seconds without the node; None: it is waited for
     kill_on_exit: bool = False  # SIGTERM and a closed terminal end it, rather than leave it

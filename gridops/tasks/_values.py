@@ -88,6 +88,15 @@ def _port(text: str) -> PortForward:
     return PortForward(int(numbers[-1]), local)
 
 
+def patterns(texts: Iterable[str]) -> tuple[str, ...]:
+    """`--fetch PATTERN`, several times."""
+    if not (given := tuple(texts)):
+        return ()
+    from gridops.fetch import checked
+
+    return checked(given)
+
+
 def command(cmd: str | None, task: str) -> str:
     """The command's shell text: `--cmd TEXT`, or the words after `--`."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
 from gridops.tasks import _values
+from gridops.tasks._fetching import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
@@ -24,7 +25,7 @@ SRC = "the tree to sync (default: this directory)"
 
 @grid_task(
     flags=SELECTION,
-    iterable=["env"],
+    iterable=["env", "port", "fetch"],
     help={
         "cmd": CMD,
         "on": "this node and no other",
@@ -35,6 +36,9 @@ SRC = "the tree to sync (default: this directory)"
         "gpus": "so many GPUs that nobody uses, leased for the run (CUDA_VISIBLE_DEVICES)",
         "wait": "stand in line this long when no slot is free: 30m (default: exit status 125)",
         "isolate": "run in a snapshot of the tree, which later syncs do not change",
+        "port": "[LOCAL:]REMOTE: lead to this port of the node meanwhile; several times if need be",
+        "fetch": FETCH,
+        "overwrite": OVERWRITE,
         "detach": "do not stay: print the run's id, and come back with `jobs.logs ID --follow`",
         "give_up_after": "leave when the node has been out of reach this long (default: never)",
         "kill_on_exit": "SIGTERM and a closed terminal end the run (default: leave it running)",
@@ -54,6 +58,9 @@ def run(
     gpus: str | None = None,
     wait: str | None = None,
     isolate: bool = False,
+    port: Sequence[str] | None = None,
+    fetch: Sequence[str] | None = None,
+    overwrite: bool = False,
     detach: bool = False,
     give_up_after: str | None = None,
     kill_on_exit: bool = False,
@@ -77,6 +84,9 @@ def run(
         gpus=_values.count(gpus, "gpus"),
         wait=_values.seconds(wait, "wait"),
         isolate=isolate,
+        ports=_values.ports(port or ()),
+        fetch=_values.patterns(fetch or ()),
+        overwrite=overwrite,
         log_cap=_values.size(log_cap, "log-cap"),
         give_up_after=_values.seconds(give_up_after, "give-up-after"),
         kill_on_exit=kill_on_exit,
@@ -87,9 +97,20 @@ def run(
         if dry_run:
             return _plan(call, spec, nodes)
         if detach:
+            _refuse_to_leave(spec)
             show(call.grid.detach(spec, nodes).id)
             return 0
         return _attended(call, spec, nodes)
+
+
+def _refuse_to_leave(spec: RunSpec) -> None:
+    if spec.ports:
+        raise UsageError("--port lasts as long as we stay with the run", hint="leave out --detach")
+    if spec.fetch:
+        raise UsageError(
+            "--fetch brings things home when we have seen the run end",
+            hint="later: `inv jobs.wait ID --fetch PATTERN`, or `inv jobs.fetch ID PATTERN`",
+        )
 
 
 def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
