@@ -50,7 +50,8 @@ def forwarded(link: Link, remote: int) -> Iterator[int]:
     """A free local port that leads to `remote`, for certain through the link."""
     local = free_port()
     with Forwards.reserve([PortForward(remote, local)]) as forwards:
-        forwards.lead_to(link)
+        forwards.prepare(link)
+        forwards.lead()
         yield local
 
 

@@ -24,14 +24,15 @@ FILES = 5  # descriptors of one connection
 
 
 class Forwards:
-    """The ports of one run: taken by `reserve`, of use from `lead_to` on, free after `close`."""
+    """The ports of one run: taken by `reserve`, of use from `lead` on, free after `close`."""
 
     def __init__(self, forwards: Sequence[_Forward] = ()) -> None:
         self._forwards = forwards
+        self._link: Link | None = None  # to the node that is prepared and not led to yet
 
     @classmethod
     def reserve(cls, ports: Sequence[PortForward]) -> Forwards:
-        """Take the local ports. Whoever connects waits until `lead_to`.
+        """Take the local ports. Whoever connects waits until `lead`.
 
         Raises UsageError for a port that cannot be had, and then none is taken.
         """
@@ -55,18 +56,19 @@ class Forwards:
     ) -> None:
         self.close()
 
-    def lead_to(self, link: Link) -> None:
-        """From now on the ports lead to this node: to be called before the command starts there.
+    def prepare(self, link: Link) -> None:
+        """See what this node says about its ports: to be called before the command starts there.
 
-        A node that shares this machine's network has the same ports, so where both numbers are the
-        same we let go of ours, and the command can have it. Raises a ReachError or NodeError when
-        the node cannot be reached or its sshd allows no forwarding, UsageError for ports that
-        would lead in a circle.
+        Nothing leads to an earlier node any more. A node that shares this machine's network has
+        the same ports, so where both numbers are the same we let go of ours, for the command to
+        have it. Raises a ReachError or NodeError when the node cannot be reached or its sshd
+        allows no forwarding, UsageError for ports that would lead in a circle.
         """
         if not self._forwards:
             return
+        self._link = None
         for one in self._forwards:
-            one.rest()
+            one.link = None
         found = look(link, [one.remote for one in self._forwards])
         ours = {one.local for one in self._forwards if one.listens} if found.shared else set()
         for one in self._forwards:
@@ -76,11 +78,19 @@ class Forwards:
         for one in self._forwards:
             if one.listens and _busy(link, one.remote, found, ours):
                 events.emit(events.PORT_BUSY, node=link.node.name, remote=one.remote)
-        for one in self._forwards:
-            one.lead_to(link)
+        self._link = link
+
+    def lead(self) -> None:
+        """From now on the ports lead to the node that was prepared. Waits for nothing; twice is
+        harmless."""
+        link, self._link = self._link, None
+        if link:
+            for one in self._forwards:
+                one.lead(link)
 
     def close(self) -> None:
         """Free the ports and end what runs over them. Twice is harmless."""
+        self._link = None
         for one in self._forwards:
             one.close()
 
@@ -94,17 +104,13 @@ class _Forward:
         self._avoid = avoid
         self._listener: socket.socket | None = None
         self._switchboard: Switchboard | None = None
-        self._link: Link | None = None
+        self.link: Link | None = None  # where it leads; None: nowhere at the moment
         self._failing = False  # and it has been said
         self._listen()
 
     @property
     def listens(self) -> bool:
         return self._listener is not None
-
-    def rest(self) -> None:
-        """Whoever connects from now on is turned away."""
-        self._link = None
 
     def settle(self, link: Link, *, shared: bool) -> None:
         """Listen, unless the node's port is the very same one."""
@@ -115,8 +121,8 @@ class _Forward:
         elif not self.listens:
             self._listen()
 
-    def lead_to(self, link: Link) -> None:
-        self._link = link
+    def lead(self, link: Link) -> None:
+        self.link = link
         self._failing = False
         if self._listener and not self._switchboard:
             self._switchboard = Switchboard(self._listener, self._dial)
@@ -125,7 +131,7 @@ class _Forward:
         )
 
     def close(self) -> None:
-        self._link = None
+        self.link = None
         if self._switchboard:
             self._switchboard.close()
         elif self._listener:
@@ -137,13 +143,13 @@ class _Forward:
         self.local = int(self._listener.getsockname()[1])
 
     def _dial(self, peer: tuple[str, int]) -> Stream:
-        link = self._link
+        link = self.link
         if link is None:
             raise PortClosed("it leads nowhere at the moment")
         try:
             stream = link.dial(self.remote, timeout=DIALLING)
         except GridError as exc:
-            if self._link is link and not self._failing:
+            if self.link is link and not self._failing:
                 self._failing = True
                 self._tell(link, exc)
             raise

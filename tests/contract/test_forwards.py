@@ -174,7 +174,8 @@ def test_and_after_an_error(link: Link) -> None:
 
     def fail() -> None:
         with Forwards.reserve([PortForward(1, port)]) as forwards:
-            forwards.lead_to(link)
+            forwards.prepare(link)
+            forwards.lead()
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -191,7 +192,8 @@ def test_whoever_comes_before_the_run_starts_waits(link: Link) -> None:
     ):
         early.sendall(b"early")
         early.shutdown(socket.SHUT_WR)
-        forwards.lead_to(link)
+        forwards.prepare(link)
+        forwards.lead()
         assert said(early) == b"early"
 
 
@@ -199,7 +201,8 @@ def test_several_ports_lead_to_several(link: Link) -> None:
     with server(echo) as one, server(reverse) as two:
         ports = [PortForward(one, free_port()), PortForward(two, free_port())]
         with Forwards.reserve(ports) as forwards:
-            forwards.lead_to(link)
+            forwards.prepare(link)
+            forwards.lead()
             assert [ask(port.local or 0, b"ab") for port in ports] == [b"ab", b"ba"]
 
 
@@ -209,7 +212,8 @@ def test_the_same_port_is_left_to_a_command_on_this_machine(
     """A sandbox node has this machine's ports, too: else the command could not listen."""
     port = free_port()
     with Forwards.reserve([PortForward(port, port)]) as forwards:
-        forwards.lead_to(link)
+        forwards.prepare(link)
+        forwards.lead()
         assert of(heard, events.PORT_FORWARDED)[0]["local"] == port
         assert of(heard, events.PORT_BUSY) == []
         with server(reverse, port):

@@ -198,7 +198,8 @@ def test_a_client_that_is_killed_leaves_no_port_taken(sandbox: Sandbox) -> None:
         from gridops.settings import SshSettings
         link = link_to(Node("node1", "node1"), SshSettings(config_file=sys.argv[1]))
         forwards = Forwards.reserve([PortForward(int(sys.argv[3]), int(sys.argv[2]))])
-        forwards.lead_to(link)
+        forwards.prepare(link)
+        forwards.lead()
         print("up", flush=True)
         time.sleep(60)
     """
@@ -235,7 +236,7 @@ class TestBeforeTheRun:
             Forwards.reserve([PortForward(remote)]) as forwards,
             pytest.raises(ForwardingForbidden, match=f"node1: .*{remote}.*AllowTcpForwarding"),
         ):
-            forwards.lead_to(link)
+            forwards.prepare(link)
 
     def test_or_with_the_first_connection(self, make_sandbox, heard: list[events.Event]) -> None:
         sandbox = make_sandbox(1, options={"AllowTcpForwarding": "no"})
@@ -254,9 +255,10 @@ class TestBeforeTheRun:
         local = free_port()
         with server(echo) as remote, Forwards.reserve([PortForward(remote, local)]) as forwards:
             with pytest.raises(ReachError, match="nowhere"):
-                forwards.lead_to(nowhere)
+                forwards.prepare(nowhere)
             assert of(heard, events.PORT_FORWARDED) == []
-            forwards.lead_to(link1)
+            forwards.prepare(link1)
+            forwards.lead()
             assert ask(local, b"x") == b"x"
 
     def test_a_port_that_was_left_to_one_node_leads_to_the_next(
@@ -267,8 +269,10 @@ class TestBeforeTheRun:
         with server(echo) as remote, Forwards.reserve([PortForward(remote)]) as forwards:
             heard: list[events.Event] = []
             with events.listening(heard.append):
-                forwards.lead_to(here)  # the very same port
-                forwards.lead_to(there)
+                forwards.prepare(here)  # the very same port
+                forwards.lead()
+                forwards.prepare(there)
+                forwards.lead()
             first, second = (fields["local"] for fields in of(heard, events.PORT_FORWARDED))
             assert first == remote != second
             assert ask(int(str(second)), b"x") == b"x"
@@ -277,4 +281,4 @@ class TestBeforeTheRun:
         one, two = free_port(), free_port()
         ports = [PortForward(one, two), PortForward(two, one)]
         with Forwards.reserve(ports) as forwards, pytest.raises(UsageError, match="both"):
-            forwards.lead_to(link1)
+            forwards.prepare(link1)

@@ -93,7 +93,8 @@ def reachable_from_elsewhere(port):
 
 def test_without_ports_nothing_is_done():
     with Forwards.reserve(()) as forwards:
-        forwards.lead_to(None)  # nobody is asked
+        forwards.prepare(None)  # nobody is asked
+        forwards.lead()
 
 
 def test_what_happens_is_told_in_a_line(capsys):
