@@ -38,6 +38,8 @@ class Landing:
         """Move the file or directory `name`, if there is one in the stage. Raises OSError."""
         parts = [] if name == "." else name.split("/")
         folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
+        if any(os.path.islink(self._staged(folder)) for folder in folders):  # noqa: PTH114
+            return  # it leads to something that comes by its own name, or nowhere good
         if not os.path.lexists(self._staged(name)) or not all(map(self._directory, folders)):
             return
         pending = [name]
@@ -65,12 +67,15 @@ class Landing:
             os.mkdir(path)  # noqa: PTH102 - names are texts here throughout
         if not os.path.isdir(path):  # noqa: PTH112
             self.obstacles[name] = NOT_A_DIRECTORY
-        elif not os.path.realpath(path).startswith(self.into.rstrip("/") + "/"):
+        elif os.path.islink(path) and not self._within(os.path.realpath(path)):  # noqa: PTH114
             self.obstacles[name] = LEADS_OUT
         else:
             self._ready.add(name)
             return True
         return False
+
+    def _within(self, path: str) -> bool:
+        return path.startswith(self.into.rstrip("/") + "/")
 
     def _file(self, name: str, staged: os.stat_result) -> None:
         try:

@@ -40,7 +40,7 @@ class Stage:
         self._root.chmod(0o700)
 
     def write(self, names: Iterable[str]) -> Path:
-        """A file that lists `names` as rsync reads it with --from0 (a # at the start: a comment)."""
+        """A file that lists `names` as rsync reads it with --from0 (# would begin a comment)."""
         self.list.write_bytes(b"".join(b"./" + os.fsencode(name) + b"\0" for name in names))
         return self.list
 

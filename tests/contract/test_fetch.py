@@ -270,7 +270,8 @@ def test_symlinks_stay_symlinks_and_those_that_lead_out_stay_there(there: There,
     ):
         (there.root / "out" / name).symlink_to(to)
     report = there.fetch("out", "out/l*")
-    assert {name: os.readlink(there.into / "out" / name) for name in ("latest", "across", "gone")}
+    to = [str((there.into / "out" / name).readlink()) for name in ("latest", "across", "gone")]
+    assert to == ["step-9", "../kept/data", "nowhere"]
     assert entries(there.into) == {"out/step-9", "out/latest", "out/across", "out/gone"}
     assert report.skipped == ("out/passwd", "out/up")
     (said,) = warnings
@@ -290,6 +291,14 @@ def test_what_a_pattern_names_outright_comes_itself(there: There, tmp_path):
     assert not any(path.is_symlink() for path in there.into.rglob("*"))
     assert there.fetch("best", "far", "results", "results/*").files == 0
     shutil.rmtree(elsewhere)
+
+
+def test_a_link_and_what_is_behind_it_may_both_be_asked_for(there: There):
+    put(there.root, "out/d/x")
+    (there.root / "out/l").symlink_to("d")
+    there.fetch("out", "out/*/x")
+    assert (there.into / "out/l/x").read_text() == "x"
+    assert (there.into / "out/d/x").read_text() == "x"
 
 
 # -- what cannot be ------------------------------------------------------------------------------
@@ -424,7 +433,9 @@ def test_a_node_that_names_what_was_not_asked_for_gets_nothing_brought(name, hom
     assert len(found.missing) == 1
 
 
-@pytest.mark.parametrize("answer", ["", "printf 'b/tmp\\0mout/a\\0'", "printf 'nonsense'", "exit 3"])
+@pytest.mark.parametrize(
+    "answer", ["", "printf 'b/tmp\\0mout/a\\0'", "printf 'nonsense'", "exit 3"]
+)
 def test_an_answer_that_is_cut_short_is_an_error(home, monkeypatch, answer):
     monkeypatch.setattr(finding, "_script", lambda: answer)
     link = LocalLink(Node("here", "here", connection="local"))
