@@ -180,6 +180,7 @@ class Job:
     isolated: bool = False  # it has a snapshot of that tree
     commit: str = ""
     diff: str = ""  # where, on the node, the uncommitted changes are
+    diff_bytes: int = 0
     why: str = ""  # why this node
 
     @property

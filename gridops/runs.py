@@ -54,6 +54,15 @@ class Runs:
 
         return client.show(self._link(job), job.id)
 
+    def job_diff(self, job: Job) -> bytes:
+        """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
+
+        Raises a ReachError.
+        """
+        from gridops.jobs import client
+
+        return client.diff(self._link(job), job.id)
+
     def logs(
         self,
         job: Job,

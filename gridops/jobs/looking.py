@@ -33,16 +33,27 @@ def show(link: Link, job_id: str) -> Job:
         raise NoJob(
             f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
         )
+    text = _kept(link, job_id, "command")
+    return replace(job, command=os.fsdecode(text)) if text else job
+
+
+def diff(link: Link, job_id: str) -> bytes:
+    """The uncommitted changes that are kept with a run; b"" when there are none."""
+    return _kept(link, job_id, "diff")
+
+
+def _kept(link: Link, job_id: str, name: str) -> bytes:
+    """A text that the run was started with; the run file has added a line end (spec.py)."""
     text = bytearray()
     converse(
         link,
         "read",
         checked(job_id),
-        "command",
+        name,
         on_line=lambda line: None,
         on_piece=lambda stream, offset, data: text.extend(data),
     )
-    return replace(job, command=os.fsdecode(bytes(text[:-1]))) if text else job
+    return bytes(text[:-1])
 
 
 def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:

@@ -181,16 +181,40 @@ def kill(call: Call, id: str) -> int:
     return 0
 
 
-@grid_task(name="show", flags=(*SELECTION, *format_flag("table", "json")), help={"id": ID})
-def show_(call: Call, id: str) -> None:
+@grid_task(
+    name="show",
+    flags=(*SELECTION, *format_flag("table", "json")),
+    help={"id": ID, "diff": "its uncommitted changes alone, byte for byte, for `git apply`"},
+)
+def show_(call: Call, id: str, diff: bool = False) -> int | None:
     """Show what ran, from which commit, where and why there, when, and how it ended."""
     from gridops.render import documents, jobs
 
-    job = call.grid.show_job(call.grid.find_job(id, call.nodes))
+    if diff and call.format == "json":
+        raise UsageError("--diff prints the changes themselves", hint="leave out --format")
+    job = call.grid.find_job(id, call.nodes)
+    if diff:
+        return _show_diff(call, job)
+    job = call.grid.show_job(job)
     if call.format == "json":
         show(documents.to_json(jobs.job_document(job, time.time())))
     else:
         show(jobs.lines(job, time.time()))
+    return None
+
+
+def _show_diff(call: Call, job: Job) -> int:
+    """Exit 1 when it is not known what was changed."""
+    from gridops.sync.origin import unkept
+
+    changes = call.grid.job_diff(job)
+    write_bytes(1)(changes)
+    name = f"{job.node}: the run {job.id}"
+    if not changes:
+        say(f"{name}: " + ("nothing was changed" if job.commit else "its changes are not known"))
+    elif missing := unkept(changes):
+        say(f"{name}: not all is in it: {missing}")
+    return 0 if changes or job.commit else 1
 
 
 @grid_task(flags=SELECTION, help={"older_than": "what ended longer ago than this: 90, 12h, 7d"})

@@ -111,8 +111,26 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
     assert kept.startswith("# untracked: new.txt\ndiff --git ")
     assert "-hello\n+changed\n" in kept
     said = tell("jobs.show", "@last").out
-    for text in (job_id, record["node"], head.stdout.strip(), record["why"], command):
+    for text in (job_id, record["node"], head.stdout.strip(), record["why"], command, "--diff"):
         assert text in said
+    done = tell("jobs.show", job_id, "--diff")
+    assert (done.status, done.out) == (0, kept[:-1])
+    assert len(done.stdout) == record["diff_bytes"]
+    assert "new files that git does not know" in done.err
+    subprocess.run(["git", "checkout", "-q", "."], check=True)
+    subprocess.run(["git", "apply"], input=done.stdout, check=True)
+    assert (project / "hello.txt").read_text() == "changed\n"
+    assert tell("jobs.show", job_id, "--diff", "--format=json").status == 2
+
+
+def test_changes_that_there_are_not_are_told_from_those_that_are_not_known(tell, detach, inventory):
+    unknown = detach("true")
+    done = tell("jobs.show", unknown, "--diff")
+    assert (done.status, done.complaint[-27:]) == (1, "its changes are not known")
+    clean = client.start(place(inventory, "node2").link, JobSpec("true", commit="abc")).id
+    done = tell("jobs.show", clean, "--diff")
+    assert (done.status, done.out) == (0, "")
+    assert done.complaint.endswith("nothing was changed")
 
 
 def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, monkeypatch):
