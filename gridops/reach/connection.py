@@ -20,6 +20,7 @@ from paramiko.agent import AgentRequestHandler
 from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused, UsageError
 from gridops.reach import openssh
 from gridops.reach.control import Address, Control
+from gridops.reach.dialling import Dialled
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fabrics import (
     Config,
@@ -29,7 +30,7 @@ from gridops.reach.fabrics import (
     without_ssh_config,
 )
 from gridops.reach.link import on_node
-from gridops.reach.mux import MuxTransport, ride
+from gridops.reach.mux import CHANNEL_PATIENCE, MuxTransport, ride
 from gridops.reach.tunnel import tunnel
 from gridops.settings import SshSettings
 
@@ -261,9 +262,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.open()
         to = (remote_host, remote_port or local_port)
 
-        def dial(peer: Address) -> Any:
-            self.open()
-            return self.transport.open_channel("direct-tcpip", to, peer)
+        def ask(control: Control, _: float) -> Dialled:
+            return Dialled(control, to, CHANNEL_PATIENCE)
+
+        def dial(peer: Address) -> Dialled:
+            return openssh.through(self.endpoint, 0, ask)[0]
 
         with tunnel(local_host, local_port, dial) as port:
             yield port
