@@ -255,17 +255,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         remote_host: str = "localhost",
         local_host: str = "localhost",
     ) -> Iterator[int]:
-        """As Fabric's; yields the local port, which is a free one when `local_port` is 0.
-
-        Raises OSError at once when that port is taken.
-        """
+        """As Fabric's; yields the local port (a free one for 0). Raises OSError if it is taken."""
         self.open()
         to = (remote_host, remote_port or local_port)
 
-        def ask(control: Control, _: float) -> Dialled:
-            return Dialled(control, to, CHANNEL_PATIENCE)
-
         def dial(peer: Address) -> Dialled:
+            def ask(control: Control, _: float) -> Dialled:
+                return Dialled(control, to, CHANNEL_PATIENCE)
+
             return openssh.through(self.endpoint, 0, ask)[0]
 
         with tunnel(local_host, local_port, dial) as port:

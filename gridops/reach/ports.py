@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -89,20 +90,20 @@ class Ports:
 def look(link: Link, remotes: Iterable[int]) -> Ports:
     """Raises a ReachError, or NodeTimeout."""
     reply = link.script(_script(), *map(str, sorted(set(remotes))), timeout=ASKING)
-    lines = [line.split() for line in reply.stdout.decode(errors="replace").splitlines()]
-    here = [words[1:] for words in lines if words[:1] == ["here"]]
+    here = re.search(rb"^here (\S+) (\S+)$", reply.stdout, re.MULTILINE)
+    ours = _network()
     return Ports(
         known=bool(here),
-        shared=link.node.connection == "local" or (bool(here) and here[0] == _network()),
-        busy=frozenset(int(words[1]) for words in lines if words[:1] == ["busy"]),
+        shared=link.node.connection == "local" or bool(here and ours and here.groups() == ours),
+        busy=frozenset(map(int, re.findall(rb"^busy (\d{1,5})$", reply.stdout, re.MULTILINE))),
     )
 
 
-def _network() -> list[str] | None:
+def _network() -> tuple[bytes, bytes] | None:
     """What `ports.sh` says here."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return [boot, os.readlink("/proc/self/ns/net")]  # noqa: PTH115 - not a path
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        return boot, os.readlink(b"/proc/self/ns/net")  # noqa: PTH115 - not a path
     except OSError:
         return None
 

@@ -10,9 +10,10 @@ import pytest
 from forwarding import free_port
 
 from gridops.errors import UsageError
-from gridops.model import PortForward
+from gridops.model import Node, PortForward, Reply
 from gridops.observe import events, sentences
 from gridops.reach.forwards import Forwards
+from gridops.reach.ports import Ports, look, why_not
 from gridops.tasks import _values
 from gridops.tasks._terminal import Narrator
 
@@ -95,6 +96,29 @@ def test_without_ports_nothing_is_done():
     with Forwards.reserve(()) as forwards:
         forwards.prepare(None)  # nobody is asked
         forwards.lead()
+
+
+class Says:
+    """A node that answers whatever it is asked with the same text."""
+
+    def __init__(self, text):
+        self.node = Node("gpu01", "gpu01")
+        self._text = text
+
+    def script(self, text, *args, timeout):
+        return Reply(0, self._text)
+
+
+def test_what_a_node_says_of_its_ports_is_taken_strictly():
+    said = b"motd\nbusy\nbusy x\nbusy 999999\nhere\nbusy 80\nbusy 81 \nhere a b\n"
+    assert look(Says(said), [80]) == Ports(known=True, shared=False, busy=frozenset({80}))
+    assert look(Says(b""), [80]) == Ports(known=False, shared=False, busy=frozenset())
+
+
+def test_why_a_port_cannot_be_reached_is_said_as_far_as_it_is_known():
+    assert "AllowTcpForwarding" in str(why_not(Says(b"here a b\nbusy 80\n"), 80))
+    assert str(why_not(Says(b"here a b\n"), 80)) == "gpu01: nothing listens on port 80 there"
+    assert "or its sshd allows no forwarding" in str(why_not(Says(b""), 80))
 
 
 def test_what_happens_is_told_in_a_line(capsys):
