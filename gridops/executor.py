@@ -106,9 +106,10 @@ class Executor:
             tell_started(parcel, reply)
             self._forwards.lead()
 
-        self._forwards.prepare(parcel.link)
         if on:
             started(None)
+        else:
+            self._forwards.prepare(parcel.link)
         start = partial(follow.run, parcel.link, job, on_started=started)
         attendance = Attendance(parcel.link, job.id, self._stop, output.stdout, output.stderr)
         with self._signals(node):
@@ -235,7 +236,8 @@ class Executor:
     def _in_line(self, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
         """Where the run begins, once a slot is free; None when it is to begin no more."""
         handover = Handover(self._spec, self._settings)
-        line = Line(handover, full, self._settings, self._spec.wait or 0.0)
+        wait = self._spec.wait or 0.0
+        line = Line(handover, full, self._settings, wait, self._forwards.prepare)
         with events.bound(run_id=handover.id):
             with stop_or_leave(self._stop, _say_nothing):
                 parcel = line.first(self._stop)

@@ -39,11 +39,18 @@ class Line:
     """
 
     def __init__(
-        self, handover: Handover, choice: Sequence[Candidate], settings: Settings, wait: float
+        self,
+        handover: Handover,
+        choice: Sequence[Candidate],
+        settings: Settings,
+        wait: float,
+        prepare: Callable[[Link], None] = lambda link: None,
     ) -> None:
-        """`choice` is best first; `wait` in seconds."""
+        """`choice` is best first; `wait` in seconds; `prepare` is called with a node before the run
+        begins there, and raises what `Handover.bring` may."""
         self._handover = handover
         self._wait = wait
+        self._prepare = prepare
         self._at_once = settings.ssh.pool_size
         self._places = {
             one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD)
@@ -104,6 +111,7 @@ class Line:
         try:
             with _staying(link, job_id):
                 brought = self._handover.bring(place)
+                self._prepare(link)
         except SourceUnreadable:
             raise
         except CANNOT_SERVE as exc:
