@@ -12,31 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-YEAR = 366 * UNITS["d"]
+from gridops.durations import YEAR, parse_duration
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_DURATION = re.compile(rf"\s*(?:{_PART.pattern}\s*)+", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}")
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]")
 _USER_REFUSED = re.compile(r"[\s\x00-\x1f\x7f'`\"$;&<>|(){}]|^-|\\$|/|:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DURATION_HELP = "a duration: seconds, or text such as 90s, 10m or 1h30m"
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from `90`, `"90"`, `"1.5h"`, `"10m"` or `"1h30m"`; raises ValueError."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            if not _DURATION.fullmatch(value):
-                raise ValueError(f"should be {_DURATION_HELP}") from None
-        return sum(float(n) * UNITS[unit] for n, unit in _PART.findall(value.lower()))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise ValueError(f"should be {_DURATION_HELP}")
 
 
 def check_name(text: str) -> str:

@@ -30,7 +30,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # to less, so that the settings can make a RetryConfig of what a file says.
     "retry": ("gridops.retry",),
     # How people write things down; knows nothing of what settings there are.
-    "texts": ("gridops.nodesets", "gridops.variables", "gridops.yamlfile"),
+    "texts": (
+        "gridops.durations",
+        "gridops.nodesets",
+        "gridops.variables",
+        "gridops.yamlfile",
+    ),
     "settings": ("gridops.settings", "gridops.fieldtypes", "gridops.invalid"),
     "inventory": ("gridops.inventory", "gridops.reading", "gridops.schema", "gridops.snapshot"),
     "observe": ("gridops.observe.*",),

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops.durations import parse_duration
 from gridops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
 
 def seconds(text: str | None, flag: str) -> float | None:
     """A duration (90, 1.5, 10m, 1h30m) in seconds; None stays None."""
-    from gridops.fieldtypes import parse_duration
-
     if text is None:
         return None
     try:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gridops.fieldtypes import YEAR, check_host, check_name, parse_duration
+from gridops.durations import YEAR, parse_duration
+from gridops.fieldtypes import check_host, check_name
 from gridops.inventory import load, schema
 from gridops.retry import RetryConfig
 from gridops.settings import (
