@@ -8,7 +8,6 @@ is shown later. Unknown tags are passed over.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from gridops.errors import ProbeError
@@ -54,6 +53,6 @@ def real(text: str, most: float = math.inf) -> float:
 
 def whole(text: str, most: int = MOST) -> int:
     """A whole number from 0 to `most`, in plain digits. Raises ValueError."""
-    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > most:
+    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > most:
         raise ValueError(text)
     return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,18 +17,16 @@ from gridops.errors import (
     ProbeError,
     SessionRefused,
 )
-from gridops.model import Jobs, Node, NodeHealth, Outcome, Reply
+from gridops.model import Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
 from gridops.probe.answer import clean
-from gridops.probe.parse import Figures, parse
 from gridops.probe.samples import Samples
-from gridops.probe.score import cpu_load, score
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
 
 if TYPE_CHECKING:
-    from gridops.settings import HealthSettings, Settings
+    from gridops.settings import Settings
 
 WINDOW = 0.1  # seconds to watch the CPUs: ten clock ticks a core
 GPU_LIMIT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
@@ -79,6 +76,10 @@ def check(
 def _probe(node: Node, settings: Settings, patient: bool, samples: Samples) -> NodeHealth:
     """Raises GridError: unreachable, or an answer that makes no sense."""
     reply = _ask(node, settings, patient, samples.recent(node, WINDOW))
+    # Here, since the nodes are at work by now: importing these does not keep them waiting.
+    from gridops.probe.judging import judge
+    from gridops.probe.parse import parse
+
     figures = parse(reply.stdout, node.remote_root)
     samples.add(node, figures.cpu_times)
     latency = None if reply.latency is None else reply.latency * 1000
@@ -128,62 +129,3 @@ def _unreachable(outcome: Outcome[NodeHealth]) -> NodeHealth:
 def _said(error: GridError) -> str:
     """The error without the node's name, which the row has already."""
     return f"{error.message} ({error.hint})" if error.hint else error.message
-
-
-# -- judging ---------------------------------------------------------------------------------------
-
-
-def judge(
-    node: Node, figures: Figures, settings: HealthSettings, *, latency_ms: float | None = None
-) -> NodeHealth:
-    """The node's health: degraded with reasons where a threshold is passed, else healthy."""
-    reasons = tuple(_reasons(node, figures, settings))
-    return NodeHealth(
-        node=node,
-        state="degraded" if reasons else "healthy",
-        score=score(figures.cpu, figures.gpus, settings),
-        reasons=reasons,
-        latency_ms=latency_ms,
-        cpu=figures.cpu,
-        memory=figures.memory,
-        disk=figures.disk,
-        gpus=figures.gpus,
-        gpu_error=figures.gpu_error,
-        jobs=Jobs(figures.running, node.slots, figures.queued),
-        uptime_s=figures.uptime_s,
-        users=figures.users,
-    )
-
-
-def _reasons(node: Node, figures: Figures, settings: HealthSettings) -> Iterator[str]:
-    """One for each threshold that is passed.
-
-    For the CPUs it is the load of score.py, not the busy share of a moment: a short burst (our own
-    login is one) does not make a node degraded.
-    """
-    yield from _over("CPU load", cpu_load(figures.cpu), settings.max_cpu_percent, " %")
-    cores = figures.cpu.cores
-    if figures.cpu.load1 > settings.max_load_per_core * cores:
-        yield (
-            f"load {figures.cpu.load1:.0f} on {cores} core{'s' * (cores != 1)}"
-            f" (limit {settings.max_load_per_core:g} per core)"
-        )
-    yield from _over("memory", figures.memory.percent, settings.max_memory_percent, " % used")
-    if figures.disk is None:
-        yield f"the disk of {node.remote_root} could not be read"
-    else:
-        name = f"disk of {node.remote_root}"
-        yield from _over(name, figures.disk.percent, settings.max_disk_percent, " % full")
-    if figures.unwritable:
-        yield f"{node.remote_root} cannot be written ({figures.unwritable} is read-only for us)"
-    for gpu in figures.gpus:
-        heat, limit = gpu.temperature_c, settings.max_gpu_temperature_c
-        if heat is not None and heat > limit:
-            yield f"GPU {gpu.index} at {heat:.0f} °C (limit {limit:g} °C)"
-    if figures.gpu_error:
-        yield figures.gpu_error
-
-
-def _over(name: str, percent: float, limit: float, unit: str) -> Iterator[str]:
-    if percent > limit:
-        yield f"{name} {math.ceil(percent)}{unit} (limit {limit:g} %)"

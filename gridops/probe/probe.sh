@@ -3,41 +3,45 @@
 #
 # $1 remote_root as the inventory spells it, $2 how long to watch the CPUs, $3 how long the GPU tools
 # may take (both in seconds), $4 the CPU times of a moment ago if they are known: then nothing is
-# waited for. POSIX sh: dash, bash, BusyBox. It runs on hundreds of nodes at once, so
-# it reads /proc with `read` and forks only for sleep, df, who and the GPU tools.
+# waited for. POSIX sh: dash, bash, BusyBox. It runs on hundreds of nodes at once, so it reads /proc
+# with `read`, forks only for sleep, df, who and the GPU tools, and says what it noted in one write:
+# every write is a packet, and wakes four processes on its way.
 
 LC_ALL=C # numbers with a point, messages that can be recognised
 export LC_ALL
 window=$2 gpu_limit=$3
 mark='#gridops'
+noted=''
 nl='
 '
 
+note() { noted=$noted$*$nl; }
+
 cpu_times() { # the first line of /proc/stat: all cores together
-    read -r line </proc/stat && printf 'stat %s\n' "$line"
+    read -r line </proc/stat && note stat "$line"
 }
 
 cores() { # those online, as the kernel lists them ("0-3,8"), else their number
     if read -r online </sys/devices/system/cpu/online; then
-        printf 'online %s\n' "$online"
+        note online "$online"
         return
     fi
     count=0
     while read -r name _; do
         case $name in cpu[0-9]*) count=$((count + 1)) ;; esac
     done </proc/stat
-    printf 'cores %s\n' "$count"
+    note cores "$count"
 } 2>/dev/null
 
 memory() { # kernels before 3.14 have no MemAvailable: then the parts it can be estimated from
     while read -r key value _; do
         case $key in
         MemAvailable:)
-            printf 'mem %s %s\n' "$key" "$value"
+            note mem "$key" "$value"
             break
             ;;
         MemTotal: | MemFree: | Buffers: | Cached: | SReclaimable: | Shmem:)
-            printf 'mem %s %s\n' "$key" "$value"
+            note mem "$key" "$value"
             ;;
         esac
     done </proc/meminfo
@@ -55,16 +59,16 @@ disk() { # where remote_root is, or will be: its nearest parent that exists
         dir=${dir%/*}
         dir=${dir:-/}
     done
-    [ -w "$dir" ] || printf 'readonly %s\n' "$dir"
+    [ -w "$dir" ] || note readonly "$dir"
     said=$(df -P -k "$dir" 2>/dev/null)
-    printf 'disk %s\n' "${said##*"$nl"}"
+    note disk "${said##*"$nl"}"
 }
 
 users() { # a login a line; where nothing keeps records there is nothing to ask for
     for file in /run/utmp /var/run/utmp /run/systemd/sessions/*; do
         [ -s "$file" ] || continue
         while read -r name _; do
-            [ -z "$name" ] || printf 'user %s\n' "$name"
+            [ -z "$name" ] || note user "$name"
         done <<END
 $(who 2>/dev/null)
 END
@@ -94,12 +98,12 @@ runs() { # a line a run; one that gets its slot just now may be in both lists
     read -r boot </proc/sys/kernel/random/boot_id
     for entry in "$HOME/.gridops/locks/$host"/queue/*; do
         entry=${entry##*/}
-        in_force "${entry#*.}" && printf 'waiting %s\n' "$run"
+        in_force "${entry#*.}" && note waiting "$run"
     done
     for entry in "$HOME/.gridops/locks/$host"/leases/*; do
         in_force "${entry##*/}" || continue
         read -r gpus <"$entry" || gpus=''
-        printf 'lease %s %s\n' "$run" "$gpus"
+        note lease "$run" "$gpus"
     done
 } 2>/dev/null
 
@@ -266,7 +270,7 @@ amd() {
 
 printf 'gridops-probe 1\n'
 if [ -n "$4" ] && [ -r /proc/stat ]; then
-    printf 'stat %s\n' "$4"
+    note stat "$4"
 elif ! cpu_times 2>/dev/null; then
     printf 'unsupported %s\nend\n' "$(uname -s)"
     exit
@@ -274,8 +278,8 @@ fi
 nvidia
 amd
 cores
-read -r line </proc/loadavg && printf 'load %s\n' "$line"
-read -r line </proc/uptime && printf 'uptime %s\n' "$line"
+read -r line </proc/loadavg && note load "$line"
+read -r line </proc/uptime && note uptime "$line"
 memory
 disk "$1"
 users
@@ -283,4 +287,4 @@ runs
 [ -n "$4" ] || sleep "$window" 2>/dev/null || sleep 1 # where it knows no fractions
 wait
 cpu_times
-printf 'end\n'
+printf '%send\n' "$noted"

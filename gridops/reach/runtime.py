@@ -41,8 +41,7 @@ def _candidates() -> list[Path]:
 
 def _private(path: Path) -> Path:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
+        found = _lstat(path)
     except OSError as exc:
         raise ReachError(
             f"cannot make {path}: {exc.strerror}",
@@ -55,6 +54,15 @@ def _private(path: Path) -> Path:
             hint=f"remove it, `chmod 700 {path}`, or set GRIDOPS_RUNTIME_DIR",
         )
     return path
+
+
+def _lstat(path: Path) -> os.stat_result:
+    """Of the directory, made first where there is none."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path.lstat()
 
 
 def make_room(files: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import time
 from collections.abc import Callable
 
@@ -11,10 +11,9 @@ from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Reply
 from gridops.reach.link import REPLY_LIMIT, Process, with_args
 
-CHUNK = 256 * 1024
-LINGER = (
-    0.5  # seconds that output may stay silent after the exit before we stop waiting for its end
-)
+CHUNK = 64 * 1024  # bytes; a pipe holds no more
+LOOK = 0.2  # seconds between two looks whether a silent command has ended
+LINGER = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
 Sink = Callable[[bytes], None]
 
@@ -57,20 +56,19 @@ class _Pump:
         self._timeout = timeout
         self._tick = tick
         self._status: int | None = None
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(process.stdout, selectors.EVENT_READ, on_stdout)
-        self._selector.register(process.stderr, selectors.EVENT_READ, on_stderr)
-        self._open = 2
+        self._sinks = {process.stdout: on_stdout, process.stderr: on_stderr}
+        self._poll = select.poll()
+        for fd in self._sinks:
+            self._poll.register(fd, select.POLLIN)
 
     def run(self) -> int:
-        with self._selector:
-            self._start_input()
-            while self._open:
-                self._look()
-                if self._status is None and self._ended():
-                    continue
-                if self._status is not None and self._silent > LINGER:
-                    break
+        self._start_input()
+        while self._sinks:
+            self._look()
+            if self._status is None and self._ended():
+                continue
+            if self._status is not None and self._silent > LINGER:
+                break
         if self._status is None:
             self._status = self._process.wait(self._left())
         return self._status
@@ -79,17 +77,17 @@ class _Pump:
         self._quiet_since = time.monotonic()
         if self._pending:
             os.set_blocking(self._process.stdin, False)
-            self._selector.register(self._process.stdin, selectors.EVENT_WRITE, None)
+            self._poll.register(self._process.stdin, select.POLLOUT)
         elif not self._keep_stdin:
             self._process.close_stdin()
 
     def _look(self) -> None:
         left = self._left()
-        for key, _ in self._selector.select(0.2 if left is None else min(0.2, left)):
-            if key.data is None:
-                self._feed()
+        for fd, _ in self._poll.poll(1000 * (LOOK if left is None else min(LOOK, left))):
+            if fd in self._sinks:
+                self._drain(fd)
             else:
-                self._drain(key.fd, key.data)
+                self._feed()
         if self._tick:
             self._tick()
 
@@ -123,18 +121,18 @@ class _Pump:
         except BrokenPipeError:
             self._pending = memoryview(b"")
         if not self._pending:
-            self._selector.unregister(self._process.stdin)
+            self._poll.unregister(self._process.stdin)
             if not self._keep_stdin:
                 self._process.close_stdin()
 
-    def _drain(self, fd: int, sink: Sink) -> None:
+    def _drain(self, fd: int) -> None:
         data = os.read(fd, CHUNK)
         self._quiet_since = time.monotonic()
         if data:
-            sink(data)
+            self._sinks[fd](data)
         else:
-            self._selector.unregister(fd)
-            self._open -= 1
+            self._poll.unregister(fd)
+            del self._sinks[fd]
 
 
 class Prelude:

@@ -21,7 +21,8 @@ from gridops.errors import (
 from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Reply, Space
 from gridops.observe import events
 from gridops.probe import checker
-from gridops.probe.checker import check, judge
+from gridops.probe.checker import check
+from gridops.probe.judging import judge
 from gridops.probe.parse import Figures
 from gridops.retry import without_waiting
 from gridops.settings import HealthSettings, Settings
