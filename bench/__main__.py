@@ -10,8 +10,8 @@ import sys
 import venv
 from datetime import date
 
-from bench.common import HERE, Claim, Measured
-from bench.workloads import PEERS, all_workloads, run_in_scratch
+from bench.common import HERE, PEERS, Claim, Measured
+from bench.workloads import all_workloads, run_in_scratch
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from gridops.reach.openssh import socket_path
 from gridops.sandbox import Sandbox
 
 HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / ".venv-bench" / "bin"
 INV = str(Path(sys.executable).with_name("inv"))
 
 
