@@ -145,15 +145,19 @@ def as_options(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 def _stamps(config_file: str | None) -> list[tuple[int, int]]:
     """Time and size of the configuration files that ssh will read."""
-    files = [config_file] if config_file else [_users_config(), "/etc/ssh/ssh_config"]
     stamps = []
-    for file in files:
+    for file in configuration(config_file):
         try:
             found = Path(file).stat()
         except OSError:
             continue
         stamps.append((found.st_mtime_ns, found.st_size))
     return stamps
+
+
+def configuration(config_file: str | None) -> list[str]:
+    """The files that ssh begins with, there or not."""
+    return [config_file] if config_file else [_users_config(), "/etc/ssh/ssh_config"]
 
 
 def _users_config() -> str:

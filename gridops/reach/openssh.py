@@ -155,6 +155,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     """Run ssh until it has logged in and gone to the background, then publish its socket."""
     # Here, since whoever finds a master open does not need them.
     from gridops.reach.login import log_in
+    from gridops.reach.ways import turn
     from gridops.retry import RetryConfig, attempts
 
     began = time.monotonic()
@@ -163,7 +164,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     given = path.with_name(os.urandom(8).hex())
     patience = RetryConfig(HANDSHAKE_TRIES - 1, 0.2, 2.0, max_elapsed=max(0.0, end - began))
     for attempt in attempts(patience, ConnectDropped, what=f"log in to {endpoint.name}"):
-        with attempt:
+        with attempt, turn(endpoint, end):
             log_in(endpoint, str(given), end)
     try:
         control = Control(str(given))

@@ -10,7 +10,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def open(nodes: Sequence[Node], ssh: SshSettings) -> Iterator[Outcome[Master]]:
     def work(node: Node) -> Master:
         endpoint = Endpoint.of(node, ssh)
         openssh.through(endpoint, 0, openssh.answers)
-        master = _look(Path(openssh.socket_path(endpoint)))
+        master = _look(Path(openssh.socket_path(endpoint)), {})
         if master is None:
             raise ConnectionLost("the connection was closed again at once")
         return master
@@ -66,7 +67,8 @@ def status() -> tuple[Master, ...]:
     directory = runtime_dir()
     _sweep(directory)
     paths = [path for path in directory.iterdir() if MASTER.fullmatch(path.name)]
-    found = (done.value for done in race(paths, _look, max_workers=16))
+    users = _users()
+    found = (done.value for done in race(paths, lambda path: _look(path, users), max_workers=16))
     return tuple(sorted((m for m in found if m), key=lambda master: (master.node, master.socket)))
 
 
@@ -87,7 +89,7 @@ def close(nodes: Sequence[Node] | None = None, ssh: SshSettings | None = None) -
     return sum(bool(done.value) for done in race(masters, _close, max_workers=16))
 
 
-def _look(path: Path) -> Master | None:
+def _look(path: Path, users: Mapping[str, int]) -> Master | None:
     """The master at `path`; None when it is dead, and then its files are gone too."""
     note = _note(path)
     master = Master(
@@ -96,7 +98,7 @@ def _look(path: Path) -> Master | None:
         pid=note.get("pid"),
         opened=float(note.get("opened", 0.0)),
         socket=path,
-        sessions=_sessions(str(note.get("bound", ""))),
+        sessions=users.get(str(note.get("bound"))),
     )
     try:
         with closing(Control(str(path))) as control:
@@ -170,10 +172,12 @@ def _note(path: Path) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def _sessions(bound: str) -> int | None:
-    """How many are connected to the socket that was bound as `bound`, by the kernel's own list."""
+def _users() -> Mapping[str, int]:
+    """How many are connected to each socket, by the name that it was bound as: the kernel's own
+    list, read once for all. Nothing where there is none."""
     try:
         lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     except OSError:
-        return None
-    return max(0, sum(f"/{bound}." in line for line in lines) - 1) if bound else None
+        return {}
+    bound = (line.rpartition("/")[2].partition(".")[0] for line in lines if "/" in line)
+    return {name: max(0, ends - 1) for name, ends in Counter(bound).items()}
