@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from gridops.errors import ConnectionLost, RunTimeout
 from gridops.jobs.attached import STOPPED_STATUS, TIMEOUT, Attached, Ended, Stop
 from gridops.model import Node, Reply, RunSpec
@@ -9,15 +11,34 @@ from gridops.reach import link_to
 from gridops.settings import Settings
 
 LIMIT = 16 * 1024 * 1024  # bytes of one stream that are kept of a node
+ROOM = 64 * 1024 * 1024  # bytes that are kept of all nodes together
 
 
-def exec_on(node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Stop) -> Reply:
+class Room:
+    """What the outputs of all nodes together may still take here."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self._left = ROOM if size is None else size
+        self._lock = threading.Lock()
+
+    def take(self, wanted: int) -> int:
+        """How many of the bytes that are `wanted` may be kept."""
+        with self._lock:
+            granted = min(wanted, self._left)
+            self._left -= granted
+            return granted
+
+
+def exec_on(
+    node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Stop, room: Room
+) -> Reply:
     """Run `spec.command` in the node's home directory and keep what it prints.
 
-    Each stream is kept up to LIMIT bytes; what comes after is counted, and said in stderr. The
-    command ends with the connection. Raises a ReachError, ConnectionLost, RunTimeout.
+    Each stream is kept up to LIMIT bytes, as far as there is `room`; what comes after is counted,
+    and said in stderr. The command ends with the connection. Raises a ReachError, ConnectionLost,
+    RunTimeout.
     """
-    out, err = _Kept(), _Kept()
+    out, err = _Kept(room), _Kept(room)
     start = max(settings.health_check.timeout, 2 * settings.ssh.connect_timeout)
     attached = Attached(link_to(node, settings.ssh), spec, run_id=run_id, timeout=start)
     ended = _followed(attached, node, spec, out, err, stop)
@@ -44,16 +65,18 @@ def _followed(
 
 
 class _Kept:
-    """A sink that keeps the first LIMIT bytes and counts the rest."""
+    """A sink that keeps the first LIMIT bytes, as far as there is room, and counts the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._data = bytearray()
         self._dropped = 0
 
     def __call__(self, data: bytes) -> None:
-        room = LIMIT - len(self._data)
-        self._data += data[:room]
-        self._dropped += max(0, len(data) - room)
+        wanted = 0 if self._dropped else min(len(data), LIMIT - len(self._data))
+        kept = self._room.take(wanted)
+        self._data += data[:kept]
+        self._dropped += len(data) - kept
 
     @property
     def kept(self) -> bytes:

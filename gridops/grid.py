@@ -141,16 +141,16 @@ class Grid(Runs):
         stop: Stop | None = None,
     ) -> Iterator[Outcome[Reply]]:
         """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
-        from gridops.broadcast import exec_on
+        from gridops.broadcast import Room, exec_on
         from gridops.jobs.attached import Stop
         from gridops.jobs.spec import new_id
         from gridops.reach.fanout import fan_out
 
-        wish, run_id = stop or Stop(), new_id()
+        wish, run_id, room = stop or Stop(), new_id(), Room()
         with _task("exec") as outcome, events.bound(run_id=run_id):
             for result in fan_out(
                 self._all(nodes),
-                lambda node: exec_on(node, spec, self.settings, run_id, wish),
+                lambda node: exec_on(node, spec, self.settings, run_id, wish, room),
                 max_workers=self.settings.ssh.pool_size,
             ):
                 outcome.ok &= result.value is not None and result.value.status == 0
