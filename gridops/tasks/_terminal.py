@@ -109,6 +109,13 @@ def show_table(plain: Callable[[], str], rich: Callable[[], RenderableType]) -> 
         show(plain())
 
 
+def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of plain cells on stdout."""
+    from gridops.render import tables
+
+    show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+
+
 def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass `items` on; on a terminal, a line on stderr counts them meanwhile."""
     if not is_terminal(sys.stderr) or total < 2:

@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 from gridops.tasks import _values
+from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import console, counted, is_terminal, say, show, show_table
+from gridops.tasks._terminal import (
+    console,
+    counted,
+    is_terminal,
+    say,
+    show,
+    show_rows,
+    show_table,
+)
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gridops.model import NodeHealth
     from gridops.probe.score import Ranked
 
@@ -22,19 +33,20 @@ if TYPE_CHECKING:
     flags=(*SELECTION, *format_flag("table", "json", "csv")),
     help={
         "watch": "probe again every so many seconds until Ctrl-C",
+        "each": EACH,
         "lenient": "exit 1 only if no node at all is healthy",
     },
 )
-def health(call: Call, watch: str | None = None, lenient: bool = False) -> int:
+def health(call: Call, watch: str | None = None, lenient: bool = False, each: bool = False) -> int:
     """Probe all selected nodes in parallel. Exit 1 if any is not healthy."""
     every = _values.seconds(watch, "watch")
     if every is not None:
         if call.format != "table":
             raise UsageError(f"--watch does not go with --format {call.format}")
-        return _watch(call, every)
+        return _watch(call, every, each)
     began = time.monotonic()
     healths = _probe(call, progress=True)
-    _print(call, healths, time.monotonic() - began)
+    _print(call, healths, time.monotonic() - began, each)
     good = sum(h.state == "healthy" for h in healths)
     return 0 if good == len(healths) or (lenient and good) else 1
 
@@ -49,7 +61,7 @@ def _probe(call: Call, *, progress: bool) -> Sequence[NodeHealth]:
     return [found[node.name] for node in nodes]
 
 
-def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
+def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool) -> None:
     from gridops.render import documents, tables
 
     if call.format == "json":
@@ -57,6 +69,11 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
         show(documents.to_json(document))
     elif call.format == "csv":
         show(tables.to_csv(tables.HEALTH_CSV, map(tables.health_csv_row, healths)))
+    elif folds(len(healths), each):
+        from gridops.render import crowd
+
+        show_rows(crowd.HEALTH_HEADER, crowd.health_rows(healths))
+        say_folded(len(healths))
     else:
         show_table(
             lambda: tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, healths)),
@@ -64,16 +81,14 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
         )
 
 
-def _watch(call: Call, every: float) -> int:
+def _watch(call: Call, every: float, each: bool) -> int:
     """The table again and again: in place on a terminal, one after the other elsewhere."""
-    from gridops.render import tables
-
     if not is_terminal(sys.stdout):
         while True:
             began = time.monotonic()
             healths = _probe(call, progress=False)
             show(f"-- {datetime.now().astimezone().isoformat(timespec='seconds')}")
-            _print(call, healths, time.monotonic() - began)
+            _print(call, healths, time.monotonic() - began, each)
             time.sleep(max(0.0, began + every - time.monotonic()))
     from rich.console import Group
     from rich.live import Live
@@ -85,15 +100,19 @@ def _watch(call: Call, every: float) -> int:
                 began = time.monotonic()
                 healths = _probe(call, progress=False)
                 said = f"{datetime.now():%H:%M:%S}  every {every:g} s, Ctrl-C ends"
-                live.update(
-                    Group(
-                        tables.health_table(healths, live.console.width), Text(said, style="dim")
-                    ),
-                    refresh=True,
-                )
+                shown = _live(healths, live.console.width, each)
+                live.update(Group(shown, Text(said, style="dim")), refresh=True)
                 time.sleep(max(0.0, began + every - time.monotonic()))
     except KeyboardInterrupt:
         return 0
+
+
+def _live(healths: Sequence[NodeHealth], width: int, each: bool) -> RenderableType:
+    from gridops.render import crowd, tables
+
+    if folds(len(healths), each):
+        return tables.table(crowd.HEALTH_HEADER, crowd.health_rows(healths))
+    return tables.health_table(healths, width)
 
 
 @grid_task(

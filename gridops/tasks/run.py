@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
 from gridops.tasks import _values
+from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._fetching import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
+from gridops.tasks._terminal import counted, say, show, show_rows, write_bytes
 
 if TYPE_CHECKING:
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
@@ -226,9 +227,9 @@ def _ended(data: bytes, bare: bool) -> bytes:
 
 @grid_task(
     flags=(*SELECTION, *format_flag("table", "json")),
-    help={"src": SRC, "dry_run": "list what would change; transfer nothing"},
+    help={"src": SRC, "dry_run": "list what would change; transfer nothing", "each": EACH},
 )
-def sync(call: Call, src: str | None = None, dry_run: bool = False) -> int:
+def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool = False) -> int:
     """Bring the tree to the selected nodes: what changed travels, deletions too."""
     from gridops.render import documents
 
@@ -241,7 +242,7 @@ def sync(call: Call, src: str | None = None, dry_run: bool = False) -> int:
     if form == "json":
         show(documents.to_json(documents.sync_document(outcomes)))
     else:
-        _print_reports(outcomes, dry_run)
+        _print_reports(outcomes, dry_run, each)
     return max((_status(o.error) for o in outcomes), default=0)
 
 
@@ -249,20 +250,19 @@ def _status(error: GridError | None) -> int:
     return error.exit_status if error else 0
 
 
-def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool) -> None:
-    from gridops.render import tables
+def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each: bool) -> None:
+    from gridops.render import crowd, tables
     from gridops.render.folding import failures
 
     reports = [o.value for o in outcomes if o.value]
     if dry_run:
         for report in reports:
             _print_plan(report)
+    elif folds(len(reports), each):
+        show_rows(crowd.SYNC_HEADER, crowd.sync_rows(reports))
+        say_folded(len(reports))
     elif reports:
-        rows = [tables.sync_row(report) for report in reports]
-        show_table(
-            lambda: tables.aligned(tables.SYNC_HEADER, rows),
-            lambda: tables.table(tables.SYNC_HEADER, rows),
-        )
+        show_rows(tables.SYNC_HEADER, [tables.sync_row(report) for report in reports])
     for line in failures(outcomes):
         say(line)
 

@@ -131,6 +131,15 @@ def test_a_sync_reports_every_node(tell, inventory, project):
     assert {path.name for path in there.iterdir()} == {"hello.txt", ".gridops"}
 
 
+def test_reports_of_many_nodes_are_folded(tell, inventory, project, monkeypatch):
+    monkeypatch.setattr("gridops.tasks._crowd.MOST", 2)
+    done = tell("sync")
+    (row,) = done.out.splitlines()[1:]
+    assert row.split()[:4] == ["3", "1", "of", "1"]
+    assert row.endswith("node[1-3]")
+    assert done.err == "gridops: 3 nodes, folded; --each shows a row for every node\n"
+
+
 def test_a_dry_sync_lists_and_changes_nothing(tell, inventory, project):
     tell("sync", "--nodes=node1")
     (project / "new\x1b[2J").write_text("")

@@ -35,6 +35,23 @@ def test_all_nodes_are_shown_in_the_inventorys_order(tell, inventory):
     assert [row.split()[:2] for row in rows] == [[f"node{n}", "healthy"] for n in (1, 2, 3)]
 
 
+def test_many_nodes_are_folded_by_state_unless_each_is_asked_for(
+    tell, inventory, dead, monkeypatch
+):
+    monkeypatch.setattr("gridops.tasks._crowd.MOST", 3)
+    done = tell("health")
+    assert done.status == 1
+    assert [row.split()[:2] for row in done.out.splitlines()] == [
+        ["STATE", "NODES"],
+        ["healthy", "3"],
+        ["unreachable", "1"],
+    ]
+    assert "node[1-3]" in done.out
+    assert done.err == "gridops: 4 nodes, folded; --each shows a row for every node\n"
+    assert len(tell("health", "--each").out.splitlines()) == 5
+    assert len(tell("health", "--format=csv").out.splitlines()) == 5
+
+
 def test_selected_nodes_alone_are_asked(tell, inventory):
     inventory({"node1": {"tags": ["a"]}, "node3": {"tags": ["b"]}})
     out = tell("health", "--nodes", "node[2-3]", "--format=csv").out
