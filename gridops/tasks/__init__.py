@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from gridops.tasks import health, inventory, jobs, pool, run, sandbox
+# _bytecode first
+from gridops.tasks import _bytecode, health, inventory, jobs, pool, run, sandbox
 
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
@@ -26,4 +27,4 @@ ns.add_collection(
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
 ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))
 
-__all__ = ["ns"]
+__all__ = ["_bytecode", "ns"]

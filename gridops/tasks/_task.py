@@ -154,9 +154,6 @@ class GridTask(Task):  # type: ignore[type-arg]
 
     def __call__(self, context: Context, *args: Any, **kwargs: Any) -> None:
         open_streams()
-        # Invoke turns this off for tasks.py's sake; what we import from here on is worth compiling
-        # only once.
-        sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
         shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
         with _leaving_on_signals():
             status = guarded(lambda: self._run(shared, args, kwargs))

@@ -403,3 +403,12 @@ def test_ctrl_c_on_a_terminal_ends_the_command(nowhere, node2):
         assert child.wait(15) == 130
     assert b"Traceback" not in said
     assert gone(node2)
+
+
+def test_what_one_call_compiles_the_next_one_finds(tmp_path):
+    kept = tmp_path / "compiled"
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(kept)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    assert run("inv", "--list", env=environment, cwd=Path(__file__).parents[2]).status == 0
+    names = {path.name.partition(".")[0] for path in kept.rglob("gridops/tasks/*.pyc")}
+    assert {"_task", "health", "run", "jobs"} <= names
