@@ -32,11 +32,10 @@ class Many:
 def many(work: Path, nodes: int, *, round_trip: float = 0.0) -> Iterator[Many]:
     """`nodes` nodes, `round_trip` seconds away, until the block ends."""
     with ExitStack() as stack:
-        # sshd starts the account's login shell once; a second one, the sandbox's own, is not to
-        # count.
-        plain = {"shared": Setup(shell="/bin/sh")}
+        # Sessions as any node has them; what the sandbox puts in between is not to count.
+        bare = {"shared": Setup(bare=True)}
         sandbox = stack.enter_context(
-            Sandbox.up(work / "many", nodes, shared=True, options=KEX, setup=plain)
+            Sandbox.up(work / "many", nodes, shared=True, options=KEX, setup=bare)
         )
         known = sandbox.nodes
         listener, port = known[0].pid or 0, known[0].port

@@ -58,10 +58,15 @@ def usable(root: Path) -> Path:
 
 
 def sshd_config(
-    directory: Path, *, listen: str, port: int, keys: Path, options: Mapping[str, str]
+    directory: Path,
+    *,
+    listen: str,
+    port: int,
+    keys: Path,
+    options: Mapping[str, str],
+    bare: bool = False,
 ) -> str:
     """For the sshd of `directory`. sshd takes the first value of a keyword, so `options` lead."""
-    enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
     lines = [f"{name} {value}" for name, value in options.items()]
     lines += [
         f"Port {port}",
@@ -79,9 +84,7 @@ def sshd_config(
         "PrintMotd no",
         "PrintLastLog no",
         "UseDNS no",
-        # A home without start-up files for the login shell; enter.sh then gives the node's own.
-        f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={directory.parent}/empty')}",
-        f"ForceCommand {shlex.join(enter)}",
+        *_sessions(directory, bare),
     ]
     lines += [f"Subsystem sftp {path}" for path in SFTP_SERVERS if Path(path).exists()][:1]
     if "maxstartups" not in {name.lower() for name in options}:  # here the last value counts
@@ -89,6 +92,15 @@ def sshd_config(
     if _version() >= (9, 8):
         lines.append("PerSourcePenalties no")
     return "\n".join(lines) + "\n"
+
+
+def _sessions(directory: Path, bare: bool) -> list[str]:
+    """What sessions begin with. The login shell gets a home without start-up files; enter.sh then
+    gives them the node's own."""
+    home = directory / "homes" if bare else directory.parent / "empty"
+    lines = [f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={home}')}"]
+    enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
+    return lines if bare else [*lines, f"ForceCommand {shlex.join(enter)}"]
 
 
 def own_path() -> str:

@@ -27,13 +27,16 @@ class Setup:
 
     `shell` runs its commands and may have an argument (`busybox sh`); default bash, else sh.
     `env_path` is the PATH of its sessions (default: its maker's), `env` more of their environment,
-    `options` are sshd's.
+    `options` are sshd's. With `bare`, for benchmarks, none of this plays a part but the options:
+    sessions are the account's login shell as sshd starts it, with nothing in between, and all nodes
+    of a shared sandbox have one HOME.
     """
 
     shell: str | None = None
     env_path: str | None = None
     env: Mapping[str, str] | None = None
     options: Mapping[str, str] | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def prepare(directory: Path, *, listen: str, setup: Setup, options: Mapping[str,
         port=port,
         keys=directory.parent / "authorized_keys",
         options={**options, **(setup.options or {})},
+        bare=setup.bare,
     )
     (directory / "sshd_config").write_text(config)
     path = files.own_path() if setup.env_path is None else setup.env_path

@@ -363,3 +363,15 @@ def test_another_process_can_take_it_over(make_sandbox):
     program = f"from gridops.sandbox import Sandbox; Sandbox.load({str(sandbox.root)!r}).down()"
     subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
     assert not sandbox.root.exists()
+
+
+def test_sessions_of_bare_nodes_are_the_accounts_own_with_one_home(make_sandbox):
+    sandbox = make_sandbox(2, shared=True, setup={"shared": Setup(bare=True)})
+    script = "ps -o ppid= -p $$; echo $HOME"
+    said = [run_ssh(sandbox, name, script).stdout.split() for name in ("node1", "node2")]
+    homes = {home for _, home in said}
+    assert homes == {str(sandbox.root / "shared" / "homes")}
+    for sshd, _ in said:  # nothing is between sshd and the login shell
+        assert (
+            not Path(f"/proc/{sshd}").exists() or "sshd" in Path(f"/proc/{sshd}/comm").read_text()
+        )
