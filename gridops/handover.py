@@ -58,6 +58,7 @@ class Handover:
             gpus=spec.gpus,
             isolate=spec.isolate,
             log_cap=spec.log_cap,
+            forget=settings.jobs.keep,
             commit=origin.commit,
             diff=origin.diff,
         )

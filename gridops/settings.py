@@ -147,6 +147,15 @@ class SyncSettings(Section):
     )
 
 
+class JobSettings(Section):
+    """What becomes of runs on their node."""
+
+    keep: Annotated[Duration, Field(ge=3600)] | None = Field(
+        default=30 * 86400.0,
+        description="How long after its end a run, with its output, is kept; null: for ever.",
+    )
+
+
 class RetrySettings(Section):
     """How often and how patiently reaching a node is tried again."""
 
@@ -230,5 +239,6 @@ class Settings(Section):
     )
     ssh: SshSettings = Field(default=SshSettings(), description="How nodes are reached.")
     sync: SyncSettings = Field(default=SyncSettings(), description="What a sync carries.")
+    jobs: JobSettings = Field(default=JobSettings(), description="Runs on their node.")
     retry: RetrySettings = Field(default=RetrySettings(), description="Trying again.")
     ray: RaySettings = Field(default=RaySettings(), description="The Ray cluster.")

@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
-# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal)
+# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal),
+#                        forget (how many seconds after its end)
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")

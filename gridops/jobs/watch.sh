@@ -58,6 +58,8 @@ conclude() { # the command has ended: what it left behind is ended too, its last
         [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
     fi
     finish "$code" "$signal" "$reason"
+    exec 9>&- # the guard is not needed any more
+    tidy
     exit
 }
 

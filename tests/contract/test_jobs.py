@@ -566,3 +566,67 @@ def test_prune_spares_what_runs_and_what_is_young(place: Place) -> None:
     assert [job.id for job in client.list_jobs(place.link)] == [running]
     assert not (place.job(ended) / "out").exists()
     assert (place.job(ended) / "exit").is_symlink()
+
+
+def aged(place: Place, job_id: str, days: float) -> None:
+    """Have the run ended so long ago."""
+    at = time.time() - days * 86400 - 60
+    for record in place.job(job_id).iterdir():
+        if record.is_symlink():
+            os.utime(record, (at, at), follow_symlinks=False)
+
+
+def tidied(place: Place) -> Path:
+    """The file that says when that happened; it is written soon after the end of a run."""
+    found: list[Path] = []
+    locks = place.home / ".gridops" / "locks"
+    wait_until(lambda: found.extend(locks.glob("*/tidied")) or (found and found[0].read_text()))
+    return found[0]
+
+
+def test_a_run_that_ends_takes_those_along_whose_time_has_come(place: Place) -> None:
+    ids = {}
+    for name, kept_for, ended in (
+        ("young", 2, 1), ("old", 2, 3), ("ancient", 2, 31), ("for ever", None, 400), ("90", 90, 89),
+    ):  # fmt: skip
+        forget = None if kept_for is None else kept_for * 86400.0
+        ids[name] = start(place, f"echo {name}", forget=forget, slots=9)
+        done(place, ids[name])
+        aged(place, ids[name], ended)
+    running = start(place, "sleep 300", forget=3600.0, slots=9)
+    begun(place, running)
+    aged(place, running, 500)
+    tidied(place).unlink()
+    trigger = Kept().run(place, "true", slots=9).job.id
+    wait_until(lambda: not place.job(ids["ancient"]).exists())
+    wait_until(lambda: not (place.job(ids["old"]) / "spec").exists())
+    left = [job.id for job in client.list_jobs(place.link)]
+    assert left == [ids["young"], ids["for ever"], ids["90"], running, trigger]
+    old = client.status(place.link, [ids["old"]])[ids["old"]]
+    assert (old.state, old.status, old.command) == ("finished", 0, "")
+    assert not (place.job(ids["old"]) / "out").exists()
+
+
+def test_that_happens_at_most_once_a_day_and_boot(place: Place) -> None:
+    old = start(place, "true", forget=3600.0)
+    done(place, old)
+    aged(place, old, 2)
+    at, boot = tidied(place).read_text().split()
+
+    def after_a_run() -> bool:
+        """Whether the old run is still there once another has ended, and its supervisor."""
+        job_id = Kept().run(place, "true").job.id
+        pid = supervisor(place, job_id)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        return (place.job(old) / "spec").exists()
+
+    assert after_a_run()
+    assert tidied(place).read_text() == f"{at} {boot}\n"
+    tidied(place).write_text(f"{int(at) - 8_600_000} {boot}\n")
+    assert after_a_run()
+    tidied(place).write_text(f"{int(at) - 8_640_000} {boot}\n")
+    assert not after_a_run()
+    assert int(tidied(place).read_text().split()[0]) >= int(at)
+    tidied(place).write_text(f"{at} 0badb007\n")
+    after_a_run()
+    assert tidied(place).read_text().split()[1] == boot

@@ -432,6 +432,18 @@ def test_prune_forgets_what_has_ended_never_what_runs(tell, detach):
     assert tell("jobs.prune", "--older-than", "soon").status == 2
 
 
+def test_the_inventory_says_how_long_a_run_is_kept(tell, detach, inventory):
+    for keep, told in ("2h", "7200\n"), (None, None):
+        inventory(jobs={"keep": keep})
+        kept = place(inventory).job(detach("true")) / "spec" / "forget"
+        assert (kept.read_text() if kept.exists() else None) == told
+        tell("jobs.wait", "@last")
+    inventory(jobs={"keep": 0})
+    done = tell("jobs")
+    assert done.status == 2
+    assert "jobs.keep" in done.complaint
+
+
 def test_a_run_whose_supervisor_was_killed_is_lost(tell, detach, inventory):
     from jobhelpers import supervisor
 
