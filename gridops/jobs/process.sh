@@ -157,6 +157,6 @@ sweep() {
         fi
         since=''
         nap "$pause"
-        [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
+        [ ${#told} -le 1 ] || pause=0.1
     done
 }

@@ -151,6 +151,15 @@ def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     assert sleeper.wait(5) == -signal.SIGTERM
 
 
+def test_ending_processes_without_mercy_is_known_to_have_worked(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    (home / "j1").mkdir()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}")
+    assert sh(home, "sweep j1 0 && echo ended") == "ended\n"
+    assert sleeper.wait(5) == -signal.SIGKILL
+
+
 def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: Path) -> None:
     env = {**os.environ, "GRIDOPS_RUN_ID": "run-10", "OTHER": "GRIDOPS_RUN_ID=run-1"}
     child = subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True)
@@ -163,6 +172,29 @@ def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: P
     finally:
         child.kill()
         child.wait()
+
+
+# -- forgetting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_snapshot_with_directories_that_cannot_be_written_to_is_forgotten(
+    shell: str, home: Path
+) -> None:
+    (home / "j1/tree/fixed/deep").mkdir(parents=True)
+    (home / "j1/spec").mkdir()
+    (home / "j1/tree/fixed/deep/file").write_text("x")
+    for path in (home / "j1/tree/fixed/deep", home / "j1/tree/fixed"):
+        path.chmod(0o555)
+    subprocess.run(["chown", "-R", "65534:65534", str(home)], check=True)
+    home.parent.chmod(0o711)
+    script = f"{functions()}\ndrop j1 0 5 2>/dev/null\n"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=home, capture_output=True, text=True, check=False, user=65534
+    )
+    home.parent.chmod(0o700)
+    assert (done.stdout, done.stderr) == ("pruned j1\n", "")
+    assert list((home / "j1").iterdir()) == []
 
 
 # -- the mutex ------------------------------------------------------------------------------------
