@@ -16,7 +16,7 @@ from gridops.fetch.finding import Found, Group, find
 from gridops.fetch.landing import Landing
 from gridops.fetch.patterns import PRIVATE, Pattern
 from gridops.fetch.report import FetchReport
-from gridops.fetch.stage import Stage, staging
+from gridops.fetch.stage import STAGES, Stage, staging
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
@@ -133,7 +133,7 @@ class Session:
         """Times are kept, modes as far as our umask allows; what is here already stays away."""
         program = client()
         options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
-        options += [f"--exclude=/{name}" for name in PRIVATE]
+        options += [f"--exclude=/{name}" for name in PRIVATE] + [f"--exclude={STAGES}"]
         options += [f"--compare-dest={self.into}"]
         options += [f"--temp-dir={stage.temporary}", f"--partial-dir={stage.partial}"]
         if self.link.node.connection != "local" and program.version >= PACKING:

@@ -130,14 +130,25 @@ def entries(root: Path) -> set[str]:
         ("**/deep", {"out/deep/3.json"}),
         ("out/deep/**", {"out/deep/3.json"}),
         ("lo\\*g", {"lo*g"}),
+        ("two  w*", {"two  words"}),
         ("nothing/*", set()),
         ("a.txt/*", set()),
-        (".", {"a.txt", "lo*g", "loog", "out/1.json", "out/2.json", "out/log", "out/deep/3.json"}
-         | {"out/.h", "out/none/"}),
+        (".", {"a.txt", "lo*g", "loog", "two  words", "out/1.json", "out/2.json", "out/log"}
+         | {"out/deep/3.json", "out/.h", "out/none/"}),
     ],
 )  # fmt: skip
 def test_what_a_pattern_names_lands_where_it_lay(there: There, pattern, names):
-    put(there.root, "a.txt", "lo*g", "loog", "out/1.json", "out/2.json", "out/log", "out/.h")
+    put(
+        there.root,
+        "a.txt",
+        "lo*g",
+        "loog",
+        "two  words",
+        "out/1.json",
+        "out/2.json",
+        "out/log",
+        "out/.h",
+    )
     put(there.root, "out/deep/3.json", ".gridops/marker", ".git/config")
     (there.root / "out/none").mkdir()
     report = there.fetch(pattern)
@@ -390,6 +401,13 @@ def test_a_directory_that_is_gone_is_an_error_or_the_home_is_meant(there: There,
     there.root.mkdir(parents=True)
 
 
+def test_a_place_at_home_within_the_runs_own_directory_ends_nowhere_deep(there: There):
+    """The run was on this machine, in the home directory perhaps."""
+    put(there.root, "a", "here/b")
+    there.fetch(".", into=there.root / "here")
+    assert entries(there.root) - {"here/here/.gridops/"} == {"a", "here/a", "here/b", "here/here/b"}
+
+
 def test_nothing_of_ours_stays_behind(there: There):
     put(there.root, "out/a")
     there.fetch("out")
@@ -408,10 +426,11 @@ def test_names_are_found_by_every_shell_that_a_node_may_have(place: Place):
     for name in ODD_NAMES:
         put(root, b"d/" + name, b"d/e-" + name + b"/x")
     put(root, "d/.hidden", "d/.e/x")
+    (root / "d/loop").symlink_to(".")
     found = finding.find(place.link, str(root), [parse("d/*"), parse("**/x"), parse("d/.h*")])
     names = {os.fsencode(name) for name in found.groups[0].names}
     plain = [name for name in ODD_NAMES if not name.startswith(b".")]
-    wanted = {b"d/" + name for name in plain} | {b"d/e-" + name for name in ODD_NAMES}
+    wanted = {b"d/loop", *(b"d/" + name for name in plain)} | {b"d/e-" + name for name in ODD_NAMES}
     assert names == wanted | {b"d/e-" + name + b"/x" for name in ODD_NAMES} | {b"d/.hidden"}
     for name in ODD_NAMES:
         found = finding.find(place.link, str(root), [parse("d/" + os.fsdecode(name))])

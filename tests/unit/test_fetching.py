@@ -147,9 +147,18 @@ def test_two_fetches_of_the_same_files_take_turns(tmp_path, runtime_dir):
     assert list(runtime_dir.glob("fetch-*")) == []
 
 
+def test_what_a_killed_fetch_left_is_not_taken_for_results(tmp_path):
+    with staging(tmp_path, NODE, "/run") as stage:
+        (stage.tree / "old").write_text("of another time")
+        (stage.temporary / "big.AbC123").write_text("half")
+    with staging(tmp_path, NODE, "/run") as stage:
+        assert [*stage.tree.iterdir(), *stage.temporary.iterdir()] == []
+        stage.remove(resume=False)
+
+
 def test_half_a_file_is_kept_only_to_be_continued(tmp_path):
     with staging(tmp_path, NODE, "/run") as stage:
-        (stage.tree / "old").write_text("of a fetch that was killed")
+        (stage.tree / "old").write_text("whole")
         stage.partial.mkdir()
         (stage.partial / "big").write_text("half")
         assert stage.remove(resume=True)
