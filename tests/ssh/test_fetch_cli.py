@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from cli import Inventory, run, started
 from helpers import node_of, settings_of, wait_until
+from jobhelpers import pids_with
 
 from gridops.grid import Grid
 from gridops.jobs import client
+from gridops.jobs.attending import BEYOND
 from gridops.jobs.spec import JobSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
@@ -100,7 +102,7 @@ def test_a_wait_that_is_left_brings_nothing(start, there, project):
     job = start(f"{RESULTS}; sleep 60")
     wait_until(lambda: (there / "results/deep/b").exists())
     with started("jobs.wait", job, "--fetch", "results", until=b"", cwd=project) as child:
-        time.sleep(1.0)
+        wait_until(lambda: pids_with(f"\0{job}\0{BEYOND}\0"))  # the node's follower
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=20)
     assert child.returncode == 130
