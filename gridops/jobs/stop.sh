@@ -46,6 +46,16 @@ settle() { # records the end of job $1 whose supervisor died: nobody saw how its
     *) why=rebooted ;;
     esac
     record_end "$1" x x x "$why"
+    release "$1"
+}
+
+# Removes the pipes of job $1. Its helpers may still wait for the other ends, if the supervisor died
+# before it had opened them: opening a pipe both ways waits for nobody, and lets them go.
+release() {
+    for pipe in "$1"/p.*; do
+        [ ! -p "$pipe" ] || : <>"$pipe"
+    done
+    rm -f "$1"/p.*
 }
 
 record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands

@@ -37,7 +37,6 @@ guard() { # our input ends with the supervisor; a command without one is ended
     [ -z "$timer" ] || kill "$timer"
     sweep "$id" "$grace"
     settle "$id"
-    rm -f "$id"/p.*
 } 2>/dev/null
 
 conclude() { # the command has ended: what it left behind is ended too, its last words are kept

@@ -138,6 +138,26 @@ def test_a_process_with_an_evil_name_is_read_right(shell: str, home: Path) -> No
         child.wait()
 
 
+def test_helpers_of_a_supervisor_that_died_before_it_was_ready_are_let_go(
+    shell: str, home: Path
+) -> None:
+    job = home / "job"
+    job.mkdir()
+    (job / "sup").symlink_to(f"999999.1.{BOOT}.host")
+    for name in ("p.out", "p.err", "p.sup"):
+        os.mkfifo(job / name)
+    helper = subprocess.Popen(["sh", "-c", "cat <job/p.out"], cwd=home)
+    try:
+        time.sleep(0.1)
+        sh(home, "settle job")
+        assert helper.wait(5) == 0
+    finally:
+        helper.kill()
+        helper.wait()
+    assert not list(job.glob("p.*"))
+    assert (job / "exit").is_symlink()
+
+
 def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
