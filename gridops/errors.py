@@ -208,6 +208,10 @@ class SandboxError(GridError):
     """The sandbox of sshd nodes on this machine cannot be had."""
 
 
+class StoreError(GridError):
+    """Metrics and history cannot be written or read here."""
+
+
 # -- durable runs -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,65 @@
+"""What a process has to add to the store: sums, not single events, so that it stays small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gridops.observe.rows import NodeRecord, RunRow, RunState, Sample
+
+Series = tuple[str, str, str]  # family, labels (a JSON list of their values), part of a histogram
+SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
+
+
+def labels(*values: str) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended that another process may have started."""
+
+    state: RunState
+    status: int | None
+    seconds: float | None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Batch:
+    totals: dict[Series, float] = field(default_factory=dict)  # to be added
+    stamps: dict[tuple[str, str], float] = field(default_factory=dict)  # the newest counts
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    samples: dict[tuple[int, str], Sample] = field(default_factory=dict)  # by minute and node
+    runs: dict[str, RunRow] = field(default_factory=dict)
+    endings: dict[str, Ending] = field(default_factory=dict)
+    active: Mapping[str, int] | None = None  # tasks of this process under way; None: as before
+
+    def __bool__(self) -> bool:
+        return bool(self.totals or self.stamps or self.nodes or self.runs or self.endings) or (
+            self.active is not None
+        )
+
+    def count(self, family: str, *of: str, part: str = "", by: float = 1.0) -> None:
+        key = (family, labels(*of), part)
+        self.totals[key] = self.totals.get(key, 0.0) + by
+
+    def stamp(self, family: str, *of: str, at: float) -> None:
+        key = (family, labels(*of))
+        self.stamps[key] = max(at, self.stamps.get(key, 0.0))
+
+    def absorb(self, later: Batch) -> None:
+        """Take what came after this one."""
+        for series, value in later.totals.items():
+            self.totals[series] = self.totals.get(series, 0.0) + value
+        for stamp, at in later.stamps.items():
+            self.stamps[stamp] = max(at, self.stamps.get(stamp, 0.0))
+        self.nodes.update(later.nodes)
+        self.samples.update(later.samples)
+        for key in list(self.samples)[: max(0, len(self.samples) - SAMPLES)]:
+            del self.samples[key]
+        self.runs.update(later.runs)
+        self.endings.update(later.endings)
+        if later.active is not None:
+            self.active = later.active
