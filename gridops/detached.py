@@ -69,7 +69,8 @@ class Handover:
         except (KeyboardInterrupt, SystemExit):
             events.emit(events.WARNING, message=_in_doubt(job.id, node))
             raise
-        events.emit(events.RUN_STARTED, node=node.name, cwd=directory or None)
+        cwd = directory or None
+        events.emit(events.RUN_STARTED, node=node.name, cwd=cwd, command=job.command)
         return Detached(job.id, node, report)
 
 

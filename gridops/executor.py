@@ -202,7 +202,8 @@ def _follow(
     report: SyncReport | None,
 ) -> RunResult:
     began = time.monotonic()
-    events.emit(events.RUN_STARTED, node=node.name, cwd=report.target if report else None)
+    cwd = report.target if report else None
+    events.emit(events.RUN_STARTED, node=node.name, cwd=cwd, command=spec.command)
     with stop_on_signals(stop, lambda why: _say_stopping(node, why)):
         ended = _followed(attached, node, spec, output, stop)
     seconds = time.monotonic() - began

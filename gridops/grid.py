@@ -9,15 +9,15 @@ for health in grid.health():
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.inventory import Inventory, load
 from gridops.model import Job, Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
+from gridops.telling import seen
+from gridops.telling import telling as _task
 
 if TYPE_CHECKING:
     from gridops.detached import Detached
@@ -159,7 +159,10 @@ class Grid:
         """Each node's runs, as it tells of them, oldest first."""
         from gridops.jobs import client, finding
 
-        return finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs)
+        for told in finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
+            for job in told.value or ():
+                seen(job)
+            yield told
 
     def find_job(
         self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
@@ -177,7 +180,7 @@ class Grid:
         """The run as it is now, with its whole command."""
         from gridops.jobs import client
 
-        return client.show(self._link(job), job.id)
+        return seen(client.show(self._link(job), job.id))
 
     def logs(
         self,
@@ -196,21 +199,20 @@ class Grid:
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
         link = self._link(job)
-        return attending.logs(
-            link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail
-        ).job
+        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return seen(end.job)
 
     def wait(self, job: Job, timeout: float | None = None) -> Job:
         """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
         from gridops.jobs import attending
 
-        return attending.wait(self._link(job), job.id, timeout=timeout)
+        return seen(attending.wait(self._link(job), job.id, timeout=timeout))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
         from gridops.jobs import client
 
-        return client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE)
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
 
     def prune(
         self, older_than: float, nodes: Sequence[Node] | None = None
@@ -258,30 +260,3 @@ class Grid:
 SYNCS_AT_ONCE = 16
 PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
 PRUNING = 600.0  # seconds that deleting much output may take
-
-
-class _Outcome:
-    """How a task went, for those who listen."""
-
-    ok = True
-
-
-@contextmanager
-def _task(name: str) -> Iterator[_Outcome]:
-    """Say that a task began and how it ended."""
-    outcome = _Outcome()
-    began = time.monotonic()
-    with events.bound(task=name):
-        events.emit(events.TASK_STARTED, task=name)
-        try:
-            yield outcome
-        except BaseException:
-            outcome.ok = False
-            raise
-        finally:
-            events.emit(
-                events.TASK_FINISHED,
-                task=name,
-                status="success" if outcome.ok else "failure",
-                seconds=time.monotonic() - began,
-            )

@@ -13,7 +13,12 @@ SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
 
 
 def labels(*values: str) -> str:
-    return json.dumps(values, ensure_ascii=False)
+    return json.dumps([plain(value) for value in values], ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """The text as any encoder takes it: bytes of a command line that are no UTF-8 are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
