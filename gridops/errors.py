@@ -212,6 +212,10 @@ class StoreError(GridError):
     """Metrics and history cannot be written or read here."""
 
 
+class ServeError(GridError):
+    """Metrics cannot be served, or not be pushed."""
+
+
 # -- durable runs -------------------------------------------------------------------------------
 
 

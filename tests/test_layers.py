@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "telling": ("gridops.telling",),
     "executor": ("gridops.executor",),
     "grid": ("gridops.grid",),
+    "monitor": ("gridops.monitor",),
     "sandbox": ("gridops.sandbox", "gridops.sandbox.*"),
     "render": ("gridops.render", "gridops.render.*"),
     "tasks": ("gridops.tasks", "gridops.tasks.*"),

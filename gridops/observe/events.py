@@ -19,6 +19,7 @@ TASK_STARTED = "task.started"  # task
 # What ended it early, if anything did, and the exit status that this means, are with it.
 TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds, error, exit_status
 NODE_PROBED = "node.probed"  # node, state, score, seconds, error, figures (observe/figures.py)
+NODE_CHANGED = "node.changed"  # node, before, state, reason: since the last look at it
 NODES_RANKED = "nodes.ranked"  # seconds, candidates, silent (nodes that had not answered yet)
 NODE_SELECTED = "node.selected"  # node, score, reason, degraded
 NODE_SKIPPED = "node.skipped"  # node, reason: the next best is tried
@@ -38,6 +39,7 @@ CONNECTION_OPENED = "connection.opened"  # node, seconds
 CONNECTION_LOST = "connection.lost"  # node, error: a run goes on, we come back to it
 CONNECTION_REGAINED = "connection.regained"  # node, seconds (without it)
 CONNECTION_REPLACED = "connection.replaced"  # node, reason
+INVENTORY_CHANGED = "inventory.changed"  # inventory, nodes (how many): the file was read again
 WARNING = "warning"  # message
 
 

@@ -80,7 +80,7 @@ def of_processes(totals: Totals, stamps: Stamps, active: int) -> Iterator[Metric
         for key, at in times.items():
             gauge.add_metric(key, at)
         yield gauge
-    yield _single(ACTIVE_TASKS.name, ACTIVE_TASKS.help, active)
+    yield single(ACTIVE_TASKS.name, ACTIVE_TASKS.help, active)
     build = _gauge("grid_build_info", "The gridops that says this.", ("version",))
     build.add_metric((__version__,), 1)
     yield build
@@ -119,7 +119,8 @@ def _gauge(name: str, help: str, labels: Sequence[str]) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, help, labels=labels)
 
 
-def _single(name: str, help: str, value: float) -> Metric:
+def single(name: str, help: str, value: float) -> Metric:
+    """A gauge without labels."""
     gauge = _gauge(name, help, ())
     gauge.add_metric((), value)
     return gauge

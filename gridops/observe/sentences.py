@@ -12,6 +12,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.TASK_STARTED: (DEBUG, "{task} started"),
     events.TASK_FINISHED: (INFO, "{task} finished: {status} after {seconds} s"),
     events.NODE_PROBED: (DEBUG, "{node}: {state}"),
+    events.NODE_CHANGED: (WARNING, "{node}: {before} -> {state} {reason}"),
     events.NODES_RANKED: (DEBUG, "{candidates} nodes ranked after {seconds} s"),
     events.NODE_SELECTED: (INFO, "{node}: chosen: {reason}"),
     events.NODE_SKIPPED: (WARNING, "{node}: skipped: {reason}; trying the next best"),
@@ -29,6 +30,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
     events.CONNECTION_REGAINED: (INFO, "{node}: connected again after {seconds} s"),
     events.CONNECTION_REPLACED: (INFO, "{node}: connection replaced: {reason}"),
+    events.INVENTORY_CHANGED: (INFO, "{inventory} has changed: {nodes} nodes now"),
     events.WARNING: (WARNING, "{message}"),
 }
 SILENT = frozenset({events.SYNC_PROGRESS})  # many a second
