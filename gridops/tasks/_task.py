@@ -97,6 +97,16 @@ class Call:
         with events.listening(Narrator(only, self.log_level)):
             yield
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether the user selected nodes."""
+        return any(self._shared.get(flag) is not None for flag in ("nodes", "tags"))
+
+    @property
+    def selected_by(self) -> tuple[str | None, str | None]:
+        """--nodes and --tags as the user gave them."""
+        return self._shared["nodes"], self._shared["tags"]
+
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The selected nodes, in the inventory's order."""
