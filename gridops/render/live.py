@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from gridops.model import Node, NodeHealth
 from gridops.observe.figures import record_of, sample_of
@@ -25,7 +24,6 @@ PARTS = (40, 24, 12)  # characters of a trend: as many as there is room for
 DROPPED = ("LOAD", "LATENCY", "DISK", "TREND", "GPU", "MEM")  # first, where room is short
 GAP = 2
 
-T = TypeVar("T")
 Cell = tuple[str, str]  # text and style
 
 
@@ -128,24 +126,24 @@ class Board:
     def _table(self, shown: Sequence[NodeHealth], width: int, now: float) -> list[Line]:
         """Its header and a row a node; columns go where they do not fit."""
         recent = self._recent(now)
-        names = [*HEALTH_HEADER[:3], "TREND", *HEALTH_HEADER[3:-1]]
         rows = [self._cells(health, health.node.name in recent) for health in shown]
-        for parts in (*PARTS, 0):
-            trends = self._trends(shown, now, parts)
-            table = [
-                [*row[:3], (trend, "cyan"), *row[3:]]
-                for row, trend in zip(rows, trends, strict=True)
-            ]
-            if parts and _wide(names, table) <= width:
+        names, table, parts = HEALTH_HEADER[:-1], rows, 0
+        for number in range(len(DROPPED) + 1):
+            gone = DROPPED[:number]
+            kept = [at for at, name in enumerate(HEALTH_HEADER[:-1]) if name not in gone]
+            names = tuple(HEALTH_HEADER[at] for at in kept)
+            table = [[row[at] for at in kept] for row in rows]
+            room = width - _wide(names, table)
+            parts = next((p for p in PARTS if p + GAP <= room and "TREND" not in gone), 0)
+            if parts or ("TREND" in gone and room >= 0):
                 break
-        for name in DROPPED:
-            if _wide(names, table) <= width:
-                break
-            at = names.index(name)
-            names, table = _without(names, at), [_without(row, at) for row in table]
-        widths = _widths(names, table)
-        header = [(name, "bold") for name in names]
-        return [_line(row, widths) for row in [header, *table]]
+        if not parts:
+            return _aligned(names, table)
+        trends = self._trends(shown, now, parts)
+        drawn = [
+            [*row[:3], (trend, "cyan"), *row[3:]] for row, trend in zip(table, trends, strict=True)
+        ]
+        return _aligned((*names[:3], "TREND", *names[3:]), drawn)
 
     def _cells(self, health: NodeHealth, changed: bool) -> list[Cell]:
         texts = health_row(health)[:-1]
@@ -160,18 +158,12 @@ class Board:
         return cells
 
     def _trends(self, shown: Iterable[NodeHealth], now: float, parts: int) -> list[str]:
-        if not parts:
-            return ["" for _ in shown]
         over = span(self._samples, now, parts)
         found = (Trend(self._samples[health.node.name], over) for health in shown)
         return [
             spark(trend.means(lambda sample: sample.score), trend.outages(), ascii=self._ascii)
             for trend in found
         ]
-
-
-def _without(items: Sequence[T], at: int) -> list[T]:
-    return [*items[:at], *items[at + 1 :]]
 
 
 def _widths(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[int]:
@@ -182,6 +174,11 @@ def _widths(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[int]:
 def _wide(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
     widths = _widths(names, rows)
     return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _aligned(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Line]:
+    widths = _widths(names, rows)
+    return [_line(row, widths) for row in [[(name, "bold") for name in names], *rows]]
 
 
 def _line(row: Sequence[Cell], widths: Sequence[int]) -> Line:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from gridops.tasks import health, history, inventory, jobs, metrics, pool, run, sandbox
+from gridops.tasks import health, history, inventory, jobs, metrics, pool, report, run, sandbox
 
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
 ns.add_task(history.history)
+ns.add_task(report.report)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
 ns.add_collection(
     Collection("jobs", jobs.list_, jobs.logs, jobs.wait, jobs.kill, jobs.show_, jobs.prune)
