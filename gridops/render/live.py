@@ -127,7 +127,8 @@ class Board:
         """Its header and a row a node; columns go where they do not fit."""
         recent = self._recent(now)
         rows = [self._cells(health, health.node.name in recent) for health in shown]
-        names, table, parts = HEALTH_HEADER[:-1], rows, 0
+        names: tuple[str, ...] = HEALTH_HEADER[:-1]
+        table, parts = rows, 0
         for number in range(len(DROPPED) + 1):
             gone = DROPPED[:number]
             kept = [at for at, name in enumerate(HEALTH_HEADER[:-1]) if name not in gone]
