@@ -76,7 +76,10 @@ HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "platformdirs": {"top": (), "inside": ("*",)},
     "dotenv": {"top": (), "inside": ("*",)},
     "sqlite3": {"top": ("gridops.observe.store",), "inside": ("gridops.observe.*",)},
-    "http": {"top": ("gridops.observe.exporter",), "inside": ("gridops.observe.*",)},
+    "http": {
+        "top": ("gridops.observe.exporter", "gridops.tasks._serving"),
+        "inside": ("gridops.observe.*",),
+    },
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
@@ -22,7 +21,7 @@ MOST_SAMPLES = 300_000
 MOST_RUNS = 20_000
 PRUNE_EVERY = 3600.0
 
-COLUMNS = ", ".join(field.name for field in fields(Sample))
+COLUMNS = ", ".join(Sample._fields)
 
 
 def version(db: sqlite3.Connection) -> int:
@@ -73,22 +72,22 @@ def _add_nodes(db: sqlite3.Connection, batch: Batch) -> None:
             for one in batch.nodes.values()
         ],
     )
-    marks = ", ".join("?" for _ in fields(Sample))
+    marks = ", ".join("?" for _ in Sample._fields)
     db.executemany(
         f"INSERT OR REPLACE INTO samples (minute, {COLUMNS}) VALUES (?, {marks})",
-        [(minute, *astuple(sample)) for (minute, _), sample in batch.samples.items()],
+        [(minute, *sample) for (minute, _), sample in batch.samples.items()],
     )
 
 
 def _add_runs(db: sqlite3.Connection, batch: Batch, process: str) -> None:
     db.executemany(
         "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(key, *astuple(row), process) for key, row in batch.runs.items()],
+        [(key, *row, process) for key, row in batch.runs.items()],
     )
     db.executemany(
         "UPDATE runs SET state = ?, status = ?, seconds = coalesce(?, seconds), error = ?"
         " WHERE id = ? AND state IN ('running', 'detached', 'failed')",
-        [(*astuple(ending), id) for id, ending in batch.endings.items()],
+        [(*ending, id) for id, ending in batch.endings.items()],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gridops.observe.rows import NodeRecord, RunRow, RunState, Sample
 
@@ -21,8 +21,7 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended that another process may have started."""
 
     state: RunState
@@ -31,15 +30,17 @@ class Ending:
     error: str = ""
 
 
-@dataclass(slots=True)
 class Batch:
-    totals: dict[Series, float] = field(default_factory=dict)  # to be added
-    stamps: dict[tuple[str, str], float] = field(default_factory=dict)  # the newest counts
-    nodes: dict[str, NodeRecord] = field(default_factory=dict)
-    samples: dict[tuple[int, str], Sample] = field(default_factory=dict)  # by minute and node
-    runs: dict[str, RunRow] = field(default_factory=dict)
-    endings: dict[str, Ending] = field(default_factory=dict)
-    active: Mapping[str, int] | None = None  # tasks of this process under way; None: as before
+    """Sums and newest states; `absorb` puts one after another."""
+
+    def __init__(self) -> None:
+        self.totals: dict[Series, float] = {}  # to be added
+        self.stamps: dict[tuple[str, str], float] = {}  # the newest counts
+        self.nodes: dict[str, NodeRecord] = {}
+        self.samples: dict[tuple[int, str], Sample] = {}  # by minute and node
+        self.runs: dict[str, RunRow] = {}
+        self.endings: dict[str, Ending] = {}
+        self.active: Mapping[str, int] | None = None  # our tasks under way; None: as before
 
     def __bool__(self) -> bool:
         return bool(self.totals or self.stamps or self.nodes or self.runs or self.endings) or (

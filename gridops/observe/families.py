@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SUBMITTED = "grid_tasks_submitted_total"
 COMPLETED = "grid_tasks_completed_total"
@@ -20,8 +19,7 @@ INFINITE = "+Inf"
 SUM = "sum"
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     name: str
     kind: Literal["counter", "histogram", "gauge"]
     labels: tuple[str, ...]

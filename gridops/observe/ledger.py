@@ -6,7 +6,6 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gridops.observe import events
@@ -18,12 +17,12 @@ _lock = threading.Lock()
 _numbers = itertools.count(1)
 
 
-@dataclass(slots=True)
 class _Runs:
     """The runs of one task, by the key that they have in the history."""
 
-    began: float
-    rows: dict[str, RunRow] = field(default_factory=dict)
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.rows: dict[str, RunRow] = {}
 
 
 class Ledger:
@@ -101,7 +100,7 @@ class Ledger:
             self.metrics.record_ending(key, Ending(state, status, seconds, error))
             return
         row = runs.rows[key]
-        ended = replace(row, state=state, status=status, seconds=seconds, error=error)
+        ended = row._replace(state=state, status=status, seconds=seconds, error=error)
         self._put(runs, key, ended)
 
     def _put(self, runs: _Runs, key: str, row: RunRow) -> None:
@@ -142,13 +141,12 @@ def _run_id(event: events.Event) -> str:
 
 def _left(row: RunRow, known: Mapping[str, Any]) -> RunRow:
     """The run of a task that failed before its end was seen."""
-    return replace(
-        row, state="failed", status=known.get("exit_status"), error=plain(str(known["error"]))
-    )
+    error = plain(str(known["error"]))
+    return row._replace(state="failed", status=known.get("exit_status"), error=error)
 
 
 def _detached(row: RunRow) -> RunRow:
-    return replace(row, state="detached")
+    return row._replace(state="detached")
 
 
 _ENTRIES: Mapping[str, Callable[[Ledger, events.Event, int], None]] = {

@@ -7,8 +7,10 @@ store: at a task's end, and every other second of a long one.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from gridops.observe import events
+from gridops.observe.place import store_path
 
 KEPT = frozenset(
     {
@@ -29,27 +31,30 @@ class Recorder:
     def __init__(self, delay: float = DELAY) -> None:
         self._delay = delay
         self._heard: list[Heard] = []
-        self._timer: threading.Timer | None = None
         self._trouble = ""
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._worker: threading.Thread | None = None
 
     def __call__(self, event: events.Event) -> None:
         if event.name not in KEPT:
             return
         with self._lock:
             self._heard.append((event, threading.get_ident()))
-            if self._timer is None:
-                self._timer = threading.Timer(self._delay, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, daemon=True, name="recorder")
+                self._worker.start()
+
+    def _work(self) -> None:
+        """Load what storing needs while the task waits for its nodes; store during a long one."""
+        _load()
+        while not self._closed.wait(self._delay):
+            self.flush()
 
     def flush(self) -> None:
         """Store what was heard until now. Never raises."""
         with self._lock:
             heard, self._heard = self._heard, []
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
         if heard:
             self._trouble = _enter(heard) or self._trouble
 
@@ -60,8 +65,17 @@ class Recorder:
 
     def close(self) -> str:
         """Store the rest; returns what the user should know, mostly ""."""
+        self._closed.set()
         self.flush()
         return self.trouble()
+
+
+def _load() -> None:
+    with suppress(ImportError):  # who stores will say so
+        import gridops.observe.ledger
+        import gridops.observe.store  # noqa: F401
+
+        store_path()
 
 
 def _enter(heard: list[Heard]) -> str:

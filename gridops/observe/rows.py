@@ -1,10 +1,13 @@
-"""What the store keeps of runs and nodes, as values. Times are seconds since the epoch."""
+"""What the store keeps of runs and nodes, as values. Times are seconds since the epoch.
+
+They are named tuples, here and in the modules around: every task imports them at its end, and to
+make a dataclass takes ten times as long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 RunState = Literal[
     "running",
@@ -15,8 +18,7 @@ RunState = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
+class RunRow(NamedTuple):
     """A run that was started from here."""
 
     id: str  # as in events, log lines and jobs; "" when no node took it
@@ -30,8 +32,7 @@ class RunRow:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """A node at a moment. None is what was not known; percent are 0 to 100."""
 
     node: str
@@ -51,15 +52,14 @@ class Sample:
     latency_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
+class NodeRecord(NamedTuple):
     """The last that was seen of a node; `figures` as `gridops.observe.figures` makes them."""
 
     node: str
     at: float
     state: str
     score: float | None
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = {}
 
 
 COMMAND = 200  # characters of a command that are kept

@@ -166,7 +166,7 @@ def nasty() -> Overview:
     health = replace(BUSY, node=node, reasons=(NASTY,), gpus=(gpu,), users=(NASTY,))
     dead = replace(DEAD, node=replace(node, name="b"), error=NASTY)
     runs = tuple(
-        replace(run, id=NASTY, task=NASTY, node=NASTY, command=NASTY, error=NASTY) for run in RUNS
+        run._replace(id=NASTY, task=NASTY, node=NASTY, command=NASTY, error=NASTY) for run in RUNS
     )
     job = Job(NASTY + "j", NASTY, "running", NASTY, NASTY, started=NOW)
     return Overview(NASTY, NOW, 15.0, 0.1, (health, dead), {}, runs, jobs=(job,), warning=NASTY)

@@ -52,7 +52,7 @@ def without_commands(overview: Overview) -> Overview:
     them: they may hold secrets."""
     return replace(
         overview,
-        runs=tuple(replace(run, command="") for run in overview.runs),
+        runs=tuple(run._replace(command="") for run in overview.runs),
         jobs=tuple(replace(job, command="") for job in overview.jobs),
     )
 
