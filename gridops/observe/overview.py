@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gridops.model import NodeHealth
+from gridops.model import Job, NodeHealth
 from gridops.observe.rows import RunRow, Sample
 
 
@@ -20,4 +20,5 @@ class Overview:
     nodes: tuple[NodeHealth, ...] = ()  # in the inventory's order
     history: Mapping[str, Sequence[Sample]] = field(default_factory=dict)  # oldest first
     runs: tuple[RunRow, ...] = ()  # newest first
+    jobs: tuple[Job, ...] = ()  # durable runs, as the nodes tell of them
     warning: str = ""  # what the reader should know: the inventory's last edit is broken, say
