@@ -91,7 +91,8 @@ class Board:
         found = self.ordered()
         good = sum(health.state == "healthy" for health in found)
         head = Line(((f"{good} of {len(self._order)} healthy", "bold"), (f"  {said}", "dim")))
-        log = [change.line(self._ascii) for change in self.changes[-LOGGED:]][::-1]
+        most = max(0, min(LOGGED, height - 8))
+        log = [change.line(self._ascii) for change in reversed(self.changes[-LOGGED:])][:most]
         room = height - 2 - (len(log) + 1 if log else 0)
         shown = self._chosen(found, max(1, room), now)
         hidden = len(found) - len(shown)
@@ -100,7 +101,7 @@ class Board:
             table.append(Line(((f"… and {hidden} more" if not self._ascii else
                                 f"... and {hidden} more", "dim"),)))  # fmt: skip
         notes = self._notes(shown)[: max(0, room - len(shown) - bool(hidden))]
-        return [head, *table, *notes, *([Line(())] if log else []), *log]
+        return [head, *table, *notes, *([Line(())] if log else []), *log][:height]
 
     def _chosen(self, found: Sequence[NodeHealth], room: int, now: float) -> list[NodeHealth]:
         """Those that fit, in their order: what has changed and what is in trouble goes first."""
