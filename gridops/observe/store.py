@@ -35,6 +35,7 @@ class Store:
     def __init__(self, path: Path | None = None, *, patience: float = PATIENCE) -> None:
         self.path = path or store_path()
         self._patience = patience
+        self._wait = min(1.0, patience)  # seconds for one statement
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -58,7 +59,7 @@ class Store:
 
     def _write(self, batch: Batch) -> None:
         def work() -> None:
-            with _connected(str(self.path), timeout=1.0) as db:
+            with _connected(str(self.path), self._wait) as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 with _transaction(db):
@@ -146,7 +147,7 @@ class Store:
             return []
 
         def work() -> list[Any]:
-            with _connected(f"{self.path.absolute().as_uri()}?mode=ro", 1.0, uri=True) as db:
+            with _connected(f"{self.path.absolute().as_uri()}?mode=ro", self._wait, uri=True) as db:
                 if not version(db):
                     return []
                 return db.execute(query, values).fetchall()

@@ -53,7 +53,12 @@ def python(program: str, **options: object) -> subprocess.Popen[str]:
     )
 
 
-# -- adding up --------------------------------------------------------------------------------------
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline()
+
+
+# -- adding up -------------------------------------------------------------------------------------
 
 
 def test_before_anybody_has_written_it_is_empty_and_reading_makes_nothing():
@@ -97,7 +102,7 @@ def test_fifty_processes_that_end_at_once_lose_nothing():
     """The first of them make the file, too."""
     crowd = [python(ONE_OF_MANY) for _ in range(50)]
     for one in crowd:
-        assert one.stdout and one.stdout.readline() == "ready\n"
+        assert line_of(one) == "ready\n"
     for one in crowd:
         assert one.stdin
         one.stdin.close()
@@ -123,7 +128,7 @@ while True:
 def test_kill_9_in_the_middle_leaves_whole_transactions(after):
     with python(WRITES_FOR_EVER, stdin=subprocess.DEVNULL) as one:
         for _ in range(after):
-            assert one.stdout and one.stdout.readline()
+            assert line_of(one)
         time.sleep(0.001 * after)
         one.send_signal(signal.SIGKILL)
     found = totals()
@@ -133,7 +138,7 @@ def test_kill_9_in_the_middle_leaves_whole_transactions(after):
     assert totals()['["task0"]'] == found['["task0"]'] + 1
 
 
-# -- tasks under way --------------------------------------------------------------------------------
+# -- tasks under way -------------------------------------------------------------------------------
 
 ACTIVE = """
 import sys
@@ -152,7 +157,7 @@ Store().write(batch)
 def test_tasks_of_a_process_that_was_killed_do_not_count():
     first, second = python(ACTIVE), python(ACTIVE)
     for one in (first, second):
-        assert one.stdout and one.stdout.readline()
+        assert line_of(one)
     assert Store().active() == 6
     second.kill()
     second.communicate()
@@ -161,7 +166,7 @@ def test_tasks_of_a_process_that_was_killed_do_not_count():
     assert Store().active() == 0
 
 
-# -- trouble ----------------------------------------------------------------------------------------
+# -- trouble ---------------------------------------------------------------------------------------
 
 
 def test_a_store_that_somebody_keeps_locked_is_an_error_in_bounded_time():
@@ -189,7 +194,7 @@ print("locked", flush=True)
 time.sleep(0.5)
 """
     with python(program) as other:
-        assert other.stdout and other.stdout.readline()
+        assert line_of(other)
         Store().write(counting("run"))
         assert other.wait(10) == 0
     assert totals() == {'["run"]': 2}
@@ -283,7 +288,7 @@ def test_an_older_store_is_brought_up_to_date_with_what_is_in_it(monkeypatch):
     db.close()
 
 
-# -- nodes ------------------------------------------------------------------------------------------
+# -- nodes -----------------------------------------------------------------------------------------
 
 
 def seen(node: str, at: float, score: float | None = 1.0) -> Batch:
@@ -322,7 +327,7 @@ def test_a_node_that_was_not_seen_for_a_day_is_not_told_of():
     assert [record.node for record in Store().node_records()] == ["new"]
 
 
-# -- runs -------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def written(*rows: RunRow) -> None:
@@ -377,7 +382,7 @@ def test_an_end_that_is_known_stays():
     assert Store().runs() == [run_row(status=3)]
 
 
-# -- bounds -----------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
