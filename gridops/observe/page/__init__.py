@@ -19,7 +19,7 @@ from gridops.observe.page.nodes import nodes
 from gridops.observe.page.runs import recent, running
 from gridops.observe.page.summary import headline, summary, worst
 
-SOONEST = 5.0  # seconds: a page is not fetched again earlier
+SOONEST = 2.0  # seconds: a page is not fetched again earlier
 COLOURS = {"good": "%231a7f4b", "warn": "%23b87a00", "bad": "%23c4314b", "none": "%23808890"}
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
