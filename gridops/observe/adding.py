@@ -54,9 +54,10 @@ def add(db: sqlite3.Connection, batch: Batch) -> None:
         db.execute(
             "INSERT INTO meta VALUES ('revision', 1) ON CONFLICT DO UPDATE SET value = value + 1"
         )
-    if batch.active is not None:
-        db.execute("DELETE FROM active WHERE process = ?", (process,))
-        rows = [(process, task, count) for task, count in batch.active.items() if count]
+    for number, tasks in batch.active.items():
+        owner = f"{process}:{number}"
+        db.execute("DELETE FROM active WHERE process = ?", (owner,))
+        rows = [(owner, task, count) for task, count in tasks.items() if count]
         db.executemany("INSERT INTO active VALUES (?, ?, ?)", rows)
     _add_nodes(db, batch)
     _add_runs(db, batch, process)

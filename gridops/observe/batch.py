@@ -40,11 +40,12 @@ class Batch:
         self.samples: dict[tuple[int, str], Sample] = {}  # by minute and node
         self.runs: dict[str, RunRow] = {}
         self.endings: dict[str, Ending] = {}
-        self.active: Mapping[str, int] | None = None  # our tasks under way; None: as before
+        # Tasks under way in this process, by who counts them there: all of them, each time.
+        self.active: dict[int, Mapping[str, int]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.totals or self.stamps or self.nodes or self.runs or self.endings) or (
-            self.active is not None
+        return bool(
+            self.totals or self.stamps or self.nodes or self.runs or self.endings or self.active
         )
 
     def count(self, family: str, *of: str, part: str = "", by: float = 1.0) -> None:
@@ -67,5 +68,4 @@ class Batch:
             del self.samples[key]
         self.runs.update(later.runs)
         self.endings.update(later.endings)
-        if later.active is not None:
-            self.active = later.active
+        self.active.update(later.active)

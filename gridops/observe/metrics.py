@@ -19,7 +19,7 @@ import weakref
 from pathlib import Path
 
 from gridops.observe import families
-from gridops.observe.batch import Batch, Ending
+from gridops.observe.batch import Batch, Ending, plain
 from gridops.observe.figures import sample_of
 from gridops.observe.pending import Pending
 from gridops.observe.rows import NodeRecord, RunRow
@@ -74,6 +74,7 @@ class Metrics:
 
     def record_node(self, record: NodeRecord) -> None:
         """All that was seen of a node."""
+        record = record._replace(node=plain(record.node))
         with self._pending as batch:
             batch.nodes[record.node] = record
             batch.samples[int(record.at // 60), record.node] = sample_of(record)

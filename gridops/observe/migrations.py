@@ -13,7 +13,7 @@ FIRST = (
     """CREATE TABLE stamps (
         family TEXT, labels TEXT, at REAL NOT NULL, PRIMARY KEY (family, labels)
     ) WITHOUT ROWID""",
-    # The tasks under way, by process (boot:pid:start, see processes.py).
+    # The tasks under way, by process (boot:pid:start, see processes.py) and who counts in there.
     """CREATE TABLE active (
         process TEXT, task TEXT, tasks INTEGER NOT NULL, PRIMARY KEY (process, task)
     ) WITHOUT ROWID""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
-from gridops.observe.batch import Batch
+from gridops.observe.batch import Batch, plain
 from gridops.observe.rows import NodeRecord
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gridops.observe.store import Store
+
+_numbers = itertools.count(1)
 
 
 class Pending:
@@ -26,6 +29,7 @@ class Pending:
         self._path = path
         self._batch = Batch()
         self._active: dict[str, int] = {}
+        self._owner = next(_numbers)
         self._trouble = ""
         self._lock = threading.RLock()
         self._storing = threading.Lock()  # one transaction at a time, so that none overtakes
@@ -46,10 +50,10 @@ class Pending:
         self._change(task, -1)
 
     def _change(self, task: str, by: int) -> None:
+        name = plain(task)
         with self as batch:
-            count = max(0, self._active.get(task, 0) + by)
-            self._active[task] = count
-            batch.active = {name: number for name, number in self._active.items() if number}
+            self._active[name] = max(0, self._active.get(name, 0) + by)
+            batch.active = {self._owner: dict(self._active)}
 
     # -- storing -----------------------------------------------------------------------------
 
@@ -69,9 +73,8 @@ class Pending:
                 self._keep(batch)
                 said, self._trouble = ("" if self._trouble else str(exc)), str(exc)
                 return said
-            except BaseException:
-                self._keep(batch)
-                raise
+            except Exception as exc:  # noqa: BLE001 - counting is never worth the work it counts
+                return f"metrics and history were not kept: {type(exc).__name__}: {exc}"
             self._trouble = ""
             return said
 

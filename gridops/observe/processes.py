@@ -20,10 +20,13 @@ def identity(pid: int | None = None) -> str:
 
 
 def alive(process: str) -> bool:
-    """Whether the process with this identity runs, here and since that boot."""
-    _, _, rest = process.partition(":")
-    pid = rest.partition(":")[0]
-    return pid.isdecimal() and int(pid) > 0 and identity(int(pid)) == process
+    """Whether the process with this identity runs, here and since that boot.
+
+    What follows the identity after one more colon does not matter.
+    """
+    boot, pid, tick = (*process.split(":", 3), "", "", "")[:3]
+    known = pid.isdecimal() and int(pid) > 0
+    return known and identity(int(pid)) == f"{boot}:{pid}:{tick}"
 
 
 def _start(pid: int) -> str | None:

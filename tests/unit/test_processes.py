@@ -21,6 +21,7 @@ def child():
 def test_this_process_lives():
     assert alive(identity())
     assert identity() == identity(os.getpid())
+    assert alive(f"{identity()}:what:ever")
 
 
 def test_a_child_lives_until_it_has_ended_even_while_nobody_has_asked_for_its_status(child):
@@ -46,12 +47,10 @@ def test_what_is_no_process_is_not_alive(text):
 
 def test_where_there_is_no_proc_a_pid_has_to_do(child, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "PROC", tmp_path)
-    processes._boot.cache_clear()
+    monkeypatch.setattr(processes, "_boot", lambda: "")
     known = identity(child.pid)
     assert known == f":{child.pid}:"
     assert alive(known)
     child.kill()
     child.wait()
     assert not alive(known)
-    monkeypatch.undo()
-    processes._boot.cache_clear()

@@ -145,11 +145,11 @@ import sys
 from gridops.observe.batch import Batch
 from gridops.observe.store import Store
 batch = Batch()
-batch.active = {"run": 2, "sync": 1}
+batch.active = {1: {"run": 2}, 2: {"sync": 1}}
 Store().write(batch)
 print("written", flush=True)
 sys.stdin.read()
-batch.active = {}
+batch.active = {1: {}, 2: {"sync": 0}}
 Store().write(batch)
 """
 
