@@ -168,9 +168,13 @@ _of_process: list[Ledger] = []
 
 def enter(heard: Sequence[tuple[events.Event, int]]) -> str:
     """Enter what was heard into this process' metrics and store it; what the user should know."""
+    said = ""
     with _lock:
         if not _of_process:
             _of_process.append(Ledger(get_metrics()))
         for event, thread in heard:
-            _of_process[0].enter(event, thread)
-    return _of_process[0].metrics.flush()
+            try:
+                _of_process[0].enter(event, thread)
+            except Exception as exc:  # noqa: BLE001 - the others are to be entered all the same
+                said = f"{event.name} could not be recorded: {type(exc).__name__}: {exc}"
+    return _of_process[0].metrics.flush() or said
