@@ -28,6 +28,8 @@ COMMANDS = {
     'inv run --cmd "python train.py"': "epoch",
     "inv run -- python train.py --lr 0.1": "epoch",
     "inv jobs": "COMMAND",
+    "inv history": "",
+    "inv report --html grid.html": "",
     "inv exec --cmd hostname": "node[1-3] (3)",
     "inv sync": "TARGET",
     "inv sync --dry-run": "",

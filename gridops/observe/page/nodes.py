@@ -216,6 +216,7 @@ def _jobs(health: NodeHealth) -> Html:
     jobs = health.jobs
     if jobs is None:
         return _cell("Jobs", "–")
-    return _cell(
-        "Jobs", _figure(str(jobs.running), f"of {jobs.slots} slot{'s' * (jobs.slots != 1)}")
-    )
+    figure = _figure(str(jobs.running), f"of {jobs.slots} slot{'s' * (jobs.slots != 1)}")
+    waiting = getattr(jobs, "queued", 0)
+    more = element("span", f"{waiting} waiting", class_="below") if waiting else ""
+    return _cell("Jobs", figure, more)

@@ -77,11 +77,10 @@ def line(values: Sequence[float | None], outages: Sequence[bool]) -> Html:
     for points in _pieces(values, outages):
         path = "L".join(f"{x} {y}" for x, y in points)
         if len(points) == 1:
-            path += "h1"
-        first, last = points[0][0], points[-1][0]
-        if first != last:
-            area = f"M{first} {TALL}L{path}L{last} {TALL}z"
-            drawn.append(element("path", class_="area", d=area))
+            drawn.append(element("path", class_="line dot", d=f"M{path}h.01"))
+            continue
+        area = f"M{points[0][0]} {TALL}L{path}L{points[-1][0]} {TALL}z"
+        drawn.append(element("path", class_="area", d=area))
         drawn.append(element("path", class_="line", d=f"M{path}"))
     return _svg("trend", f"0 0 {max(1, len(values)) * STEP} {TALL}", *drawn)
 
@@ -97,7 +96,7 @@ def _pieces(
         if points and (out or unseen > BRIDGED):
             yield points
             points = []
-        if value is not None:
+        if value is not None and not out:
             points.append((number * STEP + STEP // 2, round(TALL - _within(value) * 0.96) - 2))
             unseen = 0
     if points:
