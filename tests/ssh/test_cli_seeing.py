@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli import BIN, refusing
+from cli import BIN, Inventory, refusing
 
 from gridops.render import history
 
@@ -272,7 +272,7 @@ def test_the_live_view_gives_the_terminal_back_when_it_is_told_to_end(inventory)
 
 def test_the_live_view_tells_of_a_node_that_has_died(make_sandbox, tmp_path, monkeypatch):
     made = make_sandbox(2)
-    monkeypatch.setenv("GRIDOPS_INVENTORY", str(made.inventory))
+    monkeypatch.setenv("GRIDOPS_INVENTORY", str(Inventory(made, tmp_path / "own.yaml")()))
     with on_a_terminal("health", "--watch", "1") as (child, terminal):
         read_until(terminal, b"2 of 2 healthy")
         made.stop("node2")

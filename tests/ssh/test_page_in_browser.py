@@ -9,13 +9,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from browser import Browser, Page, browsing
-from cli import BIN, run
+from cli import BIN, Inventory, run
 from helpers import wait_until
-
-from gridops.sandbox import Sandbox
 
 STATES = (
     "[...document.querySelectorAll('tr[data-node]')].map(r => [r.dataset.node, r.dataset.state])"
@@ -41,11 +40,11 @@ def page(browser: Browser) -> Page:
 
 
 @contextmanager
-def served(sandbox: Sandbox, *words: str) -> Iterator[str]:
-    """The URL of an exporter of the sandbox's nodes, once it has looked at them."""
-    command = [str(BIN / "gridops"), "metrics.serve", "--port", "0", "--every", "1", *words]
+def served(inventory: Path) -> Iterator[str]:
+    """The URL of an exporter, once it has looked at the nodes."""
+    command = [str(BIN / "gridops"), "metrics.serve", "--port", "0", "--every", "1"]
     child = subprocess.Popen(
-        [*command, "--inventory", str(sandbox.inventory)],
+        [*command, "--inventory", str(inventory)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -75,7 +74,7 @@ def test_the_page_shows_the_nodes_and_changes_when_one_dies_and_returns(
     page, make_sandbox, tmp_path
 ):
     made = make_sandbox(3)
-    with served(made) as url:
+    with served(Inventory(made, tmp_path / "nodes.yaml")()) as url:
         page.emulate()
         page.open(url)
         assert states(page) == dict.fromkeys(("node1", "node2", "node3"), "healthy")
@@ -104,11 +103,18 @@ def test_the_page_shows_the_nodes_and_changes_when_one_dies_and_returns(
     page.wait_for("document.querySelector('#age').textContent.includes('no answer')")
 
 
-def test_the_page_looks_right_everywhere(page, make_sandbox, tmp_path, monkeypatch):
+def test_the_page_looks_right_everywhere(page, make_sandbox, tmp_path):
     """Nothing sticks out at any width, dark differs from light, and no script is needed."""
     made = make_sandbox(2)
     file = tmp_path / "grid.html"
-    done = run("gridops", "report", "--html", str(file), "--inventory", str(made.inventory))
+    done = run(
+        "gridops",
+        "report",
+        "--html",
+        str(file),
+        "--inventory",
+        str(Inventory(made, tmp_path / "nodes.yaml")()),
+    )
     assert done.status == 0, done.err
     address = file.as_uri()
     seen = len(page.requests)
@@ -131,9 +137,11 @@ def test_the_page_looks_right_everywhere(page, make_sandbox, tmp_path, monkeypat
     assert set(page.requests[seen:]) == {address}
 
 
-def test_a_page_that_is_served_asks_for_a_refresh_where_no_script_runs(page, make_sandbox):
+def test_a_page_that_is_served_asks_for_a_refresh_where_no_script_runs(
+    page, make_sandbox, tmp_path
+):
     made = make_sandbox(1)
-    with served(made) as url:
+    with served(Inventory(made, tmp_path / "nodes.yaml")()) as url:
         page.emulate(scripts=False)
         page.open(url)
         before = len(page.requests)
