@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -121,27 +122,36 @@ def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
             target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
         ),
     )
-    with _stopping_on_signals(stop):
+    with _signalled() as wait:
         for thread in work:
             thread.start()
         nodes = len(monitor.selection.chosen)
         say(f"{exporter.url}: {nodes} nodes every {monitor.every:g} s; Ctrl-C ends")
-        stop.wait()
+        wait()
+    stop.set()
     exporter.shutdown()
 
 
 @contextmanager
-def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
+def _signalled() -> Iterator[Callable[[], object]]:
+    """What waits until a signal has come that ends us.
+
+    By a pipe: the lock of an Event may be held by the very code that a handler interrupts.
+    """
+    reading, writing = os.pipe()
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        os.write(writing, b"!")
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, tell) for number in numbers}
     try:
-        yield
+        yield lambda: os.read(reading, 1)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
 
 
 @grid_task(
