@@ -29,13 +29,6 @@ def seconds(text: str | None, flag: str) -> float | None:
     return value
 
 
-def count(text: str, flag: str) -> int:
-    """A whole number from 1 on."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 20")
-    return int(text)
-
-
 def environment(pairs: Iterable[str]) -> dict[str, str]:
     """`--env NAME=VALUE`, several times."""
     found: dict[str, str] = {}

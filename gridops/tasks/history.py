@@ -38,7 +38,7 @@ def history(
     from gridops.render import history as render
     from gridops.render.tables import aligned, table, to_csv
 
-    age, count, drawn = _values.seconds(since, "since"), _values.count(limit, "limit"), _plot(plot)
+    age, count, drawn = _values.seconds(since, "since"), _count(limit), _plot(plot)
     if drawn and call.format != "table":
         raise UsageError(f"--plot does not go with --format {call.format}")
     store, now = Store(), time.time()
@@ -58,6 +58,12 @@ def history(
     else:
         rows = [render.row(run, now) for run in runs]
         show_table(lambda: aligned(render.HEADER, rows), lambda: table(render.HEADER, rows))
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise UsageError(f"--limit {text!r} is not a number of runs", hint="such as 20")
+    return int(text)
 
 
 def _plot(text: str | bool | None) -> str | None:
