@@ -32,10 +32,11 @@ KEEP_NODES = 86400.0  # seconds: a node that was not seen for so long is not tol
 class Store:
     """The file at `path` (default: the user's). Nothing is opened, or made, before it is needed."""
 
-    def __init__(self, path: Path | None = None, *, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path | None = None, *, patience: float | None = None) -> None:
+        """`patience`: seconds that reading or writing waits for others, PATIENCE by default."""
         self.path = path or store_path()
-        self._patience = patience
-        self._wait = min(1.0, patience)  # seconds for one statement
+        self._patience = PATIENCE if patience is None else patience
+        self._wait = min(1.0, self._patience)  # seconds for one statement
 
     # -- writing -----------------------------------------------------------------------------
 
