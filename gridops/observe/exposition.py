@@ -62,14 +62,39 @@ def of_store(store: Store) -> Iterator[Metric]:
 
 def of_processes(totals: Totals, stamps: Stamps, active: int) -> Iterator[Metric]:
     """What adds up over processes, and what they do now."""
-    found: dict[str, dict[tuple[str, ...], dict[str, float]]] = {name: {} for name in TOTALS}
+    for name, series in grouped(totals).items():
+        yield summed(TOTALS[name], {_values(labels): parts for labels, parts in series.items()})
+    yield from of_now(stamps, active)
+
+
+def grouped(totals: Totals) -> dict[str, dict[str, dict[str, float]]]:
+    """By family, labels (JSON) and part; every family is there, what nobody knows is not."""
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TOTALS}
     for name, labels, part, value in totals:
         if name in found:
-            series = found[name].setdefault(_values(labels), {})
+            series = found[name].setdefault(labels, {})
             series[part] = series.get(part, 0.0) + value
-    for name, of in found.items():
-        family = TOTALS[name]
-        yield _histogram(family, of) if family.kind == "histogram" else _counter(family, of)
+    return found
+
+
+def summed(family: Family, of: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
+    return _histogram(family, of) if family.kind == "histogram" else _counter(family, of)
+
+
+def lines_of(family: Family, labels: str, parts: Mapping[str, float]) -> str:
+    """The lines of one series, which are the same in both formats."""
+    text = written([summed(family, {_values(labels): parts})])
+    return "".join(line for line in text.splitlines(keepends=True) if line[0] != "#")
+
+
+def head_of(family: Family, *, openmetrics: bool) -> str:
+    """What stands above the family's lines."""
+    text = written([summed(family, {})], openmetrics=openmetrics, end=False)
+    return "".join(line for line in text.splitlines(keepends=True) if line[0] == "#")
+
+
+def of_now(stamps: Stamps, active: int) -> Iterator[Metric]:
+    """When things happened last, and what is under way."""
     newest: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in STAMPS}
     for name, labels, at in stamps:
         if name in newest:
