@@ -29,6 +29,7 @@ COMMANDS = {
     "inv run -- python train.py --lr 0.1": "epoch",
     "inv jobs": "COMMAND",
     "inv history": "",
+    "inv metrics": "grid_tasks_submitted_total",
     "inv report --html grid.html": "",
     "inv exec --cmd hostname": "node[1-3] (3)",
     "inv sync": "TARGET",
