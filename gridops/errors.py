@@ -216,6 +216,14 @@ class SandboxError(GridError):
     """The sandbox of sshd nodes on this machine cannot be had."""
 
 
+class StoreError(GridError):
+    """Metrics and history cannot be written or read here."""
+
+
+class ServeError(GridError):
+    """Metrics cannot be served, or not be pushed."""
+
+
 # -- durable runs -------------------------------------------------------------------------------
 
 

@@ -114,7 +114,8 @@ def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None
     if reply and reply.state == "queued":
         events.emit(events.RUN_QUEUED, nodes=(node,), id=job.id, seconds=job.wait)
     else:
-        events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=job.directory or None)
+        cwd = job.directory or None
+        events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)
 
 
 def in_doubt(job_id: str, node: Node) -> str:

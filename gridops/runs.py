@@ -10,6 +10,7 @@ from gridops.errors import JobError
 from gridops.inventory import Inventory
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
+from gridops.telling import seen
 
 if TYPE_CHECKING:
     from gridops.executor import Output
@@ -34,7 +35,10 @@ class Runs:
         """Each node's runs, as it tells of them, oldest first."""
         from gridops.jobs import client, finding
 
-        return finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs)
+        for told in finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
+            for job in told.value or ():
+                seen(job)
+            yield told
 
     def find_job(
         self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
@@ -52,7 +56,7 @@ class Runs:
         """The run as it is now, with its whole command."""
         from gridops.jobs import client
 
-        return client.show(self._link(job), job.id)
+        return seen(client.show(self._link(job), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
@@ -80,21 +84,20 @@ class Runs:
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
         link = self._link(job)
-        return attending.logs(
-            link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail
-        ).job
+        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return seen(end.job)
 
     def wait(self, job: Job, timeout: float | None = None) -> Job:
         """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
         from gridops.jobs import attending
 
-        return attending.wait(self._link(job), job.id, timeout=timeout)
+        return seen(attending.wait(self._link(job), job.id, timeout=timeout))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
         from gridops.jobs import client
 
-        return client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE)
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
 
     def fetch(
         self,

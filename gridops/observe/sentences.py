@@ -12,6 +12,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.TASK_STARTED: (DEBUG, "{task} started"),
     events.TASK_FINISHED: (INFO, "{task} finished: {status} after {seconds} s"),
     events.NODE_PROBED: (DEBUG, "{node}: {state}"),
+    events.NODE_CHANGED: (WARNING, "{node}: {before} -> {state} {reason}"),
     events.NODES_RANKED: (DEBUG, "{candidates} nodes ranked after {seconds} s"),
     events.NODE_SELECTED: (INFO, "{node}: chosen: {reason}"),
     events.NODE_SKIPPED: (WARNING, "{node}: skipped: {reason}; trying the next best"),
@@ -25,6 +26,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.RUN_RESTARTED: (WARNING, "{node}: {error}; running it again"),
     events.RUN_FINISHED: (INFO, "{node}: command ended with status {status} after {seconds} s"),
     events.JOB_STATE: (DEBUG, "{node}: the run {id} is {state}"),
+    events.JOB_ENDED: (DEBUG, "{node}: the run {id} is over: {state}"),
     events.RETRY: (WARNING, "{what} failed at attempt {attempt}: {error}; again in {delay} s"),
     events.CONNECTION_OPENED: (DEBUG, "{node}: connected in {seconds} s"),
     events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
@@ -36,6 +38,7 @@ LINES: dict[str, tuple[int, str]] = {
         "{node}: something listens on port {remote} there already, so that is where --port leads",
     ),
     events.PORT_FAILED: (WARNING, "{node}: --port {remote}: {error}"),
+    events.INVENTORY_CHANGED: (INFO, "{inventory} has changed: {nodes} nodes now"),
     events.WARNING: (WARNING, "{message}"),
 }
 SILENT = frozenset({events.SYNC_PROGRESS, events.FETCH_PROGRESS})  # many a second

@@ -20,6 +20,7 @@ from gridops.errors import (
 )
 from gridops.model import Jobs, Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
+from gridops.observe.figures import figures as figures_of
 from gridops.probe.answer import clean
 from gridops.probe.parse import Figures, parse
 from gridops.probe.samples import Samples
@@ -70,6 +71,7 @@ def check(
                 score=found.score,
                 seconds=outcome.seconds,
                 error=found.error,
+                figures=figures_of(found),
             )
             yield found
     finally:

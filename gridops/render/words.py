@@ -36,6 +36,8 @@ def duration(seconds: float | None) -> str:
 
 def plain(text: str) -> str:
     """`text` without anything that could steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from gridops.tasks import health, inventory, jobs, pool, run, sandbox
+from gridops.tasks import health, history, inventory, jobs, metrics, pool, report, run, sandbox
 
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
+ns.add_task(history.history)
+ns.add_task(report.report)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
 ns.add_collection(
     Collection(
@@ -23,6 +25,7 @@ ns.add_collection(
         jobs.prune,
     )
 )
+ns.add_collection(Collection("metrics", metrics.show_, metrics.serve, metrics.push))
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
 ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))
 

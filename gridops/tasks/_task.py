@@ -25,6 +25,8 @@ from invoke import Argument, Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
+from gridops.observe.place import wanted
+from gridops.observe.recorder import Recorder
 from gridops.tasks._terminal import Narrator, open_streams, say
 
 if TYPE_CHECKING:
@@ -94,6 +96,16 @@ class Call:
             return
         with events.listening(Narrator(only, self.log_level)):
             yield
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether the user selected nodes."""
+        return any(self._shared.get(flag) is not None for flag in ("nodes", "tags"))
+
+    @property
+    def selected_by(self) -> tuple[str | None, str | None]:
+        """--nodes and --tags as the user gave them."""
+        return self._shared["nodes"], self._shared["tags"]
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -168,7 +180,24 @@ class GridTask(Task):  # type: ignore[type-arg]
         self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> int:
         log_level = _set_up_log(shared["log_level"], shared["log_format"])
-        return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
+        with _recorded(log_level):
+            return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
+
+
+@contextmanager
+def _recorded(log_level: int) -> Iterator[None]:
+    """Keep metrics and history of what happens inside; that they cannot be kept is a warning."""
+    if not wanted():
+        yield
+        return
+    recorder = Recorder()
+    try:
+        with events.listening(recorder):
+            yield
+    finally:
+        if trouble := recorder.close():
+            with events.listening(Narrator((events.WARNING,), log_level)):
+                events.emit(events.WARNING, message=trouble)
 
 
 def _set_up_log(level: str | None, form: str | None) -> int:

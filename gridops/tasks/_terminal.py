@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ERASE = "\r\x1b[2K"
+COERCED = "C.UTF-8"  # what Python sets LC_CTYPE to where the locale is C (PEP 538)
 
 
 def open_streams() -> None:
@@ -94,6 +95,18 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether bars and lines may be drawn with other characters than ASCII's.
+
+    Python makes the locale C into UTF-8 for itself; whoever set it wants ASCII even so.
+    """
+    types, language = (os.environ.get(name, "") for name in ("LC_CTYPE", "LANG"))
+    own = "" if types == COERCED else types
+    chosen = os.environ.get("LC_ALL") or own or language
+    encoding = getattr(stream, "encoding", None) or ""
+    return encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+
+
 def console(stream: TextIO) -> Console:
     from rich.console import Console
 
@@ -102,11 +115,31 @@ def console(stream: TextIO) -> Console:
 
 def show_table(plain: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
     """A table on stdout: rich on a terminal that can show it, aligned plain lines elsewhere."""
-    if is_terminal(sys.stdout) and sys.stdout.encoding.lower().startswith("utf"):
+    if is_terminal(sys.stdout) and speaks_unicode(sys.stdout):
         with writing():
             console(sys.stdout).print(rich())
     else:
         show(plain())
+
+
+def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
+    """Lines on stdout, of pieces of text with a style each; coloured on a terminal."""
+    if not is_terminal(sys.stdout):
+        show("\n".join("".join(text for text, _ in line).rstrip() for line in lines))
+        return
+    from rich.text import Text
+
+    with writing():
+        out = console(sys.stdout)
+        for line in lines:
+            out.print(Text.assemble(*line, no_wrap=True, overflow="crop"))
+
+
+def drawing_width() -> int:
+    """The columns that a drawing on stdout has: the terminal's, else COLUMNS, else 80."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -227,6 +260,12 @@ class Narrator:
 
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
+
+    def _node_changed(self, node: str, before: str, state: str, reason: str, **_: object) -> None:
+        self._line(f"{node}: {state}, was {before}{f': {reason}' if reason else ''}")
+
+    def _inventory_changed(self, inventory: str, nodes: int, **_: object) -> None:
+        self._line(f"{inventory} has changed: {nodes} nodes now")
 
     def _warning(self, message: str, **_: object) -> None:
         self._line(f"warning: {message}")

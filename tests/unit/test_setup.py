@@ -97,6 +97,17 @@ def test_no_service_is_started_by_the_installation(machine):
     assert before < install < after
 
 
+def test_no_service_is_started_at_the_next_boot(machine):
+    one = machine()
+    one.program("systemctl", f'echo "systemctl $*" >>"{one.notes}"')
+    one.lacks("no-sshd=openssh-server", "no-promtool=prometheus", "no-git=git")
+    disabled = [line for line in one.asked.splitlines() if line.startswith("systemctl")]
+    assert disabled == [
+        "systemctl disable ssh.service ssh.socket",
+        "systemctl disable prometheus.service",
+    ]
+
+
 @pytest.mark.parametrize(
     ("manager", "command"),
     [
