@@ -263,7 +263,9 @@ class JobUnreachable(JobError):
 class RunLost(JobError):
     """Nobody saw how the run `id` ended: its supervisor was killed, or its node rebooted."""
 
-    def __init__(self, message: str, *, id: str, node: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, id: str = "", node: str | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, node=node, hint=hint)
         self.id = id
 
