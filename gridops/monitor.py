@@ -107,11 +107,15 @@ class Monitor:
         self._asked = 0.0
 
     def run(self, stop: threading.Event, after: Callable[[Round], None]) -> None:
-        """Rounds until `stop` is set; `after` is called at the end of each."""
+        """Rounds until `stop` is set; `after` is called at the end of each.
+
+        Only then are the nodes asked for their runs, which may take longer.
+        """
         while not stop.is_set():
             began = time.monotonic()
             try:
                 after(self.round())
+                self.look_at_runs()
             except Exception as exc:  # noqa: BLE001 - the next round may go better
                 said = f"{type(exc).__name__}: {exc}"
                 events.emit(events.WARNING, message=f"a round of probing failed: {said}")
@@ -135,8 +139,6 @@ class Monitor:
             selection.warning,
             self.last.number + 1,
         )
-        if self._to_ask(healths):
-            self.last = replace(self.last, jobs=tuple(self._jobs(selection.grid, healths)))
         return self.last
 
     def _tell(self, healths: Sequence[NodeHealth]) -> None:
@@ -152,6 +154,13 @@ class Monitor:
         self._states = {health.node.name: health.state for health in healths}
 
     # -- durable runs ------------------------------------------------------------------------
+
+    def look_at_runs(self) -> None:
+        """Ask the nodes where the last round saw runs for them, if it is time to."""
+        healths = self.last.nodes
+        if self._to_ask(healths):
+            jobs = tuple(self._jobs(self.selection.grid, healths))
+            self.last = replace(self.last, jobs=jobs)
 
     def _to_ask(self, healths: Sequence[NodeHealth]) -> bool:
         """Whether it is time to ask for the runs: their counts have changed, or a while passed."""

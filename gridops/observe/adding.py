@@ -1,4 +1,4 @@
-"""What a transaction on the store does."""
+"""What a transaction on the store does, in SQL that SQLite knows since 3.24."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ def add(db: sqlite3.Connection, batch: Batch) -> None:
     process = identity()
     db.executemany(
         "INSERT INTO totals VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        " ON CONFLICT (family, labels, part) DO UPDATE SET value = value + excluded.value",
         [(*series, value) for series, value in batch.totals.items()],
     )
     db.executemany(
-        "INSERT INTO stamps VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+        "INSERT INTO stamps VALUES (?, ?, ?)"
+        " ON CONFLICT (family, labels) DO UPDATE SET at = max(at, excluded.at)",
         [(*stamp, at) for stamp, at in batch.stamps.items()],
     )
     if batch.totals or batch.stamps:
         db.execute(
-            "INSERT INTO meta VALUES ('revision', 1) ON CONFLICT DO UPDATE SET value = value + 1"
+            "INSERT INTO meta VALUES ('revision', 1)"
+            " ON CONFLICT (key) DO UPDATE SET value = value + 1"
         )
     for number, tasks in batch.active.items():
         owner = f"{process}:{number}"
@@ -65,7 +67,8 @@ def add(db: sqlite3.Connection, batch: Batch) -> None:
 
 def _add_nodes(db: sqlite3.Connection, batch: Batch) -> None:
     db.executemany(
-        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at,"
+        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (node) DO UPDATE SET at = excluded.at,"
         " state = excluded.state, score = excluded.score, figures = excluded.figures"
         " WHERE excluded.at >= at",
         [

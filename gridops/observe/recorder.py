@@ -33,6 +33,7 @@ class Recorder:
         self._heard: list[Heard] = []
         self._trouble = ""
         self._lock = threading.Lock()
+        self._storing = threading.Lock()  # so that `close` waits for what is being stored
         self._closed = threading.Event()
         self._worker: threading.Thread | None = None
 
@@ -53,10 +54,11 @@ class Recorder:
 
     def flush(self) -> None:
         """Store what was heard until now. Never raises."""
-        with self._lock:
-            heard, self._heard = self._heard, []
-        if heard:
-            self._trouble = _enter(heard) or self._trouble
+        with self._storing:
+            with self._lock:
+                heard, self._heard = self._heard, []
+            if heard:
+                self._trouble = _enter(heard) or self._trouble
 
     def trouble(self) -> str:
         """Why something could not be stored; told once."""

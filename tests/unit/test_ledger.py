@@ -247,6 +247,24 @@ def test_a_long_task_is_stored_while_it_runs(monkeypatch):
     recorder.close()
 
 
+def test_what_is_being_stored_when_the_task_ends_is_waited_for(recorder, monkeypatch):
+    stored: list[str] = []
+
+    def slow(heard: object) -> str:
+        time.sleep(0.3)
+        stored.append("all of it")
+        return ""
+
+    monkeypatch.setattr(ledger, "enter", slow)
+    emit(events.TASK_STARTED, task="run")
+    thread = threading.Thread(target=recorder.flush)
+    thread.start()
+    time.sleep(0.05)
+    recorder.close()
+    assert stored == ["all of it"]
+    thread.join()
+
+
 def test_nothing_is_stored_where_nothing_happened(recorder):
     emit(events.SYNC_PROGRESS, node="a", percent=5, bytes=7)
     assert recorder.close() == ""

@@ -224,12 +224,17 @@ def test_runs_are_asked_for_where_there_are_any_and_not_in_every_round(
     selection = Selection(inventory("nodes: [a, b]"))
     selection.grid = FakeGrid(selection.grid)  # type: ignore[assignment]
     monitor = Monitor(selection, 15)
-    monitor.round()
+
+    def look() -> None:
+        monitor.round()
+        monitor.look_at_runs()
+
+    look()
     assert asked == []
     answers.running = 1
     for _ in range(3):
-        monitor.round()
+        look()
     assert asked == [["a", "b"]]
     answers.running = 2
-    monitor.round()
+    look()
     assert len(asked) == 2
