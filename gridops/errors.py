@@ -133,6 +133,14 @@ class NodeTimeout(NodeError):
     """The node did not finish in the time it was given."""
 
 
+class PortClosed(NodeError):
+    """Nothing listens on that port of the node."""
+
+
+class ForwardingForbidden(NodeError):
+    """The node's sshd makes no connections for us."""
+
+
 class ProbeError(NodeError):
     """The probe's answer could not be understood."""
 
@@ -246,5 +254,24 @@ class JobUnreachable(JobError):
 
 class NoJob(JobError):
     """The node knows no such run."""
+
+    exit_status = 2
+
+
+# -- Ray jobs -----------------------------------------------------------------------------------
+
+
+class RayJobError(GridError):
+    """A job of the Ray cluster could not be dealt with."""
+
+
+class RayUnavailable(RayJobError):
+    """Ray's own servers cannot answer now."""
+
+    transient = True
+
+
+class NoRayJob(RayJobError):
+    """The cluster knows no such job."""
 
     exit_status = 2

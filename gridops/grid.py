@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from gridops.failover import Candidate
     from gridops.jobs.attached import Stop
     from gridops.probe.score import Ranked
+    from gridops.ray.client import RayClient
+    from gridops.ray.jobsapi import RayJob
+    from gridops.ray.submit import ClusterSpec
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.link import Link
     from gridops.reach.pool import Master
@@ -227,6 +230,27 @@ class Grid:
         from gridops.reach import link_to
 
         return link_to(self.inventory.node(job.node), self.settings.ssh)
+
+    # -- the Ray cluster's jobs ----------------------------------------------------------------
+
+    def ray(self) -> RayClient:
+        """The running cluster, to ask things of: `with grid.ray() as client`.
+
+        Raises what says that there is none. Nothing connects yet.
+        """
+        from gridops.ray.client import RayClient, head_of
+
+        return RayClient(head_of(self.inventory), self.settings.ssh)
+
+    def submit(self, spec: ClusterSpec, client: RayClient) -> RayJob:
+        """Send the tree and the job to the cluster; the job as the cluster has it then.
+
+        Raises UsageError, SyncError, RayJobError, ReachError.
+        """
+        from gridops.ray.submit import submit
+
+        with _task("submit"):
+            return submit(client, spec, self.settings)
 
     # -- connections -------------------------------------------------------------------------
 

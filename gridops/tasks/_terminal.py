@@ -178,6 +178,20 @@ class Narrator:
     def _connection_regained(self, node: str, seconds: float, **_: object) -> None:
         self._line(f"{node}: connected again after {seconds:.1f} s")
 
+    def _package_ready(
+        self, node: str, files: int, bytes: int, seconds: float, uploaded: bool, **_: object
+    ) -> None:
+        from gridops.render.words import size
+
+        did = "sent" if uploaded else "there already, checked"
+        self._line(f"{node}: {files} files, {size(bytes)} packed: {did} in {seconds:.1f} s")
+
+    def _cluster_job_submitted(self, node: str, id: str, **_: object) -> None:
+        self._line(f"{node}: the cluster has the job {id}")
+
+    def _cluster_job_waits(self, node: str, reason: str, **_: object) -> None:
+        self._line(f"{node}: the job waits: {reason}")
+
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
 

@@ -29,6 +29,24 @@ def seconds(text: str | None, flag: str) -> float | None:
     return value
 
 
+def count(text: str | None, flag: str) -> int:
+    """A whole number, 0 or more; None is 0."""
+    if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"--{flag} {text!r} is not a whole number")
+    return int(text or 0)
+
+
+def size(text: str | None, flag: str) -> int | None:
+    """A number of bytes (4096, 500K, 100M, 2G; 1K is 1024); None stays None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    value = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if value < 1:
+        raise UsageError(f"--{flag} {text!r} is not a size", hint="such as 4096, 500K, 100M, 2G")
+    return value
+
+
 def environment(pairs: Iterable[str]) -> dict[str, str]:
     """`--env NAME=VALUE`, several times."""
     found: dict[str, str] = {}
@@ -73,3 +91,12 @@ def tree(src: str | None, instead: str) -> str:
     if src is None and path in (Path.home().resolve(), Path("/")):
         raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
     return str(path)
+
+
+def amount(text: str | None, flag: str) -> float | None:
+    """A number of CPUs or GPUs, which may be a part of one; None stays None."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
+        raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 1, 4, 0.5")
+    return float(text)
