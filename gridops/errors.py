@@ -134,11 +134,11 @@ class NodeTimeout(NodeError):
 
 
 class PortClosed(NodeError):
-    """Nothing listens on that port of the node."""
+    """No connection to that port of the node: nothing listens there, or its sshd forbids it."""
 
 
 class ForwardingForbidden(NodeError):
-    """The node's sshd makes no connections for us."""
+    """The node's sshd makes no connections to its ports for us."""
 
 
 class ProbeError(NodeError):

@@ -1,17 +1,11 @@
-"""A connection to a port of a node's own loopback, in the shape that http.client wants."""
+"""A connection to a port of a node in the shape that http.client wants."""
 
 from __future__ import annotations
 
 import io
-import shlex
-import socket
-import subprocess
-import threading
 from collections.abc import Callable
 
-from gridops.errors import PortClosed
-from gridops.reach.link import Link
-from gridops.reach.tunnel import Stream
+from gridops.reach.link import Stream
 
 READ = 64 * 1024
 
@@ -65,24 +59,3 @@ class _Reader(io.RawIOBase):
         if not self.closed:
             super().close()
             self._drop()
-
-
-def dial(link: Link, port: int, timeout: float) -> Stream:
-    """Stand-in until Link.dial is here."""
-    if link.node.connection == "local":
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout)
-        except ConnectionRefusedError:
-            raise PortClosed(f"nothing listens on port {port} there") from None
-    shell = link.rsync_shell()
-    ours, theirs = socket.socketpair()
-    ours.settimeout(timeout)
-    child = subprocess.Popen(
-        [*shlex.split(shell or "ssh"), "-W", f"127.0.0.1:{port}", link.node.host],
-        stdin=theirs.fileno(),
-        stdout=theirs.fileno(),
-        stderr=subprocess.DEVNULL,
-    )
-    theirs.close()
-    threading.Thread(target=child.wait, daemon=True).start()
-    return ours

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import PortClosed, RayJobError
 from gridops.model import Node
-from gridops.ray.channel import Channel, dial
+from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi, RayJob
-from gridops.ray.rest import Api
+from gridops.ray.rest import ANSWER, Api
 from gridops.reach import link_to
-from gridops.reach.link import on_node
-from gridops.reach.tunnel import Stream
+from gridops.reach.link import Stream
 
 if TYPE_CHECKING:
     from gridops.inventory import Inventory
@@ -89,19 +88,25 @@ class RayClient:
 
     def _dial(self, node: Node, port: int, what: str) -> Callable[[], Channel]:
         stream = self._streams(node, port, what)
-        return lambda: Channel(stream())
+
+        def opened() -> Channel:
+            made = stream()
+            made.settimeout(ANSWER)
+            return Channel(made)
+
+        return opened
 
     def _streams(self, node: Node, port: int, what: str) -> Callable[[], Stream]:
         link = link_to(node, self._ssh)
 
         def opened() -> Stream:
-            with on_node(node.name):
-                try:
-                    return dial(link, port, DIALLING)
-                except PortClosed as exc:
-                    raise PortClosed(
-                        f"{what} does not answer on port {port} there",
-                        hint="`inv cluster.status` tells how the cluster is",
-                    ) from exc
+            try:
+                return link.dial(port, timeout=DIALLING)
+            except PortClosed as exc:
+                raise PortClosed(
+                    f"{what} does not answer on port {port} there",
+                    node=node.name,
+                    hint="`inv cluster.status` tells how the cluster is",
+                ) from exc
 
         return opened
