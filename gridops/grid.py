@@ -233,8 +233,8 @@ class Grid:
 
     # -- the Ray cluster's jobs ----------------------------------------------------------------
 
-    def ray(self) -> RayClient:
-        """The running cluster, to ask things of: `with grid.ray() as client`.
+    def ray_jobs(self) -> RayClient:
+        """The running cluster, to ask things of: `with grid.ray_jobs() as client`.
 
         Raises what says that there is none. Nothing connects yet.
         """

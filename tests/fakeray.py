@@ -17,7 +17,6 @@ from gridops.ray.client import Head, RayClient
 from gridops.settings import SshSettings
 
 TOKEN = "c0ffee-and-nothing-else"
-HERE = "192.0.2.1"  # how the cluster calls this machine
 
 
 @dataclass
@@ -47,14 +46,14 @@ class FakeRay:
             "start_time": 1_795_537_460_696 + len(self.jobs),
             "end_time": None,
             "metadata": None,
-            "driver_agent_http_address": f"http://{HERE}:{self.port}",
+            "driver_agent_http_address": f"http://127.0.0.1:{self.port}",
             "driver_exit_code": None,
             **fields,
         }
 
     def head(self) -> Head:
         node = Node("here", "localhost", connection="local")
-        return Head(node, self.port, TOKEN, "~/token", {HERE: node})
+        return Head(node, self.port, TOKEN, "~/token", (node,))
 
     def client(self) -> RayClient:
         return RayClient(self.head(), SshSettings())

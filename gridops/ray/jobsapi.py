@@ -36,8 +36,7 @@ class RayJob:
     started: float | None = None
     ended: float | None = None
     exit_code: int | None = None  # of the command; -n after signal n
-    agent_port: int | None = None  # of the machine that runs the command, where its log is
-    agent_host: str = ""
+    agent: tuple[str, int] | None = None  # of the machine that runs the command and has its log
     user: str = ""  # who submitted it with gridops: user@machine
     commit: str = ""
 
@@ -194,8 +193,7 @@ def _job(record: Mapping[str, Any]) -> RayJob:
         started=_seconds(record.get("start_time")),
         ended=_seconds(record.get("end_time")),
         exit_code=code if isinstance(code, int) else None,
-        agent_port=agent.port,
-        agent_host=agent.hostname or "",
+        agent=(agent.hostname, agent.port) if agent.hostname and agent.port else None,
         user=str(metadata.get("gridops_user", "")),
         commit=str(metadata.get("gridops_commit", "")),
     )

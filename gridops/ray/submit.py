@@ -109,9 +109,8 @@ def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
     version = client.jobs.version()
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < IN_PLACE:
         raise UsageError(f"--shared needs Ray 2.60 or later, and the cluster has {version}")
-    nodes = tuple(client.head.members.values())
     found: dict[str, list[str]] = {}
-    for outcome in fan_out(nodes, where, max_workers=settings.ssh.pool_size):
+    for outcome in fan_out(client.head.nodes, where, max_workers=settings.ssh.pool_size):
         if outcome.error:
             raise outcome.error
         found.setdefault(outcome.value or "", []).append(outcome.node.name)

@@ -70,8 +70,9 @@ class Link(Protocol):
         or a ReachError.
         """
 
-    def dial(self, port: int, *, timeout: float) -> Stream:
-        """A connection to the node's own `port` (on its loopback).
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        """A connection to the node's own `port` (on its loopback); with `host` to that address,
+        as the node sees it.
 
         Raises PortClosed when nothing listens there (or the node's sshd allows no forwarding, which
         cannot be told apart), NodeError when the port keeps silent for `timeout` seconds, or a

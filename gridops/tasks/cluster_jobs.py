@@ -60,7 +60,7 @@ def submit(
         num_gpus=_values.amount(num_gpus, "num-gpus"),
         memory=_values.size(memory, "memory"),
     )
-    with call.narrated(), call.grid.ray() as client:
+    with call.narrated(), call.grid.ray_jobs() as client:
         job = call.grid.submit(spec, client)
         if detach:
             show(job.id)
@@ -102,7 +102,7 @@ def jobs_(call: Call) -> None:
     """List the jobs of the cluster, oldest first: those submitted, and programs that connected."""
     from gridops.render import clusterjobs, documents, tables
 
-    with call.grid.ray() as client:
+    with call.grid.ray_jobs() as client:
         jobs, head, now = client.jobs.jobs(), client.head.node.name, time.time()
     if call.format == "json":
         show(documents.to_json(clusterjobs.jobs_document(call.source, head, jobs, now)))
@@ -119,7 +119,7 @@ def logs(call: Call, id: str, follow: bool = False) -> int:
     """Print what a job has printed, byte for byte; Ray has its stdout and stderr as one."""
     from gridops.ray.following import Following
 
-    with call.narrated(), call.grid.ray() as client:
+    with call.narrated(), call.grid.ray_jobs() as client:
         job = _found(client, id)
         if not job.submitted:
             raise UsageError(f"{job.id} was not submitted: Ray keeps no log of such programs")
@@ -142,7 +142,7 @@ def stop_job(call: Call, id: str) -> int:
     from gridops.ray.following import ended
     from gridops.ray.outcome import verdict
 
-    with call.narrated(only=(events.WARNING,)), call.grid.ray() as client:
+    with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
         job, node = _found(client, id), client.head.node.name
         if not job.submitted:
             raise UsageError(
@@ -168,7 +168,7 @@ def dashboard(call: Call, port: str | None = None) -> int:
     from gridops.reach.tunnel import tunnel
 
     wanted = _values.count(port, "port")
-    with call.grid.ray() as client:
+    with call.grid.ray_jobs() as client:
         client.jobs.version()  # whether it answers at all
         local = wanted or _free(client.head.dashboard_port)
         try:

@@ -261,13 +261,14 @@ def test_a_job_that_the_cluster_forgot_ends_the_following(ray: FakeRay) -> None:
 
 
 def test_a_log_that_is_out_of_reach_does_not_hide_how_the_job_ended(
-    ray: FakeRay, heard: list[events.Event]
+    ray: FakeRay, heard: list[events.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray.add("j", "FAILED", driver_exit_code=7, driver_agent_http_address="http://192.0.2.9:1")
+    monkeypatch.setattr(following, "PATIENCE", 0.05)
+    ray.add("j", "FAILED", driver_exit_code=7, driver_agent_http_address="http://127.0.0.9:1")
     data, job = output(ray, "j")
     assert (data, exit_status(job)) == (b"", 7)
     (said,) = [e.fields["message"] for e in heard if e.name == events.WARNING]
-    assert "192.0.2.9" in said
+    assert "127.0.0.9" in said
 
 
 def test_a_reader_that_goes_away_is_no_broken_connection(ray: FakeRay) -> None:
