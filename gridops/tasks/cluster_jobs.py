@@ -88,10 +88,12 @@ def _followed(following: Following) -> int:
     node, name = following.client.head.node.name, following.job.id
     try:
         job = following.to_the_end()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:  # a signal; a reader that left
         goes = "was told to stop" if following.wish.stop else "goes on"
         say(f"{node}: left; the job {name} {goes} (`inv cluster.logs {name} --follow`)")
-        return 130
+        if isinstance(exc, KeyboardInterrupt):
+            return 130
+        raise
     if said := verdict(job):
         say(f"{node}: the job {name}: {said}")
     return exit_status(job, interrupted=following.wish.stop)
