@@ -34,6 +34,9 @@ class FakeRay:
     drop: int = 0  # so many requests get no answer at all
     lose_answers: int = 0  # so many POSTs are heeded, and their answer is lost
     fail: int = 0  # so many requests are answered 500
+    fail_puts: int = 0
+    slow_stop: int = 0  # so many more looks until a job that was told to stop has
+    close_each: bool = False  # the connection ends after every answer
 
     def add(self, name: str, state: str = "SUCCEEDED", **fields: Any) -> None:
         self.jobs[name] = {
@@ -91,8 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         elif self.headers.get("Authorization") != f"Bearer {ray.token}":
             self._answer(403, b"Forbidden: Invalid authentication token")
-        elif ray.fail:
-            ray.fail -= 1
+        elif ray.fail or (ray.fail_puts and self.command == "PUT"):
+            ray.fail, ray.fail_puts = max(0, ray.fail - 1), max(0, ray.fail_puts - 1)
             self._answer(500, b"Traceback (most recent call last):\n  ...\nRpcError: no GCS\n")
         elif self.path.startswith("/logs/"):
             self._log()
@@ -113,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if self.ray.close_each:
+            self.send_header("Connection", "close")
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -135,8 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None or job is None:
             return 404, b"Job does not exist"
         if found[2]:
-            job["status"] = "STOPPED"
+            job["stopping"] = ray.slow_stop
             return 200, b'{"stopped": true}'
+        if "stopping" in job:
+            job["stopping"] -= 1
+            job["status"] = "STOPPED" if job["stopping"] < 0 else "RUNNING"
         return 200, json.dumps(job).encode()
 
     def _submit(self, wanted: dict[str, Any]) -> tuple[int, bytes]:

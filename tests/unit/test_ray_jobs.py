@@ -106,7 +106,7 @@ def test_a_package_arrives_whole_after_a_broken_attempt(ray: FakeRay, tree: Path
     launch(ray, tree)
     (whole,) = ray.packages.values()
     ray.packages.clear()
-    ray.fail = 1
+    ray.fail_puts = 1
     launch(ray, tree)
     assert list(ray.packages.values()) == [whole]
 
@@ -239,6 +239,13 @@ def test_a_server_that_answers_nothing_for_a_while_is_waited_for(ray: FakeRay) -
     assert data == b"said\n"
 
 
+def test_a_server_that_keeps_no_connection_is_served_as_well(ray: FakeRay) -> None:
+    ray.close_each = True
+    ray.add("j")
+    ray.logs["j"] = line_of("j") + bytes(300_000)
+    assert output(ray, "j")[0] == bytes(300_000)
+
+
 def test_a_dashboard_that_stays_away_is_said_in_the_end(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +291,7 @@ def test_a_reader_that_goes_away_is_no_broken_connection(ray: FakeRay) -> None:
 
 def test_the_wish_to_stop_is_told_once_and_waited_for(ray: FakeRay) -> None:
     ray.add("j", "RUNNING")
+    ray.slow_stop = 3
     with ray.client() as client:
         one = Following(client, client.jobs.job("j"), lambda data: None, sleep=lambda seconds: None)
         one.wish.stop = True

@@ -65,7 +65,13 @@ def test_contents_and_modes_arrive(root: Path) -> None:
         assert archive.read("train.py") == b"print(1)\n"
         assert stat.S_IMODE(archive.getinfo("src/run.sh").external_attr >> 16) == 0o755
         assert stat.S_ISREG(archive.getinfo("src/run.sh").external_attr >> 16)
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert (one.files, one.bytes) == (2, one.file.seek(0, os.SEEK_END))
+
+
+def test_it_is_open_at_its_beginning(root: Path) -> None:
+    with packed(list_tree(root, SyncSettings())) as one:
+        assert len(one.file.read()) == one.bytes
 
 
 def test_the_same_tree_has_the_same_name_whatever_its_times(root: Path) -> None:
