@@ -25,6 +25,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.CLUSTER_JOB_SUBMITTED: (INFO, "{node}: the cluster has the job {id}"),
     events.CLUSTER_JOB_WAITS: (INFO, "{node}: the job {id} waits: {reason}"),
     events.CLUSTER_JOB_ENDED: (INFO, "{node}: the job {id} {state} after {seconds} s"),
+    events.CLUSTER_STEP: (INFO, "{node}: {what}"),
     events.RETRY: (WARNING, "{what} failed at attempt {attempt}: {error}; again in {delay} s"),
     events.CONNECTION_OPENED: (DEBUG, "{node}: connected in {seconds} s"),
     events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
@@ -32,7 +33,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.CONNECTION_REPLACED: (INFO, "{node}: connection replaced: {reason}"),
     events.WARNING: (WARNING, "{message}"),
 }
-SILENT = frozenset({events.SYNC_PROGRESS})  # many a second
+SILENT = frozenset({events.SYNC_PROGRESS, events.CLUSTER_PROGRESS})  # many a second
 
 
 def sentence(event: events.Event) -> tuple[int, str] | None:
