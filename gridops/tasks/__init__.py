@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from gridops.tasks import cluster_jobs, health, inventory, jobs, pool, run, sandbox
+from gridops.tasks import cluster, cluster_jobs, health, inventory, jobs, pool, run, sandbox
 
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
@@ -17,6 +17,10 @@ ns.add_collection(
 ns.add_collection(
     Collection(
         "cluster",
+        cluster.install,
+        cluster.start,
+        cluster.stop,
+        cluster.status,
         cluster_jobs.submit,
         cluster_jobs.jobs_,
         cluster_jobs.logs,

@@ -192,6 +192,13 @@ class Narrator:
     def _cluster_job_waits(self, node: str, reason: str, **_: object) -> None:
         self._line(f"{node}: the job waits: {reason}")
 
+    def _cluster_step(self, node: str, what: str, **_: object) -> None:
+        self._line(f"{node}: {what}")
+
+    def _cluster_progress(self, node: str, what: str, **_: object) -> None:
+        if self._live:
+            _write(sys.stderr, f"{ERASE}gridops: {node}: {what}")
+
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
 
