@@ -308,11 +308,12 @@ class Grid:
     def ray_jobs(self) -> RayClient:
         """The running cluster, to ask things of: `with grid.ray_jobs() as client`.
 
-        Raises what says that there is none. Nothing connects yet.
+        Raises ClusterDown when it is not started, or a ReachError.
         """
-        from gridops.ray.client import RayClient, facts_stub
+        from gridops.ray.client import RayClient
+        from gridops.ray.state import facts_of
 
-        return RayClient(facts_stub(self.inventory), self.settings.ssh)
+        return RayClient(facts_of(self.inventory), self.settings.ssh)
 
     def submit(self, spec: ClusterSpec, client: RayClient) -> RayJob:
         """Send the tree and the job to the cluster; the job as the cluster has it then.

@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from gridops.model import Node
-from gridops.ray.client import Head, RayClient
+from gridops.ray.client import RayClient
+from gridops.ray.model import ClusterFacts
 from gridops.settings import SshSettings
 
 TOKEN = "c0ffee-and-nothing-else"
@@ -54,12 +55,23 @@ class FakeRay:
             **fields,
         }
 
-    def head(self) -> Head:
+    def facts(self) -> ClusterFacts:
         node = Node("here", "localhost", connection="local")
-        return Head(node, self.port, TOKEN, "~/token", (node,))
+        return ClusterFacts(
+            head=node,
+            address="127.0.0.1",
+            port=1,
+            dashboard_port=self.port,
+            token=TOKEN,
+            token_file="~/token",
+            python="/usr/bin/python3",
+            ray=self.version,
+            id="1",
+            members={"127.0.0.1": node},
+        )
 
     def client(self) -> RayClient:
-        return RayClient(self.head(), SshSettings())
+        return RayClient(self.facts(), SshSettings())
 
 
 @contextmanager

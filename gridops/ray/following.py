@@ -111,7 +111,7 @@ class Following:
 
     @property
     def _node(self) -> str:
-        return self.client.head.node.name
+        return self.client.node
 
     def once(self) -> RayJob:
         """Hand on what there is now. Raises what the requests raise."""

@@ -65,7 +65,7 @@ def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
     for attempt in attempts(TRIES, what="submit the job"):
         with attempt:
             client.jobs.submit(submission)
-    node = client.head.node.name
+    node = client.node
     events.emit(events.CLUSTER_JOB_SUBMITTED, node=node, id=submission.id)
     return RayJob(submission.id, "pending", spec.command)
 
@@ -83,7 +83,7 @@ def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
                     client.jobs.upload(package)
         events.emit(
             events.PACKAGE_READY,
-            node=client.head.node.name,
+            node=client.node,
             files=package.files,
             bytes=package.bytes,
             seconds=time.monotonic() - began,
@@ -109,8 +109,9 @@ def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
     version = client.jobs.version()
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < IN_PLACE:
         raise UsageError(f"--shared needs Ray 2.60 or later, and the cluster has {version}")
+    nodes = tuple(dict.fromkeys(client.facts.members.values()))
     found: dict[str, list[str]] = {}
-    for outcome in fan_out(client.head.nodes, where, max_workers=settings.ssh.pool_size):
+    for outcome in fan_out(nodes, where, max_workers=settings.ssh.pool_size):
         if outcome.error:
             raise outcome.error
         found.setdefault(outcome.value or "", []).append(outcome.node.name)

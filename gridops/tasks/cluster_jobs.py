@@ -73,7 +73,7 @@ def _attended(client: RayClient, job: RayJob) -> int:
     from gridops.ray.following import Following, interrupts
 
     following = Following(client, job, write_bytes(1))
-    node = client.head.node.name
+    node = client.node
 
     def tell() -> None:
         say(f"{node}: asking the cluster to stop the job; Ctrl-C again leaves it")
@@ -85,7 +85,7 @@ def _attended(client: RayClient, job: RayJob) -> int:
 def _followed(following: Following) -> int:
     from gridops.ray.outcome import exit_status, verdict
 
-    node, name = following.client.head.node.name, following.job.id
+    node, name = following.client.node, following.job.id
     try:
         job = following.to_the_end()
     except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:  # a signal; a reader that left
@@ -105,7 +105,7 @@ def jobs_(call: Call) -> None:
     from gridops.render import clusterjobs, documents, tables
 
     with call.grid.ray_jobs() as client:
-        jobs, head, now = client.jobs.jobs(), client.head.node.name, time.time()
+        jobs, head, now = client.jobs.jobs(), client.node, time.time()
     if call.format == "json":
         show(documents.to_json(clusterjobs.jobs_document(call.source, head, jobs, now)))
         return
@@ -145,7 +145,7 @@ def stop_job(call: Call, id: str) -> int:
     from gridops.ray.outcome import verdict
 
     with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
-        job, node = _found(client, id), client.head.node.name
+        job, node = _found(client, id), client.node
         if not job.submitted:
             raise UsageError(
                 f"{job.id} was not submitted: end that program where it runs", hint=job.command
@@ -172,7 +172,7 @@ def dashboard(call: Call, port: str | None = None) -> int:
     wanted = _values.count(port, "port")
     with call.grid.ray_jobs() as client:
         client.jobs.version()  # whether it answers at all
-        local = wanted or _free(client.head.dashboard_port)
+        local = wanted or _free(client.facts.dashboard_port)
         try:
             with tunnel("127.0.0.1", local, lambda peer: client.stream()) as taken:
                 _invite(client, taken)
@@ -187,8 +187,8 @@ def dashboard(call: Call, port: str | None = None) -> int:
 def _invite(client: RayClient, port: int) -> None:
     show(f"http://127.0.0.1:{port}")
     say(
-        f"this leads to the dashboard on {client.head.node.name} until Ctrl-C; the page asks for"
-        f" the cluster's token, which is in {client.head.token_file} here"
+        f"this leads to the dashboard on {client.node} until Ctrl-C; the page asks for"
+        f" the cluster's token, which is in {client.facts.token_file} here"
     )
 
 
