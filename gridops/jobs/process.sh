@@ -159,4 +159,5 @@ sweep() {
         nap "$pause"
         [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
     done
+    return 0 # not the status of whatever the loop did last
 }

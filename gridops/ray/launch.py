@@ -83,6 +83,8 @@ class Launch:
         exports = {
             "GRIDOPS_RAY": launch,
             "RAY_AUTH_MODE": "token",
+            # Every process gets its TERM at once; the head would drain itself for ever after.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "VIRTUAL_ENV": venv,
         }
@@ -92,6 +94,7 @@ class Launch:
             lines.append(f"{{ {self.node.env_setup}\n}} || {failed}")
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in exports.items()]
         lines.append(f'export "RAY_AUTH_TOKEN_PATH=$HOME/.gridops/ray/{self.cluster.key}/token"')
+        lines.append(f'export "TMPDIR=${{TMPDIR:-{self._temp}/tmp}}"')
         # A job's `python` is the one that `ray start` finds first.
         lines.append(f'export PATH={shlex.quote(f"{venv}/bin")}:"$PATH"')
         command = [f"{venv}/bin/python", f"{venv}/bin/ray", "start", *self._arguments()]
@@ -114,7 +117,7 @@ class Launch:
         words += [
             f"--node-ip-address={self.address}",
             f"--node-name={self.node.name}",
-            f"--temp-dir={self._temp}",
+            f"--temp-dir={self._temp}/ray",  # Ray opens it to everybody; what is above stays closed
         ]
         return [*words, *_ports(settings), *_resources(self.node)]
 

@@ -73,11 +73,11 @@ addresses() { # this machine's IPv4 addresses, the one at which it was reached, 
     done
 } 2>/dev/null
 
-last_words() { # the line of Ray's log $1 that says most
-    said=$(grep -E 'Error|Exception|error:|failed|Failed|Cannot|Traceback' "$1" 2>/dev/null |
-        grep -v '^Traceback' | tail -n 1)
+last_words() { # the line of Ray's log $1 that says most; not the many of its C++ parts
+    said=$(grep -E 'Error|Exception|exit code|[Ff]ailed|Cannot' "$1" 2>/dev/null |
+        grep -Ev '^\[|^Traceback|-----' | tail -n 1)
     [ -n "$said" ] || said=$(grep '[^ ]' "$1" 2>/dev/null | tail -n 1)
-    printf '%.300s\n' "$said"
+    printf '%.300s\n' "$said" | sed 's/.*[A-Z]* [a-z_]*\.py:[0-9]* -- *//'
 }
 
 # -- token ----------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ read -r boot </proc/sys/kernel/random/boot_id
 ln -s "$$.${20}.${boot%%-*}" "${0%/*}/child" || exit
 unset stat boot
 cd
-[ "$(ulimit -S -n)" -ge 65536 ] 2>/dev/null || ulimit -S -n 65536 || ulimit -S -n "$(ulimit -H -n)"
+{ [ "$(ulimit -S -n)" -ge 65536 ] || ulimit -S -n 65536 || ulimit -S -n "$(ulimit -H -n)"; } 2>/dev/null
 END
 }
 
@@ -149,6 +149,7 @@ verb_start() { # ROLE LAUNCH TEMP LIMIT FACT...; our input: the token, then the 
         fail "cannot write below $HOME/.gridops" "is its disk full?"
     fi
     mkdir -m 700 "$temp" || fail "$temp is in the way" "remove it, or set ray.temp_dir"
+    mkdir "$temp/tmp"
     # Twice: it detaches without "&", which would leave SIGINT and SIGQUIT ignored in Ray.
     (
         umask "$mask"
@@ -214,7 +215,7 @@ clear_away() {
 
 keep_logs() {
     mkdir -p "logs/$old" && cp "$old/log" "logs/$old/ray-start.log"
-    for from in "$dir"/session_20*/logs; do
+    for from in "$dir"/ray/session_20*/logs; do
         [ ! -d "$from" ] || cp -R "$from/." "logs/$old/"
     done
     printf 'logs %s\n' "$PWD/logs/$old"

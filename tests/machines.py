@@ -1,7 +1,7 @@
 """Three machines in one: network namespaces on a bridge, each with its own address, process table,
 host name, /tmp, /dev/shm, home and sshd. Needs root.
 
-By hand: `python tests/ray/namespaces.py DIRECTORY` has them until its input ends.
+By hand: `python tests/machines.py DIRECTORY` has them until its input ends.
 """
 
 from __future__ import annotations
