@@ -152,6 +152,7 @@ def judge(
         jobs=Jobs(figures.running, node.slots),
         uptime_s=figures.uptime_s,
         users=figures.users,
+        ray=figures.ray,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gridops.errors import ProbeError
-from gridops.model import Cpu, Gpu, Space
+from gridops.model import Cpu, Gpu, RayRole, Space
 from gridops.probe import amd, nvidia
 from gridops.probe.answer import MOST, Told, clean, read, real, whole
 
@@ -32,6 +32,7 @@ class Figures:
     running: int = 0  # gridops jobs
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
+    ray: RayRole | None = None  # its part in a Ray cluster
     cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
 
 
@@ -57,6 +58,7 @@ def parse(answer: bytes, remote_root: str) -> Figures:
         running=_optional(lambda: whole(told["jobs"][0], 10**6)) or 0,
         uptime_s=uptime,
         users=_users(told.get("user", ())),
+        ray=_ray(told.get("ray", ())),
         cpu_times=told["stat"][-1],
     )
 
@@ -150,3 +152,8 @@ def _users(names: Iterable[str]) -> tuple[str, ...]:
     """Everyone who is logged in, once."""
     seen = dict.fromkeys(clean(name, 64) for name in names)
     return tuple(name for name in seen if name)[:MOST_USERS]
+
+
+def _ray(roles: Sequence[str]) -> RayRole | None:
+    """A node may be in several clusters; the head of one is more than a worker of another."""
+    return "head" if "head" in roles else "worker" if "worker" in roles else None

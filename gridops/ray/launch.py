@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridops.model import Node
+from gridops.model import Node, RayRole
 from gridops.observe import events
-from gridops.ray.model import Cluster, Role
+from gridops.ray.model import Cluster
 from gridops.ray.state import Look, ask_node
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Launch:
     cluster: Cluster
     node: Node
     look: Look
-    role: Role
+    role: RayRole
     id: str
     address: str  # this node's, as the others see it
     head: str  # the head's

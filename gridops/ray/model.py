@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from gridops.model import Node
+from gridops.model import Node, RayRole
 
 if TYPE_CHECKING:
     from gridops.settings import RaySettings, SshSettings
-
-Role = Literal["head", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Cluster:
         """All, the head first."""
         return (self.head, *self.workers)
 
-    def role(self, node: Node) -> Role:
+    def role(self, node: Node) -> RayRole:
         return "head" if node.name == self.head.name else "worker"
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridops.errors import ClusterDown, ClusterError, UsageError
-from gridops.model import Node, Outcome
+from gridops.model import Node, Outcome, RayRole
 from gridops.ray import paths
-from gridops.ray.model import Cluster, ClusterFacts, Role
+from gridops.ray.model import Cluster, ClusterFacts
 from gridops.ray.talk import Told, ask
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
@@ -58,7 +58,7 @@ def _check_version(version: str | None) -> None:
 class Part:
     """A node's running part in the cluster, as it was started."""
 
-    role: Role
+    role: RayRole
     launch: str  # this start of it: the tag of its processes
     id: str  # of the cluster's start that it belongs to
     address: str  # this node's
