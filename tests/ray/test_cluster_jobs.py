@@ -11,10 +11,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli import Done, run, started
+from cli import started
+
+from gridops.grid import Grid
+
+if TYPE_CHECKING:
+    from conftest import RayNodes
 
 EXAMPLE = Path(__file__).parents[2] / "examples/ray_train"
 
@@ -33,13 +38,25 @@ class Witness:
         import helper
         return [*testimony(), helper.ANSWER]
 
-witnesses = [Witness.remote() for _ in range(3)]
+witnesses = [Witness.remote() for _ in range(int(sys.argv[1]))]
 tasks = ray.get([one.ask.remote() for one in witnesses], timeout=60)
 print(json.dumps({"python": sys.executable, "own": testimony(), "tasks": tasks}))
 sys.exit(7)
 """
 
-Inv = Callable[..., Done]
+# What those answer who have no token, and who have a wrong one.
+ASKING = """
+import sys, urllib.error, urllib.request
+for url in sys.argv[1:]:
+    for headers in {}, {"Authorization": "Bearer x"}:
+        asked = urllib.request.Request(f"{url}/api/jobs/", headers=headers)
+        try:
+            print(urllib.request.urlopen(asked, timeout=10).status)
+        except urllib.error.HTTPError as exc:
+            print(exc.code)
+        except OSError:
+            print("no")
+"""
 
 
 @pytest.fixture
@@ -53,24 +70,17 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def inv(cluster: Any, project: Path) -> Inv:
-    """`inv("cluster.jobs")` in the project, for the started cluster."""
-
-    def inv(*words: str, timeout: float = 100) -> Done:
-        return run("gridops", *words, timeout=timeout, cwd=project, env=environment(cluster))
-
-    return inv
+def inv(cluster: RayNodes, project: Path, monkeypatch: pytest.MonkeyPatch) -> RayNodes:
+    """The started cluster; the project is the working directory."""
+    monkeypatch.chdir(project)
+    return cluster
 
 
-def environment(cluster: Any) -> dict[str, str]:
-    return {**os.environ, **cluster.env, "GRIDOPS_INVENTORY": str(cluster.inventory)}
-
-
-def jobs_of(inv: Inv) -> list[dict[str, Any]]:
+def jobs_of(inv: RayNodes) -> list[dict[str, Any]]:
     return list(inv("cluster.jobs", "--format=json").document["jobs"])
 
 
-def test_a_training_uses_every_node(inv: Inv) -> None:
+def test_a_training_uses_every_node(inv: RayNodes) -> None:
     words = ("--src", str(EXAMPLE), "--cmd", "python train.py --epochs 2 --points 300")
     done = inv("cluster.submit", *words)
     assert done.status == 0, done.err
@@ -78,9 +88,9 @@ def test_a_training_uses_every_node(inv: Inv) -> None:
     assert len(set(re.findall(r"worker \d on (\S+)", done.out))) == 3
 
 
-def test_tree_and_variables_reach_every_node_and_the_status_comes_back(inv: Inv) -> None:
+def test_tree_and_variables_reach_every_node_and_the_status_comes_back(inv: RayNodes) -> None:
     value = "a $HOME ${HOME} ${NONE} $(id) 'q' \"d\" \\ ü\nline"
-    done = inv("cluster.submit", "--env", f"A={value}", "--cmd", "python witness.py")
+    done = inv("cluster.submit", "--env", f"A={value}", "--cmd", "python witness.py 3")
     assert done.status == 7, done.err
     said = json.loads(done.out.splitlines()[-1])
     assert "/.ray/" in said["python"]  # the cluster's own
@@ -92,14 +102,14 @@ def test_tree_and_variables_reach_every_node_and_the_status_comes_back(inv: Inv)
     assert said["own"][0] == value
 
 
-def test_output_comes_byte_for_byte_and_nothing_else(inv: Inv) -> None:
+def test_output_comes_byte_for_byte_and_nothing_else(inv: RayNodes) -> None:
     done = inv("cluster.submit", "--cmd", r"printf 'a\r\n\377\000'; printf 'b' >&2")
     assert done.status == 0, done.err
     assert done.stdout == b"a\r\n\xff\x00b"
     assert "the cluster has the job ray-" in done.err
 
 
-def test_a_detached_job_is_followed_later_and_listed(inv: Inv) -> None:
+def test_a_detached_job_is_followed_later_and_listed(inv: RayNodes) -> None:
     done = inv("cluster.submit", "--detach", "--cmd", "echo one; sleep 1; echo two; kill -9 $$")
     (job_id,) = done.out.split()
     follow = inv("cluster.logs", job_id, "--follow")
@@ -111,7 +121,7 @@ def test_a_detached_job_is_followed_later_and_listed(inv: Inv) -> None:
     assert job_id in inv("cluster.jobs").out
 
 
-def test_a_job_is_stopped_with_what_it_started(inv: Inv, cluster: Any) -> None:
+def test_a_job_is_stopped_with_what_it_started(inv: RayNodes) -> None:
     mark = f"3{os.getpid()}"
     command = f"sleep {mark} & sleep {mark}"
     (job_id,) = inv("cluster.submit", "--detach", "--cmd", command).out.split()
@@ -124,9 +134,9 @@ def test_a_job_is_stopped_with_what_it_started(inv: Inv, cluster: Any) -> None:
     assert inv("exec", "--cmd", f"pgrep -x -f 'sleep {mark}' || true").out == ""
 
 
-def test_ctrl_c_stops_the_job(cluster: Any, project: Path) -> None:
+def test_ctrl_c_stops_the_job(inv: RayNodes) -> None:
     words = ("cluster.submit", "--cmd", "echo up; sleep 300")
-    with started(*words, until=b"up\n", cwd=project, env=environment(cluster)) as child:
+    with started(*words, until=b"up\n") as child:
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
@@ -134,9 +144,9 @@ def test_ctrl_c_stops_the_job(cluster: Any, project: Path) -> None:
     assert b"it was stopped" in said
 
 
-def test_a_closed_terminal_leaves_the_job(inv: Inv, cluster: Any, project: Path) -> None:
+def test_a_closed_terminal_leaves_the_job(inv: RayNodes) -> None:
     words = ("cluster.submit", "--cmd", "echo up; sleep 300")
-    with started(*words, until=b"up\n", cwd=project, env=environment(cluster)) as child:
+    with started(*words, until=b"up\n") as child:
         child.send_signal(signal.SIGHUP)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 129, said
@@ -145,24 +155,28 @@ def test_a_closed_terminal_leaves_the_job(inv: Inv, cluster: Any, project: Path)
     assert inv("cluster.stop-job", "@last").status == 0
 
 
-def test_shared_runs_in_the_synced_tree(inv: Inv, project: Path) -> None:
+def test_shared_runs_in_the_synced_tree(inv: RayNodes, tmp_path: Path) -> None:
     missing = inv("cluster.submit", "--shared", "--cmd", "true")
     assert missing.status == 125
     assert "`inv sync` brings it" in missing.err
     assert inv("sync").status == 0
-    done = inv("cluster.submit", "--shared", "--env", "A=b", "--cmd", "python witness.py")
+    apart = inv("cluster.submit", "--shared", "--cmd", "true")  # each node has a home of its own
+    assert apart.status == 2
+    assert "at different paths" in apart.err
+    root = str(inv.machines.root / "everywhere")  # which they all see
+    nodes = {name: {"remote_root": root} for name in inv.machines.nodes}
+    same = inv.variant(tmp_path / "same.yaml", nodes)
+    assert inv("sync", "--nodes=n1", inventory=same).status == 0
+    words = ("--shared", "--env", "A=b", "--cmd", "python witness.py 1")
+    done = inv("cluster.submit", *words, inventory=same)
     assert done.status == 7, done.err
     said = json.loads(done.out.splitlines()[-1])
     places = {directory for _, _, directory, *_ in [said["own"], *said["tasks"]]}
-    (place,) = places
-    assert place.endswith("/project")
-    assert "_ray_pkg_" not in place
+    assert places == {f"{root}/project"}
 
 
-def test_the_dashboard_is_led_here_and_asks_for_the_token(cluster: Any, project: Path) -> None:
-    with started(
-        "cluster.dashboard", until=b"http://127.0.0.1:", cwd=project, env=environment(cluster)
-    ) as child:
+def test_the_dashboard_is_led_here_and_asks_for_the_token(inv: RayNodes) -> None:
+    with started("cluster.dashboard", until=b"http://127.0.0.1:") as child:
         assert child.stdout is not None
         url = "http://127.0.0.1:" + child.stdout.readline().decode().strip()
         assert b"<html" in urllib.request.urlopen(url, timeout=20).read().lower()
@@ -177,30 +191,24 @@ def test_the_dashboard_is_led_here_and_asks_for_the_token(cluster: Any, project:
         urllib.request.urlopen(url, timeout=5)
 
 
-def test_nobody_gets_in_without_the_token(inv: Inv) -> None:
-    """Neither at the dashboard nor at the agents that serve the logs, from any node."""
-    asking = (
-        "import sys, urllib.request as u, urllib.error as e\n"
-        "def ask(url, **headers):\n"
-        "    try: return u.urlopen(u.Request(url, headers=headers), timeout=10).status\n"
-        "    except e.HTTPError as exc: return exc.code\n"
-        "    except OSError: return 'no'\n"
-        "print(ask(sys.argv[1]), ask(sys.argv[1], Authorization='Bearer x'))"
+def test_nobody_gets_in_without_the_token(inv: RayNodes) -> None:
+    """Neither at the dashboard, which no other machine reaches at all, nor at the agents."""
+    assert inv("cluster.submit", "--cmd", "true").status == 0
+    with Grid.load(inv.inventory).ray_jobs() as client:
+        dashboard, agent = client.facts.dashboard_port, client.jobs.jobs()[-1].agent
+    assert agent is not None
+    inside, outside = (
+        inv[name].run("python3", "-c", ASKING, *(f"http://{host}:{port}" for host, port in places))
+        for name, places in (
+            ("n1", [("127.0.0.1", dashboard), agent]),
+            ("n2", [(inv["n1"].address, dashboard), agent]),
+        )
     )
-    (job_id,) = inv("cluster.submit", "--detach", "--cmd", "true").out.split()
-    status = inv("cluster.status", "--format=json").document
-    head, port = status["head"], status["dashboard_port"]
-    url = f"http://127.0.0.1:{port}/api/jobs/"
-    done = inv("exec", "--nodes", head, "--", "python3", "-c", asking, url)
-    assert done.out.split() == ["401", "403"]
-    address = next(node["address"] for node in status["nodes"] if node["name"] == head)
-    done = inv("exec", "--", "python3", "-c", asking, f"http://{address}:{port}/api/jobs/")
-    assert set(done.out.split()) & {"no"} == {"no"}
-    assert "200" not in done.out.split()
-    assert job_id.startswith("ray-")
+    assert inside.stdout.split() == ["401", "403", "401", "403"], inside.stderr
+    assert outside.stdout.split() == ["no", "no", "401", "403"], outside.stderr
 
 
-def test_an_unknown_job_is_said(inv: Inv) -> None:
+def test_an_unknown_job_is_said(inv: RayNodes) -> None:
     for task in "logs", "stop-job":
         done = inv(f"cluster.{task}", "nothing")
         assert done.status == 2
