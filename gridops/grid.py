@@ -322,7 +322,7 @@ class Grid:
         """
         from gridops.ray.submit import submit
 
-        with _task("submit"):
+        with _task("cluster.submit"):
             return submit(client, spec, self.settings)
 
     # -- connections -------------------------------------------------------------------------
