@@ -163,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         job_id = wanted["submission_id"]
         if job_id in self.ray.jobs:
             said = f"ValueError: Job with submission_id {job_id} already exists. Please use a ..."
-            return 500, f"Traceback (most recent call last):\n{said}".encode()
+            # As the head hands on what the agent answers it.
+            return 500, f"RuntimeError: Request failed: Traceback (...):\n{said}\n.".encode()
         self.ray.add(job_id, "PENDING", **{k: v for k, v in wanted.items() if k != "type"})
         return 200, json.dumps({"submission_id": job_id, "job_id": job_id}).encode()
 

@@ -23,7 +23,7 @@ from gridops.retry import RetryConfig
 POLL = 0.3  # seconds between two looks
 SLICE = 0.1  # seconds in which a wish to stop is noticed
 PATIENCE = 30.0  # seconds for Ray to answer again while its node does
-WAITS = 3.0  # seconds that a job may be pending without a word
+WAITS = 5.0  # seconds that a job may be pending without a word
 PAUSES = RetryConfig(initial_delay=0.5, max_delay=10.0)
 
 

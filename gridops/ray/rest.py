@@ -47,9 +47,10 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The last line of what it says, which of a traceback is the one that matters."""
-        lines = self.body.decode(errors="replace").strip().splitlines() or [""]
-        return lines[-1].strip()[:500]
+        """The last line with a word in it, which of a traceback is the one that matters."""
+        lines = self.body.decode(errors="replace").splitlines()
+        told = [line.strip() for line in lines if any(map(str.isalnum, line))]
+        return told[-1][:500] if told else ""
 
 
 class Api:

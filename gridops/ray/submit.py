@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.errors import NodeError, UsageError
+from gridops.errors import NodeError, RayUnavailable, ReachError, UsageError
 from gridops.jobs.spec import new_id, whoami
 from gridops.model import Node
 from gridops.observe import events
@@ -62,12 +62,21 @@ def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
         memory=spec.memory,
         metadata={"gridops_user": whoami(), "gridops_commit": origin.commit},
     )
-    for attempt in attempts(TRIES, what="submit the job"):
-        with attempt:
-            client.jobs.submit(submission)
-    node = client.node
-    events.emit(events.CLUSTER_JOB_SUBMITTED, node=node, id=submission.id)
+    _hand_over(client, submission)
+    events.emit(events.CLUSTER_JOB_SUBMITTED, node=client.node, id=submission.id)
     return RayJob(submission.id, "pending", spec.command)
+
+
+def _hand_over(client: RayClient, submission: Submission) -> None:
+    """Submit it, again while the connection breaks: the cluster takes an id once."""
+    try:
+        for attempt in attempts(TRIES, what="submit the job"):
+            with attempt:
+                client.jobs.submit(submission)
+    except (ReachError, RayUnavailable, KeyboardInterrupt, SystemExit):
+        message = f"the cluster may have the job {submission.id} (`inv cluster.jobs`)"
+        events.emit(events.WARNING, message=message)
+        raise
 
 
 def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:

@@ -17,6 +17,8 @@ import pytest
 from cli import started
 
 from gridops.grid import Grid
+from gridops.ray.following import Following
+from gridops.ray.jobsapi import Submission
 
 if TYPE_CHECKING:
     from conftest import RayNodes
@@ -132,6 +134,26 @@ def test_a_job_is_stopped_with_what_it_started(inv: RayNodes) -> None:
     assert inv("cluster.logs", job_id, "--follow").status == 143
     assert "had ended already" in inv("cluster.stop-job", job_id).err
     assert inv("exec", "--cmd", f"pgrep -x -f 'sleep {mark}' || true").out == ""
+
+
+def test_a_job_that_is_handed_over_twice_runs_once(inv: RayNodes) -> None:
+    with Grid.load(inv.inventory).ray_jobs() as client:
+        before = len(client.jobs.jobs())
+        for _ in range(2):
+            client.jobs.submit(Submission("twice", "echo once"))
+        following = Following(client, client.jobs.job("twice"), lambda data: None)
+        assert following.to_the_end().state == "succeeded"
+        assert len(client.jobs.jobs()) == before + 1
+    assert inv("cluster.logs", "twice").stdout == b"once\n"
+
+
+def test_a_broken_connection_costs_no_byte(inv: RayNodes) -> None:
+    words = ("cluster.submit", "--cmd", "for i in $(seq 30); do echo $i; sleep 0.1; done")
+    with started(*words, until=b"1\n") as child:
+        assert inv("pool.close").status == 0
+        said, errors = child.communicate(timeout=60)
+    assert said.split() == [b"%d" % number for number in range(2, 31)], errors
+    assert child.returncode == 0
 
 
 def test_ctrl_c_stops_the_job(inv: RayNodes) -> None:

@@ -94,6 +94,17 @@ def test_an_answer_that_is_lost_makes_no_second_job(ray: FakeRay, tree: Path) ->
     assert ray.requests.count("POST /api/jobs/") == 3
 
 
+def test_whether_there_is_a_job_is_said_when_nobody_knows(
+    ray: FakeRay, tree: Path, heard: list[events.Event]
+) -> None:
+    ray.lose_answers = 10**6
+    with pytest.raises(ConnectionLost):
+        launch(ray, tree)
+    (job_id,) = ray.jobs
+    said = [event.fields["message"] for event in heard if event.name == events.WARNING]
+    assert said == [f"the cluster may have the job {job_id} (`inv cluster.jobs`)"]
+
+
 def test_a_connection_that_breaks_while_the_tree_is_sent_is_made_again(
     ray: FakeRay, tree: Path
 ) -> None:
