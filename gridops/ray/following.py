@@ -156,9 +156,11 @@ class Following:
 
     def _read(self) -> bool:
         """Hand on what there is; whether that is all, or all that can be had."""
+        if self._log is None:
+            return True
         try:
             agent = self.client.agent(self.job)
-            if agent and self._log:
+            if agent:
                 self._log.read(agent)
             self._output.tick()
         except GridError as exc:
@@ -171,8 +173,7 @@ class Following:
         try:
             self._agent.add(exc, math.inf if self.job.active else PATIENCE)
         except GridError:
-            if self._log:
-                events.emit(events.WARNING, message=f"its output cannot be followed: {exc}")
+            events.emit(events.WARNING, message=f"its output cannot be followed: {exc}")
             self._log = None
         return self._log is None
 

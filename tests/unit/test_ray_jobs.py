@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -286,6 +287,26 @@ def test_a_log_that_is_out_of_reach_does_not_hide_how_the_job_ended(
     assert (data, exit_status(job)) == (b"", 7)
     (said,) = [e.fields["message"] for e in heard if e.name == events.WARNING]
     assert "127.0.0.9" in said
+
+
+def test_a_running_job_whose_log_is_out_of_reach_is_waited_for_all_the_same(
+    ray: FakeRay, heard: list[events.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "PATIENCE", 0.02)
+    ray.add("j", "RUNNING", driver_agent_http_address="http://127.0.0.9:1")
+    end = time.monotonic() + 0.1
+
+    def finish(seconds: float) -> None:
+        time.sleep(0.01)
+        if time.monotonic() > end:
+            ray.jobs["j"].update(status="SUCCEEDED", driver_exit_code=0)
+
+    with ray.client() as client:
+        one = Following(client, client.jobs.job("j"), lambda data: None, sleep=finish)
+        assert exit_status(one.to_the_end()) == 0
+    names = [event.name for event in heard]
+    assert names.count(events.WARNING) == 1
+    assert events.CONNECTION_REGAINED not in names
 
 
 def test_a_reader_that_goes_away_is_no_broken_connection(ray: FakeRay) -> None:
