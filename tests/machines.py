@@ -6,10 +6,12 @@ By hand: `python tests/machines.py DIRECTORY` has them until its input ends.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -171,7 +173,7 @@ class Machines:
         child = subprocess.Popen(
             ["ip", "netns", "exec", namespace, "unshare", "--pid", "--fork", "--kill-child",
              "--mount-proc", "--uts", "sh", "-c", ENTRY, "sh", str(directory), name, str(top)],
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent,
         )  # fmt: skip
         self._children.append(child)
         return Machine(name, address, directory, namespace, _first_child(child.pid))
@@ -205,6 +207,11 @@ class Machines:
         }
         path.write_text(json.dumps(found))
         return path
+
+
+def _end_with_parent() -> None:
+    """What we start ends when we are killed (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _first_child(pid: int) -> int:

@@ -110,7 +110,7 @@ take_turn() { # one installation at a time; an interrupted one has no turn any m
             fi
             ;;
         esac
-        [ -n "$said" ] || echo "step waiting for another installation (${holder##*.})"
+        [ -n "$said" ] || echo "step waiting for an installation by ${holder##*.} ($PWD/$lock)"
         said=yes
         nap 0.2
     done

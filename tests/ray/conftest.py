@@ -47,9 +47,9 @@ def base_python() -> str:
 def wheels(base_python: str) -> Path:
     """Ray and all it needs, as wheels; got from the package index once and kept.
 
-    In GRIDOPS_TEST_WHEELS, else in the cache directory of whoever runs the tests.
+    In TEST_RAY_WHEELS, else in the cache directory of whoever runs the tests.
     """
-    given = os.environ.get("GRIDOPS_TEST_WHEELS")
+    given = os.environ.get("TEST_RAY_WHEELS")
     version = "{}{}".format(*sys.version_info[:2])
     cache = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "gridops-tests"
     target = Path(given) if given else cache / f"ray-{RAY}-cp{version}"
@@ -103,12 +103,17 @@ class RayNodes:
     def __call__(self, *words: str, inventory: Path | None = None, **options: Any) -> Done:
         """`gridops WORDS`, as a process."""
         env = {**os.environ, "GRIDOPS_INVENTORY": str(inventory or self.inventory)}
-        return run("gridops", *words, **{"timeout": 150, "env": {**env, **self.env}, **options})
+        return run("gridops", *words, **{"timeout": 300, "env": {**env, **self.env}, **options})
 
 
 @pytest.fixture(scope="session")
 def bare(three: Machines, wheels: Path, base_python: str, session_dir: Path) -> RayNodes:
     """The machines with an inventory; Ray need not be installed."""
+    # One installation serves all three, as with homes on a file server: what costs is the writing.
+    for one in three.nodes.values():
+        (one.home / "gridops").mkdir()
+        (one.home / "gridops/.ray").symlink_to(three.root / "environments")
+    (three.root / "environments").mkdir()
     # Compiling all of Ray takes longer than compiling what is used of it.
     ray = {"version": RAY, "python": base_python, "pip_args": ["--no-compile"]}
     path = three.inventory(session_dir / "ray.yaml", ray)
