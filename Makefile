@@ -20,7 +20,7 @@ demo: install ## three real sshd nodes on this machine: health, best, sync, run
 	@examples/demo.sh
 
 test: dev ## run all tests, two at a time; ARGS="-k word" narrows them
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: dev lint-ruff lint-mypy lint-shell ## ruff, mypy --strict, shellcheck
 
