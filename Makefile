@@ -20,7 +20,7 @@ demo: install ## three real sshd nodes on this machine: health, best, sync, run
 	@examples/demo.sh
 
 test: dev ## run all tests, two at a time; ARGS="-k word" narrows them
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 soak: dev ## 2000 runs while clients, connections, sshd and supervisors are killed; 1 GB of output
 	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \

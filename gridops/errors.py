@@ -274,3 +274,48 @@ class NoJob(JobError):
     """The node knows no such run."""
 
     exit_status = 2
+
+
+# -- Ray jobs -----------------------------------------------------------------------------------
+
+
+class RayJobError(GridError):
+    """A job of the Ray cluster could not be dealt with."""
+
+
+class RayUnavailable(RayJobError):
+    """Ray's own servers cannot answer now."""
+
+    transient = True
+
+
+class NoRayJob(RayJobError):
+    """The cluster knows no such job."""
+
+    exit_status = 2
+
+
+# -- the Ray cluster ----------------------------------------------------------------------------
+
+
+class ClusterError(GridError):
+    """The Ray cluster could not be dealt with."""
+
+
+class ClusterDown(ClusterError):
+    """The Ray cluster is not started."""
+
+
+class ClusterFailures(ClusterError):
+    """What went wrong on several nodes; `failures` has an error for each."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Iterable[GridError] = (),
+        node: str | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, node=node, hint=hint)
+        self.failures = tuple(failures)

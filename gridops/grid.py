@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops.clusters import Clusters
 from gridops.inventory import load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gridops.reach.pool import Master
 
 
-class Grid(Runs):
+class Grid(Runs, Clusters):
     """What can be done with an inventory's nodes. Nothing connects before it is asked to."""
 
     @classmethod

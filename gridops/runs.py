@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import JobError
-from gridops.inventory import Inventory
+from gridops.facade import Facade
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 from gridops.telling import seen
@@ -21,15 +21,8 @@ PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again
 PRUNING = 600.0  # seconds that deleting much output may take
 
 
-class Runs:
+class Runs(Facade):
     """What can be done with the runs of an inventory's nodes, from any machine that has it."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self.inventory = inventory
-        self.settings = inventory.settings
-
-    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
-        return self.inventory.nodes if nodes is None else nodes
 
     def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
         """Each node's runs, as it tells of them, oldest first."""

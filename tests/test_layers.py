@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "telling": ("gridops.telling",),
     "executor": ("gridops.executor", "gridops.broadcast"),
-    "grid": ("gridops.grid", "gridops.runs"),
+    "grid": ("gridops.grid", "gridops.runs", "gridops.clusters", "gridops.facade"),
     "monitor": ("gridops.monitor",),
     "sandbox": ("gridops.sandbox", "gridops.sandbox.*"),
     "render": ("gridops.render", "gridops.render.*"),

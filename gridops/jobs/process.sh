@@ -16,6 +16,8 @@ log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
 keep=''      # "yes": processes that the command leaves behind stay
 isolate=''   # "yes": it runs in a snapshot of the directory
 
+tag_name=GRIDOPS_RUN_ID # the variable in the environment of its processes that holds its id
+
 # -- processes: who they are, whether they live, how a whole tree of them is ended -----------------
 #
 # A process is known by PID.TICK.BOOT: its number, when it started (1/100 s since boot) and the boot.
@@ -52,7 +54,7 @@ alive() { # whether the process PID.TICK.BOOT (more may follow) still runs; a zo
 }
 
 tagged() { # prints among other words "/proc/PID/environ" of the processes $2... with the tag of job $1
-    tag=GRIDOPS_RUN_ID=$1
+    tag=$tag_name=$1
     shift
     if printf 'a\0' | grep -qzxF a 2>/dev/null; then
         grep -lzxF "$tag" /dev/null "$@"
@@ -159,4 +161,5 @@ sweep() {
         nap "$pause"
         [ ${#told} -le 1 ] || pause=0.1
     done
+    return 0 # not the status of whatever the loop did last
 }

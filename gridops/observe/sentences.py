@@ -27,6 +27,11 @@ LINES: dict[str, tuple[int, str]] = {
     events.RUN_FINISHED: (INFO, "{node}: command ended with status {status} after {seconds} s"),
     events.JOB_STATE: (DEBUG, "{node}: the run {id} is {state}"),
     events.JOB_ENDED: (DEBUG, "{node}: the run {id} is over: {state}"),
+    events.PACKAGE_READY: (DEBUG, "{node}: package of {files} files ready after {seconds} s"),
+    events.CLUSTER_JOB_SUBMITTED: (INFO, "{node}: the cluster has the job {id}"),
+    events.CLUSTER_JOB_WAITS: (INFO, "{node}: the job {id} waits: {reason}"),
+    events.CLUSTER_JOB_ENDED: (INFO, "{node}: the job {id} {state} after {seconds} s"),
+    events.CLUSTER_STEP: (INFO, "{node}: {what}"),
     events.RETRY: (WARNING, "{what} failed at attempt {attempt}: {error}; again in {delay} s"),
     events.CONNECTION_OPENED: (DEBUG, "{node}: connected in {seconds} s"),
     events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
@@ -41,7 +46,9 @@ LINES: dict[str, tuple[int, str]] = {
     events.INVENTORY_CHANGED: (INFO, "{inventory} has changed: {nodes} nodes now"),
     events.WARNING: (WARNING, "{message}"),
 }
-SILENT = frozenset({events.SYNC_PROGRESS, events.FETCH_PROGRESS})  # many a second
+SILENT = frozenset(  # many a second
+    {events.SYNC_PROGRESS, events.FETCH_PROGRESS, events.CLUSTER_PROGRESS}
+)
 
 
 def sentence(event: events.Event) -> tuple[int, str] | None:

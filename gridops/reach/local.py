@@ -84,8 +84,8 @@ class LocalLink:
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
-    def dial(self, port: int, *, timeout: float) -> Stream:
-        return _connected(port, timeout, self.node.name)
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        return _connected((host,) if host else LOOPBACK, port, timeout, self.node.name)
 
     def rsync_shell(self) -> str | None:
         return None
@@ -94,10 +94,10 @@ class LocalLink:
         return path
 
 
-def _connected(port: int, timeout: float, name: str) -> Stream:
+def _connected(hosts: tuple[str, ...], port: int, timeout: float, name: str) -> Stream:
     import socket  # not part of every run
 
-    for host in LOOPBACK:
+    for host in hosts:
         try:
             made = socket.create_connection((host, port), timeout)
         except TimeoutError:

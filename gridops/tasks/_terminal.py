@@ -258,6 +258,27 @@ class Narrator:
     def _port_failed(self, node: str, remote: int, error: str, **_: object) -> None:
         self._line(f"{node}: --port {remote}: {error}")
 
+    def _package_ready(
+        self, node: str, files: int, bytes: int, seconds: float, uploaded: bool, **_: object
+    ) -> None:
+        from gridops.render.words import size
+
+        did = "sent" if uploaded else "there already, checked"
+        self._line(f"{node}: {files} files, {size(bytes)} packed: {did} in {seconds:.1f} s")
+
+    def _cluster_job_submitted(self, node: str, id: str, **_: object) -> None:
+        self._line(f"{node}: the cluster has the job {id}")
+
+    def _cluster_job_waits(self, node: str, reason: str, **_: object) -> None:
+        self._line(f"{node}: the job waits: {reason}")
+
+    def _cluster_step(self, node: str, what: str, **_: object) -> None:
+        self._line(f"{node}: {what}")
+
+    def _cluster_progress(self, node: str, what: str, **_: object) -> None:
+        if self._live:
+            _write(sys.stderr, f"{ERASE}gridops: {node}: {what}")
+
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
 

@@ -126,3 +126,12 @@ def tree(src: str | None, instead: str) -> str:
     if src is None and path in (Path.home().resolve(), Path("/")):
         raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
     return str(path)
+
+
+def amount(text: str | None, flag: str) -> float | None:
+    """A number of CPUs or GPUs, which may be a part of one; None stays None."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
+        raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 1, 4, 0.5")
+    return float(text)

@@ -85,7 +85,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
         show(tables.to_csv(tables.HEALTH_CSV, map(tables.health_csv_row, healths)))
     else:
         show_table(
-            lambda: tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, healths)),
+            lambda: tables.aligned(*tables.health_columns(healths)),
             lambda: tables.health_table(healths, console(sys.stdout).width),
         )
 
