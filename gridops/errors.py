@@ -133,6 +133,14 @@ class NodeTimeout(NodeError):
     """The node did not finish in the time it was given."""
 
 
+class ProcessKilled(NodeError):
+    """A process on the node ended without an exit status.
+
+    It was killed; or dropbear is its sshd, which now and then cuts a session off that begins while
+    another one of the same connection ends.
+    """
+
+
 class PortClosed(NodeError):
     """No connection to that port of the node: nothing listens there, or its sshd forbids it."""
 

@@ -84,7 +84,7 @@ HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "dotenv": {"top": (), "inside": ("*",)},
     "sqlite3": {"top": ("gridops.observe.store",), "inside": ("gridops.observe.*",)},
     "http": {
-        "top": ("gridops.observe.exporter", "gridops.tasks._serving"),
+        "top": ("gridops.observe.exporter", "gridops.tasks._serving", "gridops.ray.rest"),
         "inside": ("gridops.observe.*",),
     },
 }

@@ -105,6 +105,7 @@ hold_on() {
 verb_go() { # the word for job $1 to begin
     if [ -L "$1/held" ]; then ln -s yes "$1/go" 2>/dev/null; fi
     echo "go $(readlink "$1/go" || echo no)"
+    echo "done"
 }
 
 verb_stay() { # the client of job $1 is still there, and the time of its hold begins anew

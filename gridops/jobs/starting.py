@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal, cast
 
 from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
-from gridops.jobs.conversation import FINAL, PAUSES, Finished, Sleep, converse
+from gridops.jobs.conversation import FINAL, PAUSES, Sleep, converse
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.spec import JobSpec
@@ -89,7 +89,7 @@ class Starting:
             except NotStarted:
                 raise
             except GridError as exc:
-                if self.reply:
+                if self.reply and self.reply.state != "exists":  # that has to be looked at
                     return self.reply
                 self._ambiguous = self._ambiguous or self._sent
                 if not self._ambiguous:
@@ -180,8 +180,7 @@ _REFUSALS = {
 
 def _plain_start(starting: Starting) -> None:
     def hear(line: str) -> None:
-        if starting.hear(line):
-            raise Finished
+        starting.hear(line)
 
     converse(
         starting.link,

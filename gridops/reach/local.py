@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gridops.errors import NodeError, NodeTimeout, PortClosed
+from gridops.errors import NodeError, NodeTimeout, PortClosed, ProcessKilled
 from gridops.model import Node, Reply
 from gridops.reach.link import LOOPBACK, Stream, on_node
 from gridops.reach.streams import run_script
@@ -37,7 +37,7 @@ class LocalProcess:
         except subprocess.TimeoutExpired:
             raise NodeTimeout(f"still running after {timeout:g} s") from None
         if code < 0:
-            raise NodeError(f"the process was killed by signal {-code}")
+            raise ProcessKilled(f"the process was killed by signal {-code}")
         return code
 
     def close_stdin(self) -> None:

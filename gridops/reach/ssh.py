@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from gridops.errors import (
     ConnectionLost,
     GridError,
-    NodeError,
     NodeTimeout,
     PortClosed,
+    ProcessKilled,
     SessionRefused,
 )
 from gridops.model import Node, Reply
@@ -70,7 +70,7 @@ class SshProcess:
             except ConnectionLost:
                 if not self._master_lives():
                     raise
-                raise NodeError("the process was killed on the node") from None
+                raise ProcessKilled("the process was killed on the node") from None
         return self._status
 
     def _master_lives(self) -> bool:

@@ -147,8 +147,9 @@ def test_a_hundred_racing_starts_of_one_id_run_it_once(place: Place) -> None:
     spec = JobSpec(command=f"echo ran >>{marks}; sleep 0.3")
     with ThreadPoolExecutor(20) as pool:
         replies = list(pool.map(lambda _: client.start(place.link, spec).state, range(100)))
-    assert replies.count("started") == 1
-    assert replies.count("exists") == 99
+    began = replies.count("started")
+    assert began == 1 or (place.cuts and began == 0)
+    assert replies.count("exists") == 100 - began
     assert done(place, spec.id).status == 0
     assert marks.read_text() == "ran\n"
     assert not list(place.job(spec.id).glob("new.*"))
@@ -387,7 +388,7 @@ def test_a_line_is_seen_soon_after_it_was_written(place: Place) -> None:
         lags.extend(time.time() - int(stamp) / 1e9 for stamp in data.split())
 
     command = "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; date +%s%N; done"
-    if not os.environ["PATH"].count(":"):
+    if place.busybox:
         pytest.skip("BusyBox's date knows no nanoseconds")
     spec = JobSpec(command=command)
     follow.run(place.link, spec, on_stdout=seen, on_stderr=seen)
@@ -568,6 +569,13 @@ def test_prune_spares_what_runs_and_what_is_young(place: Place) -> None:
     assert (place.job(ended) / "exit").is_symlink()
 
 
+def settled(place: Place, job_id: str) -> None:
+    """Wait until the run has ended, and its supervisor has nothing more to do."""
+    done(place, job_id)
+    pid = supervisor(place, job_id)
+    wait_until(lambda: pid not in pids_with("supervise"))
+
+
 def aged(place: Place, job_id: str, days: float) -> None:
     """Have the run ended so long ago."""
     at = time.time() - days * 86400 - 60
@@ -591,7 +599,7 @@ def test_a_run_that_ends_takes_those_along_whose_time_has_come(place: Place) -> 
     ):  # fmt: skip
         forget = None if kept_for is None else kept_for * 86400.0
         ids[name] = start(place, f"echo {name}", forget=forget, slots=9)
-        done(place, ids[name])
+        settled(place, ids[name])
         aged(place, ids[name], ended)
     running = start(place, "sleep 300", forget=3600.0, slots=9)
     begun(place, running)
@@ -609,15 +617,13 @@ def test_a_run_that_ends_takes_those_along_whose_time_has_come(place: Place) -> 
 
 def test_that_happens_at_most_once_a_day_and_boot(place: Place) -> None:
     old = start(place, "true", forget=3600.0)
-    done(place, old)
+    settled(place, old)
     aged(place, old, 2)
     at, boot = tidied(place).read_text().split()
 
     def after_a_run() -> bool:
         """Whether the old run is still there once another has ended, and its supervisor."""
-        job_id = Kept().run(place, "true").job.id
-        pid = supervisor(place, job_id)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        settled(place, start(place, "true"))
         return (place.job(old) / "spec").exists()
 
     assert after_a_run()
