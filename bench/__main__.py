@@ -10,8 +10,9 @@ import sys
 import venv
 from datetime import date
 
+from bench.common import HERE, Claim, Measured
 from bench.observing import metrics
-from bench.workloads import HERE, PEERS, Measured, all_workloads, run_in_scratch
+from bench.workloads import PEERS, all_workloads, run_in_scratch
 
 
 def main() -> int:
@@ -68,16 +69,18 @@ def report(measured: list[Measured], rounds: int) -> str:
         for name, samples in result.samples.items():
             middle = sorted(samples, key=lambda s: s.seconds)[len(samples) // 2]
             lines.append(
-                f"| {name} | {middle.seconds:.2f} | {middle.cpu:.2f} | {middle.peak_mib:.0f} |"
+                f"| {name} | {middle.seconds:.3f} | {middle.cpu:.2f} | {middle.peak_mib:.0f} |"
             )
         lines.append("")
         for claim in claims:
-            verdict = "holds" if claim.holds else "MISSED"
-            lines.append(
-                f"- {claim.text}: {claim.value:.2f} {claim.unit}"
-                f" (at most {claim.limit:g}): {verdict}"
-            )
+            lines.append(f"- {claim.text}: {claim.value:.3g} {claim.unit}{verdict(claim)}")
     return "\n".join(lines) + "\n"
+
+
+def verdict(claim: Claim) -> str:
+    if claim.limit is None:
+        return ""
+    return f" (at most {claim.limit:g}): {'holds' if claim.holds else 'MISSED'}"
 
 
 def version(command: list[str]) -> str:

@@ -103,6 +103,12 @@ class Result:
     def median(self, name: str) -> float:
         return statistics.median(s.seconds for s in self.samples[name])
 
+    def percentile(self, name: str, percent: int) -> float:
+        return statistics.quantiles((s.seconds for s in self.samples[name]), n=100)[percent - 1]
+
+    def peak(self, name: str) -> float:
+        return max(s.peak_mib for s in self.samples[name])
+
     def ratio(self, name: str, others: Sequence[str]) -> float:
         """Median over the rounds of `name` against the fastest of `others` in that round."""
         rounds = range(len(self.samples[name]))
@@ -110,6 +116,19 @@ class Result:
             self.samples[name][i].seconds / min(self.samples[o][i].seconds for o in others)
             for i in rounds
         )
+
+    def over_sum(self, name: str, others: Sequence[str]) -> float:
+        """Median over the rounds of `name` against the sum of `others` in that round."""
+        ours, theirs = self.samples[name], zip(*(self.samples[o] for o in others), strict=True)
+        return statistics.median(
+            one.seconds / sum(s.seconds for s in them)
+            for one, them in zip(ours, theirs, strict=True)
+        )
+
+    def above(self, name: str, other: str) -> float:
+        """Median over the rounds of how many seconds `name` takes beyond `other`."""
+        pairs = zip(self.samples[name], self.samples[other], strict=True)
+        return statistics.median(one.seconds - them.seconds for one, them in pairs)
 
 
 def compare(title: str, contenders: Sequence[Contender], rounds: int) -> Result:

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import Contender, Result, compare
-from gridops.inventory import load
+from bench import durable
+from bench.common import HERE, INV, Claim, Measured, close_pool, inv, open_pool
+from bench.measure import Contender, compare
 from gridops.probe.checker import GPU_LIMIT, WINDOW, probe_script
-from gridops.reach.endpoint import Endpoint
-from gridops.reach.openssh import socket_path
 from gridops.sandbox import Sandbox, Setup
 
-HERE = Path(__file__).resolve().parent
-INV = str(Path(sys.executable).with_name("inv"))
 PEERS = HERE.parent / ".venv-bench" / "bin"
 # The same key exchange for every tool; some know it by its first name only.
 KEX = {"KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org"}
 FILES = 10_000
-STREAM_MB = 300
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A figure to reach: the median ratio (or seconds above) of one contender to others."""
-
-    text: str
-    value: float
-    limit: float
-    unit: str = "x"
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.limit if self.unit != ">=" else self.value >= self.limit
-
-
-Measured = tuple[Result, list[Claim]]
-
-
-def inv(*words: str) -> list[str]:
-    return [INV, "--search-root", str(HERE.parent), *words]
-
-
-def close_pool(inventory: Path) -> None:
-    done = subprocess.run(
-        inv("pool.close", "--inventory", str(inventory)), capture_output=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode(errors="replace"))
 
 
 def health(work: Path, nodes: int, rounds: int) -> list[Measured]:
@@ -134,9 +99,7 @@ def sync(work: Path, rounds: int) -> list[Measured]:
     with Sandbox.up(work / "one", 1) as sandbox:
         words = inv("sync", "--src", str(tree), "--inventory", str(sandbox.inventory))
         subprocess.run(words, check=True, capture_output=True)
-        inventory = load(sandbox.inventory)
-        endpoint = Endpoint.of(inventory.nodes[0], inventory.settings.ssh)
-        shell = f"ssh -F {sandbox.ssh_config} -S {socket_path(endpoint)}"
+        shell = " ".join(open_pool(sandbox)[:-1])
         bare = ["rsync", "-a", "--exclude=.git", "-e", shell, f"{tree}/", "node1:gridops/tree/"]
         result = compare(
             f"sync of {FILES} files, none changed, over an open connection",
@@ -148,48 +111,14 @@ def sync(work: Path, rounds: int) -> list[Measured]:
     return [(result, [Claim("inv sync above rsync", above, 0.4, "s")])]
 
 
-def stream(work: Path, rounds: int) -> list[Measured]:
-    """A command's large output, against `ssh node cat`, both over an open connection."""
-    data = work / "stream"
-    with data.open("wb") as file:
-        for _ in range(STREAM_MB):
-            file.write(b"0123456789abcdef" * 62_500)
-    with Sandbox.up(work / "one", 1) as sandbox:
-        where = ("--inventory", str(sandbox.inventory))
-        subprocess.run(inv("pool.open", *where), check=True, capture_output=True)
-        inventory = load(sandbox.inventory)
-        socket = socket_path(Endpoint.of(inventory.nodes[0], inventory.settings.ssh))
-        command = f"cat {data}"
-        result = compare(
-            f"{STREAM_MB} MB of output",
-            [
-                Contender(
-                    "ssh node cat",
-                    ["ssh", "-F", str(sandbox.ssh_config), "-S", socket, "node1", command],
-                ),
-                Contender("inv run", inv("run", "--no-sync", "--cmd", command, *where)),
-            ],
-            rounds,
-        )
-        close_pool(sandbox.inventory)
-    peak = max(s.peak_mib for s in result.samples["inv run"])
-    return [
-        (
-            result,
-            [
-                Claim("time against ssh", result.ratio("inv run", ["ssh node cat"]), 2.0),
-                Claim("largest memory", peak, 150, "MiB"),
-            ],
-        )
-    ]
-
-
 def all_workloads(nodes: int, rounds: int) -> dict[str, Callable[[Path], Sequence[Measured]]]:
     return {
         "start": lambda work: start_up(work, rounds),
         "health": lambda work: health(work, nodes, rounds),
         "sync": lambda work: sync(work, rounds),
-        "stream": lambda work: stream(work, rounds),
+        "run": lambda work: durable.run(work, rounds),
+        "follow": lambda work: durable.following(work, rounds),
+        "lag": lambda work: durable.lag(work, rounds),
     }
 
 

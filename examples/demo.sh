@@ -64,6 +64,10 @@ step sync
 title "A training run on the best node, its output as it comes"
 step run --cmd "python3 train.py --epochs 5"
 
+title "A run that needs nobody here: left with its id, and come back to"
+step run --detach --cmd "python3 train.py --epochs 3"
+step jobs.logs @last --follow
+
 title "The same command everywhere, identical answers folded"
 step exec --cmd "uname -s"
 

@@ -1,39 +1,40 @@
 """A run: choose a node, sync the tree, start the command, follow it to its end; else the next best.
 
-Moving on to another node is safe only until the command has been handed over. From there on a
-failure is reported, never repeated. (A durable run takes the place of `Attached` here.)
+Moving on to another node is safe only while it is certain that nothing has begun. From there on the
+run belongs to its node: a connection that breaks is made anew, and nothing is run a second time.
 """
 
 from __future__ import annotations
 
-import contextvars
-import queue
-import secrets
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gridops.errors import ConnectionLost, NoNode, RunTimeout
-from gridops.failover import Candidate, first_able
-from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop, stop_on_signals
-from gridops.model import Node, NodeHealth, Reply, RunResult, RunSpec, SyncReport
+from gridops.errors import GridError, JobUnreachable, NotStarted, OutputError, RunLost, RunTimeout
+from gridops.fullness import full_among, told
+from gridops.handover import Detached, Handover, Parcel, detached, in_doubt, tell_started
+from gridops.homecoming import NOT_HOME, brought_home
+from gridops.jobs import client, follow
+from gridops.jobs.attached import STOPPED_STATUS, Stop
+from gridops.jobs.attendance import Attendance, stop_or_leave
+from gridops.jobs.follow import JobEnd
+from gridops.jobs.verdict import exit_status, verdict
+from gridops.line import Line
+from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
-from gridops.probe.checker import check
-from gridops.probe.score import rank
+from gridops.placement import Candidate, first_able
 from gridops.reach import link_to
+from gridops.reach.forwards import Forwards
 from gridops.reach.streams import Sink
-from gridops.sync import Tree, earlier_target, list_tree, sync_tree
 
 if TYPE_CHECKING:
-    from gridops.detached import Detached
     from gridops.settings import Settings
 
-PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
-EXEC_LIMIT = 16 * 1024 * 1024  # bytes of one stream that `exec` keeps of a node
-STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
+RESTARTS = 3  # of a run that is lost again and again
+Follow = Callable[..., JobEnd]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,215 +45,218 @@ class Output:
     stderr: Sink
 
 
-def new_run_id() -> str:
-    """Sortable by time, unique: 20261124-153012-5f3a9c."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-
-
-def candidates(nodes: Sequence[Node], settings: Settings) -> tuple[Candidate, ...]:
-    """The nodes that can take a run, best first.
-
-    A single node is not probed. Raises NoNode when none is reachable.
-    """
-    if len(nodes) == 1:
-        return (Candidate(nodes[0], "the only node selected"),)
-    began = time.monotonic()
-    healths = _answers(nodes, settings, patient=False)
-    if all(health.state == "unreachable" for health in healths):
-        healths = _answers(nodes, settings, patient=True)  # it may be a matter of seconds
-    ranking = rank(healths)
-    found = tuple(
-        Candidate(r.health.node, r.reason, r.health.score, r.health.state == "degraded")
-        for r in ranking
-        if r.health.state != "unreachable"
-    )
-    if not found:
-        raise NoNode(
-            f"none of the {len(nodes)} selected nodes can be reached",
-            hint=_reasons(healths),
-        )
-    events.emit(
-        events.NODES_RANKED,
-        seconds=time.monotonic() - began,
-        candidates=len(found),
-        silent=len(nodes) - len(healths),
-    )
-    return found
-
-
-def _reasons(healths: Sequence[NodeHealth]) -> str:
-    said = [f"{health.node.name}: {health.error}" for health in healths[:3]]
-    more = [f"and {len(healths) - 3} more: `inv health`"] if len(healths) > 3 else []
-    return "; ".join(said + more) or "`inv health` says why"
-
-
-def _answers(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Sequence[NodeHealth]:
-    """What the nodes say, in the inventory's order."""
-    order = {node.name: at for at, node in enumerate(nodes)}
-    arrived = _arriving(nodes, settings, patient=patient)
-    return sorted(arrived, key=lambda health: order[health.node.name])
-
-
-def _arriving(nodes: Sequence[Node], settings: Settings, *, patient: bool) -> Iterator[NodeHealth]:
-    """Probe all nodes; once a healthy one has answered, wait for the slower ones only a little.
-
-    A run is not to wait for the connect timeout of a node that is switched off.
-    """
-    answers: queue.SimpleQueue[NodeHealth | None] = queue.SimpleQueue()
-
-    def probe() -> None:
-        try:
-            for health in check(nodes, settings, patient=patient):
-                answers.put(health)
-        finally:
-            answers.put(None)
-
-    began = time.monotonic()
-    run = contextvars.copy_context().run  # the events in there are of this task, too
-    threading.Thread(target=run, args=(probe,), daemon=True, name="probe").start()
-    end: float | None = None
-    while True:
-        try:
-            health = answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
-        except queue.Empty:
-            return
-        if health is None:
-            return
-        yield health
-        if end is None and health.state == "healthy":
-            now = time.monotonic()
-            end = now + max(PATIENCE, 2 * (now - began))
-
-
-@dataclass(frozen=True, slots=True)
 class Executor:
-    """Runs specs on nodes, over the links that the settings describe."""
+    """Runs one spec on nodes, over the links that the settings describe."""
 
-    settings: Settings
+    def __init__(self, spec: RunSpec, settings: Settings, stop: Stop) -> None:
+        """`stop` may wish, from any thread, that the run ends or that we leave it."""
+        self._spec = spec
+        self._settings = settings
+        self._stop = stop
+        self._forwards = Forwards()
 
-    def run(
-        self, spec: RunSpec, choice: Sequence[Candidate], output: Output, stop: Stop
-    ) -> RunResult:
-        """Run `spec` on the first of `choice` that can take it.
+    # -- to its end ------------------------------------------------------------------------------
 
-        Raises the node's own error when only one was asked, NoNode when none of several could take
-        it, RunTimeout when the time ran out, ConnectionLost when the connection broke meanwhile.
+    def run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
+        """Run it on the first of `choice` that can take it, and stay until it has ended.
+
+        Raises UsageError for a port that cannot be had, the node's own error when only one was
+        asked, NoneAble when none of several could take it, NotStarted when they are full,
+        RunTimeout when the time ran out, RunLost when nobody saw how it ended, StartUnknown and
+        JobUnreachable when it may go on without us.
         """
-        run_id = new_run_id()
-        with events.bound(run_id=run_id):
-            tree = self._tree(spec)
-            candidate, (attached, report) = first_able(
-                choice, lambda one: self._start(spec, one.node, tree, run_id)
-            )
-            return _follow(attached, candidate.node, spec, output, stop, run_id, report)
+        with Forwards.reserve(self._spec.ports) as self._forwards:
+            for _ in range(RESTARTS if self._spec.restart_lost else 0):
+                try:
+                    return self._run(choice, output)
+                except RunLost as exc:
+                    self._make_sure(exc, choice)
+                    events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
+            return self._run(choice, output)
 
-    def detach(self, spec: RunSpec, choice: Sequence[Candidate]) -> Detached:
-        """Start `spec` as a durable run on the first of `choice` that can take it.
+    def _run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
+        handover = Handover(self._spec, self._settings)
 
-        Raises what `run` raises, and StartUnknown when it may have begun; then no other is tried.
-        """
-        from gridops.detached import Handover
+        def attend(one: Candidate) -> RunResult:
+            parcel = handover.bring(self._addressed(handover, one, choice))
+            return self._attend(parcel, output)
 
-        handover = Handover(spec, self.settings)
         with events.bound(run_id=handover.id):
-            tree = self._tree(spec)
-            _, detached = first_able(choice, lambda one: handover(one.node, one.reason, tree))
-            return detached
+            try:
+                return first_able(choice, attend)
+            except GridError as exc:
+                full = self._full(exc, choice)
+        return self._wait(full, output)
 
-    def _tree(self, spec: RunSpec) -> Tree | None:
-        return list_tree(Path(spec.src), self.settings.sync) if spec.src and spec.sync else None
+    def _wait(self, full: Sequence[Candidate], output: Output) -> RunResult:
+        with self._in_line(full) as parcel:
+            if parcel is None:
+                return self._stopped(full[0].node, "")
+            on = partial(follow.follow_through, parcel.link, parcel.job.id)
+            return self._attend(parcel, output, on)
 
-    def _start(
-        self, spec: RunSpec, node: Node, tree: Tree | None, run_id: str
-    ) -> tuple[Attached, SyncReport | None]:
-        link = link_to(node, self.settings.ssh)
-        report = sync_tree(link, tree, self.settings) if tree else None
-        attached = Attached(
-            link,
-            spec,
-            run_id=run_id,
-            directory=report.target if report else earlier_target(node, spec.src),
-            must_exist=report is not None,
-            timeout=self._start_limit(),
+    def _attend(self, parcel: Parcel, output: Output, on: Follow | None = None) -> RunResult:
+        """Stay with the run of `parcel`; start it, unless `on` follows what has begun already."""
+        node, job, began = parcel.link.node, parcel.job, time.monotonic()
+        handed_over = bool(on)
+
+        def started(reply: client.StartReply | None) -> None:
+            nonlocal handed_over
+            handed_over = True
+            tell_started(parcel, reply)
+            self._forwards.lead()
+
+        if on:
+            started(None)
+        else:
+            self._forwards.prepare(parcel.link)
+        start = partial(follow.run, parcel.link, job, on_started=started)
+        attendance = Attendance(parcel.link, job.id, self._stop, output.stdout, output.stderr)
+        with self._signals(node):
+            try:
+                end = attendance.stay(partial(on or start, give_up_after=self._spec.give_up_after))
+            except NotStarted:
+                if self._stop.reason:
+                    return self._stopped(node, job.id)
+                raise
+            except OutputError as exc:
+                exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job.id} --follow`"
+                raise
+        if end is None:
+            return self._left(parcel, handed_over)
+        return self._concluded(parcel, end.job, time.monotonic() - began)
+
+    def _concluded(self, parcel: Parcel, job: Job, seconds: float) -> RunResult:
+        node = parcel.link.node
+        if self._stop.reason and not job.began:
+            return self._stopped(node, job.id)
+        if not job.began and job.state in ("refused", "lost"):
+            raise self._refused(job)
+        if job.cut:
+            events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
+        status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
+        if self._spec.fetch and not brought_home(parcel.link, job, self._spec, self._settings):
+            status = status or NOT_HOME
+        seconds = seconds if job.seconds is None else job.seconds
+        events.emit(events.RUN_FINISHED, node=node.name, id=job.id, status=status, seconds=seconds)
+        if not self._stop.reason:
+            self._say(job)
+        return RunResult(node, status, seconds, job.id, parcel.report, self._stop.reason)
+
+    def _say(self, job: Job) -> None:
+        """What an exit status alone does not tell. Raises RunTimeout, RunLost."""
+        if job.state == "timed out":
+            raise RunTimeout(
+                f"the command was ended after {job.timeout:g} s", node=job.node, hint="--timeout"
+            )
+        if job.state == "lost":
+            raise RunLost(
+                f"the run {job.id}: {verdict(job)}",
+                id=job.id,
+                node=job.node,
+                hint=f"--restart-lost runs it again; its output: `inv jobs.logs {job.id}`",
+            )
+        if said := verdict(job):
+            events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
+
+    def _refused(self, job: Job) -> NotStarted:
+        message, hint = verdict(job), f"`inv jobs.show {job.id}`"
+        if job.reason == "busy" and self._spec.wait is not None:
+            message = f"no slot came free within {self._spec.wait:g} s"
+            hint = "`inv jobs` shows who has them"
+        return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
+
+    def _left(self, parcel: Parcel, started: bool) -> RunResult:
+        node, job_id = parcel.link.node, parcel.job.id
+        left = self._stop.left or ""
+        if started:
+            events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left)
+        else:
+            events.emit(events.WARNING, message=in_doubt(job_id, node))
+        status = STOPPED_STATUS.get(left, 0)
+        return RunResult(
+            node, status, 0.0, job_id, parcel.report, stopped=self._stop.reason, left=left
         )
-        return attached, report
 
-    def _start_limit(self) -> float:
-        return max(self.settings.health_check.timeout, 2 * self.settings.ssh.connect_timeout)
+    def _stopped(self, node: Node, run_id: str) -> RunResult:
+        """Before it began."""
+        reason = self._stop.reason or self._stop.left or ""
+        return RunResult(node, STOPPED_STATUS.get(reason, 125), 0.0, run_id, stopped=reason)
 
-    def exec(self, spec: RunSpec, node: Node, run_id: str, stop: Stop) -> Reply:
-        """Run `spec.command` in the node's home directory and keep what it prints.
+    def _make_sure(self, lost: RunLost, choice: Sequence[Candidate]) -> None:
+        """That nothing of a lost run is left before it is run again. Raises JobUnreachable."""
+        node = next(one.node for one in choice if one.node.name == lost.node)
+        link = link_to(node, self._settings.ssh)
+        if client.kill_until_heard(link, lost.id, give_up_after=self._spec.give_up_after).orphan:
+            raise JobUnreachable(
+                f"processes of the lost run {lost.id} do not end: it is not run again",
+                node=lost.node,
+            )
 
-        Each stream is kept up to EXEC_LIMIT bytes; what comes after is counted, and said in stderr.
+    # -- handed over and left --------------------------------------------------------------------
+
+    def detach(self, choice: Sequence[Candidate]) -> Detached:
+        """Start it as a durable run on the first of `choice` that can take it, and leave it.
+
+        Where several are full and it may wait, this returns when it has begun on one. Raises what
+        `run` raises, and StartUnknown when it may have begun; then no other node is tried.
         """
-        link = link_to(node, self.settings.ssh)
-        out, err = _Kept(), _Kept()
-        attached = Attached(link, spec, run_id=run_id, timeout=self._start_limit())
-        ended = _followed(attached, node, spec, Output(out, err), stop)
-        return Reply(_status(ended), out.kept, err.kept + out.note("stdout") + err.note("stderr"))
+        handover = Handover(self._spec, self._settings)
+        with events.bound(run_id=handover.id):
+            try:
+                return first_able(
+                    choice,
+                    lambda one: detached(handover.bring(self._addressed(handover, one, choice))),
+                )
+            except GridError as exc:
+                full = self._full(exc, choice)
+        with self._in_line(full) as parcel:
+            if parcel is None:
+                raise KeyboardInterrupt
+            tell_started(parcel)
+            return Detached(parcel.job.id, parcel.link.node, parcel.report)
+
+    # -- both ------------------------------------------------------------------------------------
+
+    def _addressed(self, handover: Handover, one: Candidate, choice: Sequence[Candidate]) -> Parcel:
+        """A node alone queues the run by itself; of several, the next is tried first."""
+        wait = self._spec.wait if len(choice) == 1 else None
+        return handover.address(one.node, one.reason, wait=wait or 0.0)
+
+    def _full(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The nodes to stand in line on, after `exc`; raises it, or better, when there are none."""
+        full = full_among(exc, choice)
+        if not full or (self._spec.wait is not None and len(choice) == 1):
+            raise exc
+        if self._spec.wait is None:
+            raise told(exc, choice, self._settings) from exc
+        return full
+
+    @contextmanager
+    def _in_line(self, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
+        """Where the run begins, once a slot is free; None when it is to begin no more."""
+        handover = Handover(self._spec, self._settings)
+        wait = self._spec.wait or 0.0
+        line = Line(handover, full, self._settings, wait, self._forwards.prepare)
+        with events.bound(run_id=handover.id):
+            with stop_or_leave(self._stop, _say_nothing):
+                parcel = line.first(self._stop)
+            yield parcel
+
+    @contextmanager
+    def _signals(self, node: Node) -> Iterator[None]:
+        def tell(reason: str) -> None:
+            events.emit(events.RUN_STOPPING, node=node.name, reason=reason)
+
+        with stop_or_leave(self._stop, tell, kill_on_exit=self._spec.kill_on_exit):
+            yield
 
 
-def _follow(
-    attached: Attached,
-    node: Node,
-    spec: RunSpec,
-    output: Output,
-    stop: Stop,
-    run_id: str,
-    report: SyncReport | None,
-) -> RunResult:
-    began = time.monotonic()
-    cwd = report.target if report else None
-    events.emit(events.RUN_STARTED, node=node.name, cwd=cwd, command=spec.command)
-    with stop_on_signals(stop, lambda why: _say_stopping(node, why)):
-        ended = _followed(attached, node, spec, output, stop)
-    seconds = time.monotonic() - began
-    status = _status(ended)
-    events.emit(events.RUN_FINISHED, node=node.name, status=status, seconds=seconds)
-    return RunResult(node, status, seconds, run_id, report, ended.stopped)
+_CUT = {
+    "full": "its disk is full: some of the run's output was not kept",
+    "cap": "the run printed more than --log-cap: the rest was not kept",
+}
 
 
-def _say_stopping(node: Node, reason: str) -> None:
-    events.emit(events.RUN_STOPPING, node=node.name, reason=reason)
-
-
-def _followed(attached: Attached, node: Node, spec: RunSpec, output: Output, stop: Stop) -> Ended:
-    try:
-        ended = attached.follow(output.stdout, output.stderr, stop)
-    except ConnectionLost as exc:
-        raise ConnectionLost(
-            f"the connection broke while the command ran: {exc.message}",
-            node=node.name,
-            hint="the node ends the command once it notices; its exit status is not known",
-        ) from exc
-    if ended.stopped == TIMEOUT:
-        raise RunTimeout(
-            f"the command was ended after {spec.timeout:g} s", node=node.name, hint="--timeout"
-        )
-    return ended
-
-
-def _status(ended: Ended) -> int:
-    return STOPPED_STATUS.get(ended.stopped or "", ended.status)
-
-
-class _Kept:
-    """A sink that keeps the first EXEC_LIMIT bytes and counts the rest."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._dropped = 0
-
-    def __call__(self, data: bytes) -> None:
-        room = EXEC_LIMIT - len(self._data)
-        self._data += data[:room]
-        self._dropped += max(0, len(data) - room)
-
-    @property
-    def kept(self) -> bytes:
-        return bytes(self._data)
-
-    def note(self, stream: str) -> bytes:
-        if not self._dropped:
-            return b""
-        return f"gridops: {self._dropped} more bytes of {stream} were not kept\n".encode()
+def _say_nothing(reason: str) -> None:
+    pass

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 YEAR = 366 * UNITS["d"]
+MOST_NARROW = 99  # how far the ends of a range of ports must be apart
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _DURATION = re.compile(rf"\s*(?:{_PART.pattern}\s*)+", re.IGNORECASE)
@@ -109,6 +110,16 @@ def _as_list(value: object) -> object:
     return value
 
 
+def _check_ports(text: str) -> str:
+    match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", text)
+    first, last = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1024 <= first <= last - MOST_NARROW <= 65535 - MOST_NARROW:
+        raise ValueError(
+            f"should be FIRST-LAST, from 1024 to 65535, at least {MOST_NARROW + 1} ports"
+        )
+    return f"{first}-{last}"
+
+
 def _as_lines(value: object) -> object:
     """One text is a list of one."""
     return [value] if isinstance(value, str) else value
@@ -131,6 +142,7 @@ Delay = Annotated[
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+PortRange = Annotated[str, AfterValidator(_check_ports)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, AfterValidator(check_name)]
 Host = Annotated[str, AfterValidator(check_host)]

@@ -13,29 +13,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.inventory import Inventory, load
-from gridops.model import Job, Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
+from gridops.clusters import Clusters
+from gridops.inventory import load
+from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
-from gridops.telling import seen
+from gridops.runs import Runs
 from gridops.telling import telling as _task
 
 if TYPE_CHECKING:
-    from gridops.detached import Detached
     from gridops.executor import Output
-    from gridops.failover import Candidate
+    from gridops.handover import Detached
     from gridops.jobs.attached import Stop
+    from gridops.placement import Candidate
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
-    from gridops.reach.link import Link
     from gridops.reach.pool import Master
 
 
-class Grid:
+class Grid(Runs, Clusters):
     """What can be done with an inventory's nodes. Nothing connects before it is asked to."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self.inventory = inventory
-        self.settings = inventory.settings
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Grid:
@@ -49,9 +45,6 @@ class Grid:
         """The nodes that a node set and tags name. Raises UnknownNameError, UsageError."""
         return self.inventory.select(nodes, tags)
 
-    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
-        return self.inventory.nodes if nodes is None else nodes
-
     # -- asking ------------------------------------------------------------------------------
 
     def health(self, nodes: Sequence[Node] | None = None) -> Iterator[NodeHealth]:
@@ -61,21 +54,23 @@ class Grid:
         with _task("health"):
             yield from check(self._all(nodes), self.settings, patient=False)
 
-    def rank(self, nodes: Sequence[Node] | None = None) -> tuple[Ranked, ...]:
-        """All nodes, best first, each with the reason of its place."""
+    def rank(self, nodes: Sequence[Node] | None = None, gpus: int = 0) -> tuple[Ranked, ...]:
+        """All nodes, best first for a run on so many GPUs, each with the reason of its place."""
         from gridops.probe.checker import check
         from gridops.probe.score import rank
 
         with _task("best"):
             order = {node.name: index for index, node in enumerate(self._all(nodes))}
             healths = check(self._all(nodes), self.settings, patient=False)
-            return rank(sorted(healths, key=lambda h: order[h.node.name]))
+            return rank(sorted(healths, key=lambda h: order[h.node.name]), gpus)
 
-    def candidates(self, nodes: Sequence[Node] | None = None) -> tuple[Candidate, ...]:
-        """The nodes that would take a run now, best first. Raises NoNode when there is none."""
-        from gridops.executor import candidates
+    def candidates(
+        self, nodes: Sequence[Node] | None = None, gpus: int = 0
+    ) -> tuple[Candidate, ...]:
+        """The nodes that would take a run with so many GPUs, best first. Raises NoNode."""
+        from gridops.placement import candidates
 
-        return candidates(self._all(nodes), self.settings)
+        return candidates(self._all(nodes), self.settings, gpus)
 
     # -- doing -------------------------------------------------------------------------------
 
@@ -83,15 +78,16 @@ class Grid:
         self, src: str | Path, nodes: Sequence[Node] | None = None, *, dry_run: bool = False
     ) -> Iterator[Outcome[SyncReport]]:
         """Bring the tree at `src` to all nodes at once, each report as it is there."""
+        from gridops.handover import bring
         from gridops.reach import link_to
         from gridops.reach.fanout import fan_out
-        from gridops.sync import list_tree, sync_tree
+        from gridops.sync import list_tree
 
         with _task("sync"):
             tree = list_tree(Path(src), self.settings.sync)
             yield from fan_out(
                 self._all(nodes),
-                lambda node: sync_tree(
+                lambda node: bring(
                     link_to(node, self.settings.ssh), tree, self.settings, dry_run=dry_run
                 ),
                 max_workers=min(self.settings.health_check.max_workers, SYNCS_AT_ONCE),
@@ -107,29 +103,35 @@ class Grid:
     ) -> RunResult:
         """Run `spec` on the best of `nodes`, its output going to `output` as it comes.
 
-        Raises NoNode, ReachError or SyncError when no node could take it, RunTimeout,
-        ConnectionLost. A command that fails is a result, not an error.
+        The run belongs to its node: whatever becomes of the connection or of us, it goes on there.
+        A command that fails is a result, not an error. Raises NoNode, ReachError, SyncError or
+        NotStarted when no node could take it, RunTimeout, RunLost, StartUnknown, JobUnreachable.
         """
-        from gridops.executor import Executor, candidates
+        from gridops.executor import Executor
         from gridops.jobs.attached import Stop
+        from gridops.placement import candidates
 
         with _task("run") as outcome:
-            choice = candidates(self._all(nodes), self.settings)
-            result = Executor(self.settings).run(spec, choice, output, stop or Stop())
+            choice = candidates(self._all(nodes), self.settings, spec.gpus)
+            result = Executor(spec, self.settings, stop or Stop()).run(choice, output)
             outcome.ok = result.status == 0
             return result
 
-    def detach(self, spec: RunSpec, nodes: Sequence[Node] | None = None) -> Detached:
+    def detach(
+        self, spec: RunSpec, nodes: Sequence[Node] | None = None, *, stop: Stop | None = None
+    ) -> Detached:
         """Start `spec` on the best of `nodes` as a run that needs nobody here any more.
 
         Raises what `run` raises until the command begins, and StartUnknown when the connection
         broke while it was handed over: it may run, under the id that the message tells.
         """
-        from gridops.executor import Executor, candidates
+        from gridops.executor import Executor
+        from gridops.jobs.attached import Stop
+        from gridops.placement import candidates
 
         with _task("run"):
-            choice = candidates(self._all(nodes), self.settings)
-            return Executor(self.settings).detach(spec, choice)
+            choice = candidates(self._all(nodes), self.settings, spec.gpus)
+            return Executor(spec, self.settings, stop or Stop()).detach(choice)
 
     def exec(
         self,
@@ -139,96 +141,20 @@ class Grid:
         stop: Stop | None = None,
     ) -> Iterator[Outcome[Reply]]:
         """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
-        from gridops.executor import Executor, new_run_id
+        from gridops.broadcast import exec_on
         from gridops.jobs.attached import Stop
+        from gridops.jobs.spec import new_id
         from gridops.reach.fanout import fan_out
 
-        executor, wish, run_id = Executor(self.settings), stop or Stop(), new_run_id()
+        wish, run_id = stop or Stop(), new_id()
         with _task("exec") as outcome, events.bound(run_id=run_id):
             for result in fan_out(
                 self._all(nodes),
-                lambda node: executor.exec(spec, node, run_id, wish),
+                lambda node: exec_on(node, spec, self.settings, run_id, wish),
                 max_workers=self.settings.ssh.pool_size,
             ):
                 outcome.ok &= result.value is not None and result.value.status == 0
                 yield result
-
-    # -- durable runs ------------------------------------------------------------------------
-
-    def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
-        """Each node's runs, as it tells of them, oldest first."""
-        from gridops.jobs import client, finding
-
-        for told in finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
-            for job in told.value or ():
-                seen(job)
-            yield told
-
-    def find_job(
-        self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
-    ) -> Job:
-        """The run with that id, or with an id that begins so; `@last` is the newest.
-
-        Raises NoJob, UsageError when several begin so, JobUnreachable when a node that may know it
-        cannot be asked; with `certain` also when that node may have another that is meant.
-        """
-        from gridops.jobs import finding
-
-        return finding.find(self._all(nodes), self.settings.ssh, name, certain=certain)
-
-    def show_job(self, job: Job) -> Job:
-        """The run as it is now, with its whole command."""
-        from gridops.jobs import client
-
-        return seen(client.show(self._link(job), job.id))
-
-    def logs(
-        self,
-        job: Job,
-        output: Output,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        only_stderr: bool = False,
-    ) -> Job:
-        """Hand on what the run has printed, with `follow` until it ends; the run as it is then.
-
-        `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
-        """
-        from gridops.jobs import attending
-
-        out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
-        link = self._link(job)
-        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
-        return seen(end.job)
-
-    def wait(self, job: Job, timeout: float | None = None) -> Job:
-        """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
-        from gridops.jobs import attending
-
-        return seen(attending.wait(self._link(job), job.id, timeout=timeout))
-
-    def kill(self, job: Job) -> Job:
-        """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
-        from gridops.jobs import client
-
-        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
-
-    def prune(
-        self, older_than: float, nodes: Sequence[Node] | None = None
-    ) -> Iterator[Outcome[tuple[str, ...]]]:
-        """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
-        from gridops.jobs import client, finding
-
-        ssh = self.settings.ssh
-        return finding.ask_all(
-            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNING
-        )
-
-    def _link(self, job: Job) -> Link:
-        from gridops.reach import link_to
-
-        return link_to(self.inventory.node(job.node), self.settings.ssh)
 
     # -- connections -------------------------------------------------------------------------
 
@@ -258,5 +184,3 @@ class Grid:
 
 
 SYNCS_AT_ONCE = 16
-PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
-PRUNING = 600.0  # seconds that deleting much output may take

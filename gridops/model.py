@@ -11,6 +11,7 @@ from gridops.errors import GridError
 T = TypeVar("T")
 
 State = Literal["healthy", "degraded", "unreachable"]
+RayRole = Literal["head", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class Gpu:
     processes: int = 0  # compute processes on it, whoever owns them
     other_processes: int = 0  # those of them that belong to another user than ours
     vendor: Literal["nvidia", "amd"] = "nvidia"
+    lease: str | None = None  # the durable run that has it
+
+    @property
+    def free(self) -> bool:
+        """Whether a run may have it: nobody's processes are on it, and no run has it."""
+        return not self.processes and self.lease is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,16 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    running: int
-    slots: int
+    """The durable runs of a node."""
+
+    running: int  # those that hold a slot
+    slots: int  # how many may, as the inventory says
+    queued: int = 0  # those that wait for one
+
+    @property
+    def full(self) -> bool:
+        """Whether another run would have to wait; none overtakes those that do already."""
+        return self.running >= self.slots or self.queued > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,7 @@ class NodeHealth:
     jobs: Jobs | None = None
     uptime_s: float | None = None
     users: tuple[str, ...] = ()  # who is logged in
+    ray: RayRole | None = None  # its part in a Ray cluster of gridops
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,7 @@ class Job:
     isolated: bool = False  # it has a snapshot of that tree
     commit: str = ""
     diff: str = ""  # where, on the node, the uncommitted changes are
+    diff_bytes: int = 0
     why: str = ""  # why this node
 
     @property
@@ -185,6 +202,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class PortForward:
+    """A port of this machine (127.0.0.1) that leads to one of the node's own (localhost there)."""
+
+    remote: int  # on the node
+    local: int | None = None  # None: one that is free
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """A command to run and what it needs; everything the executor has to know."""
 
@@ -192,8 +217,17 @@ class RunSpec:
     src: str | None = None  # the tree to sync; None: run in the node's home
     sync: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
-    timeout: float | None = None  # seconds
-    on: str | None = None  # this node and no other
+    timeout: float | None = None  # seconds that the command may take
+    gpus: int = 0  # how many GPUs it needs to itself
+    wait: float | None = None  # seconds that it may wait for a slot; None: a full grid is an error
+    isolate: bool = False  # it runs in a snapshot of the tree
+    ports: tuple[PortForward, ...] = ()  # that lead to the node while we stay
+    fetch: tuple[str, ...] = ()  # what is brought home at the end: files, directories, wildcards
+    overwrite: bool = False  # and takes the place of files that are newer here
+    log_cap: int | None = None  # bytes of each stream that the node keeps, in steps of 512
+    give_up_after: float | None = None  # seconds without the node; None: it is waited for
+    kill_on_exit: bool = False  # SIGTERM and a closed terminal end it, rather than leave it
+    restart_lost: bool = False  # run it again when nobody saw how it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +238,4 @@ class RunResult:
     run_id: str
     sync: SyncReport | None = None
     stopped: str | None = None  # why we ended it: a signal's name, or that nobody read its output
+    left: str | None = None  # the signal that made us leave it; it goes on

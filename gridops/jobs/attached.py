@@ -37,16 +37,21 @@ QUICK_START = 5.0  # and where the command has less time than START: as long as 
 LAST_WORDS = GRACE + 5.0  # seconds that a command may take to end once it has been told to
 TIMEOUT = "timeout"
 OUTPUT_CLOSED = "output closed"
+STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
 
 
 class Stop:
-    """A wish that running commands end; any thread may express it, the first reason counts."""
+    """What is wished of running commands; any thread may wish, the first reason counts."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None
+        self.reason: str | None = None  # why they are to end
+        self.left: str | None = None  # why we are to leave them, and let a durable run go on
 
     def request(self, reason: str) -> None:
         self.reason = self.reason or reason
+
+    def leave(self, reason: str) -> None:
+        self.left = self.left or reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +178,27 @@ def stop_on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
 
     `tell` is called with the signal's name when it asks.
     """
+
+    def take(name: str) -> None:
+        if stop.reason and name == "SIGINT":
+            raise KeyboardInterrupt
+        stop.request(name)
+        with suppress(OSError):  # the terminal is gone after a SIGHUP
+            tell(name)
+
+    with on_signals(take):
+        yield
+
+
+@contextmanager
+def on_signals(take: Callable[[str], None]) -> Iterator[None]:
+    """Have `take` called with the name of each SIGINT, SIGTERM and SIGHUP that comes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.reason and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        name = signal.Signals(number).name
-        stop.request(name)
-        with suppress(OSError):  # the terminal is gone after a SIGHUP
-            tell(name)
+        take(signal.Signals(number).name)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {n: signal.getsignal(n) for n in numbers}

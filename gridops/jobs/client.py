@@ -4,8 +4,8 @@ Every call is one short session of the link. A start may be repeated however oft
 client's, and the node runs an id at most once.
 """
 
-from gridops.jobs.ending import confirm, kill, kill_until_heard, prune
-from gridops.jobs.looking import list_jobs, show, status, using
+from gridops.jobs.ending import confirm, kill, kill_until_heard, prune, stay
+from gridops.jobs.looking import diff, list_jobs, show, status, using
 from gridops.jobs.spec import JobSpec, new_id, whoami
 from gridops.jobs.starting import StartReply, start
 
@@ -13,6 +13,7 @@ __all__ = [
     "JobSpec",
     "StartReply",
     "confirm",
+    "diff",
     "kill",
     "kill_until_heard",
     "list_jobs",
@@ -21,6 +22,7 @@ __all__ = [
     "show",
     "start",
     "status",
+    "stay",
     "using",
     "whoami",
 ]

@@ -16,7 +16,6 @@ from gridops.model import Job
 from gridops.reach.link import Link
 
 AFTER_KILL = 7.0  # seconds beyond the grace in which a killed run has ended
-DAY = 86400.0
 
 
 def confirm(link: Link, job_id: str) -> bool:
@@ -26,6 +25,11 @@ def confirm(link: Link, job_id: str) -> bool:
     then it is not known whether it begins.
     """
     return "go yes" in ask(link, "go", checked(job_id))
+
+
+def stay(link: Link, job_id: str) -> None:
+    """Have the time of a held run's `hold` begin anew. Raises a ReachError."""
+    ask(link, "stay", checked(job_id))
 
 
 def kill(
@@ -82,11 +86,10 @@ def kill_until_heard(
 def prune(link: Link, older_than: float) -> tuple[str, ...]:
     """Forget what ended over `older_than` seconds ago; the ids that went. Never a running one.
 
-    The ids themselves are remembered ten times as long, a day at least: a start that arrives late
-    must not run anything.
+    The ids themselves, and how it ended, are remembered for 30 days: a start that arrives late must
+    not run anything.
     """
     if older_than < 0:
         raise UsageError("an age cannot be negative")
-    age = round(older_than)
-    lines = ask(link, "prune", str(age), str(round(max(age * 10, DAY))), silence=600)
+    lines = ask(link, "prune", str(round(older_than)), silence=600)
     return tuple(sorted(line[7:] for line in lines if line.startswith("pruned ")))

@@ -37,13 +37,17 @@ ask_nvidia() {
     done
 }
 
-ask_kfd() { # AMD numbers its GPUs in the order of the topology; a process on one has a vram_ file
+# AMD numbers its GPUs in the order of the topology. A process that has opened the driver has a vram_
+# file for each of them: those on which it has no memory it does not use.
+ask_kfd() {
     count=0
     for node in "$kfd"/topology/nodes/*; do
         { read -r gpu <"$node/gpu_id"; } 2>/dev/null || continue
         [ "$gpu" != 0 ] || continue # the CPU is a node of the topology as well
         all_gpus="$all_gpus $count" used=''
-        for words in "$kfd"/proc/*/vram_"$gpu"; do [ -e "$words" ] && used=yes; done
+        for words in "$kfd"/proc/*/vram_"$gpu"; do
+            { read -r line <"$words"; } 2>/dev/null && [ "$line" != 0 ] && used=yes
+        done
         [ -n "$used" ] || free_gpus="$free_gpus $count"
         count=$((count + 1))
     done

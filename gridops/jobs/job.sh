@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
-# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal)
+# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal),
+#                        forget (how many seconds after its end)
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
@@ -62,11 +63,14 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     # shellcheck source=/dev/null
     . "./$id/spec/run"
     settings
-    if [ -n "$isolate" ] && ! snapshot; then refuse snapshot snapshot; fi
+    [ "$hold" -gt 0 ] || take_snapshot # as it is when the run is asked for
     enter_line
     exec >/dev/null
     [ -n "$granted" ] || stand_in_line || refuse "$(why_not_begun)"
-    [ "$hold" -eq 0 ] || hold_on || refuse unconfirmed
+    if [ "$hold" -gt 0 ]; then
+        hold_on || refuse unconfirmed
+        take_snapshot # its client brings the tree while it is held
+    fi
     launch
 }
 
@@ -89,6 +93,10 @@ hold_on() {
         nap "$pause"
         pause=0.05
         clock
+        if [ -f "$id/stay" ]; then
+            rm -f "$id/stay"
+            until_when=$((centis + hold))
+        fi
         [ "$centis" -lt "$until_when" ] || ln -s no "$id/go" 2>/dev/null
     done
     [ "$(readlink "$id/go")" = yes ]
@@ -97,6 +105,12 @@ hold_on() {
 verb_go() { # the word for job $1 to begin
     if [ -L "$1/held" ]; then ln -s yes "$1/go" 2>/dev/null; fi
     echo "go $(readlink "$1/go" || echo no)"
+    echo "done"
+}
+
+verb_stay() { # the client of job $1 is still there, and the time of its hold begins anew
+    if [ -L "$1/held" ] && [ ! -L "$1/go" ]; then : >"$1/stay"; fi
+    echo "done"
 }
 
 why_not_begun() {
@@ -119,11 +133,24 @@ enter_line() { # gets a slot, or a place in the queue, and says so
     fi
 }
 
-snapshot() { # the tree as it is now, by hard links where these work
-    expand "$directory"
-    { cp -al "$dir" "$id/tree" || { rm -rf "$id/tree" && cp -a "$dir" "$id/tree"; } ||
-        { rm -rf "$id/tree" && cp -R "$dir" "$id/tree"; }; } 2>/dev/null
+take_snapshot() {
+    [ -z "$isolate" ] || snapshot || refuse snapshot snapshot
 }
+
+snapshot() { # the tree as it is now: by reflinks or hard links where these work, else a copy
+    expand "$directory"
+    dir=$(cd -- "$dir" && pwd -P) || return
+    any=$(find "$dir" -type f | head -n 1)
+    for how in '-a --reflink=always' -al -a -R; do
+        case $how in
+        *reflink*) cp --reflink=always "$any" "$id/new.reflink" || continue ;;
+        esac
+        # shellcheck disable=SC2086 # options
+        cp $how "$dir" "$id/tree" && return
+        rm -rf "$id/tree"
+    done
+    return 1
+} 2>/dev/null
 
 expand() { # sets dir: the directory $1, a leading tilde spelled out
     # shellcheck disable=SC2088 # the tilde is text here

@@ -108,11 +108,12 @@ verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
     [ "$2" = out ] || size=$err_end
     [ -n "$size" ] || size=$(stat -c %s "$1/$2")
     echo "offset $((size - $(head -c "$size" "$1/$2" | tail -n "$3" | wc -c)))"
+    echo "done"
 }
 
 verb_read() { # the file $2 that job $1 was started with
-    [ -f "$1/spec/$2" ] || return 0
-    echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"
+    [ ! -f "$1/spec/$2" ] || { echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"; }
+    echo "done"
 }
 
 ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…

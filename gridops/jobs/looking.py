@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gridops.errors import NodeError, NoJob
-from gridops.jobs.conversation import ask, converse
+from gridops.jobs.conversation import DONE, ask, converse, uncut
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.paths import checked
 from gridops.model import Job
@@ -33,25 +33,49 @@ def show(link: Link, job_id: str) -> Job:
         raise NoJob(
             f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
         )
-    text = bytearray()
-    converse(
-        link,
-        "read",
-        checked(job_id),
-        "command",
-        on_line=lambda line: None,
-        on_piece=lambda stream, offset, data: text.extend(data),
-    )
-    return replace(job, command=os.fsdecode(bytes(text[:-1]))) if text else job
+    text = _kept(link, job_id, "command")
+    return replace(job, command=os.fsdecode(text)) if text else job
+
+
+def diff(link: Link, job_id: str) -> bytes:
+    """The uncommitted changes that are kept with a run; b"" when there are none."""
+    return _kept(link, job_id, "diff")
+
+
+def _kept(link: Link, job_id: str, name: str) -> bytes:
+    """A text that the run was started with; the run file has added a line end (spec.py)."""
+
+    def attempt() -> bytes:
+        lines: list[str] = []
+        text = bytearray()
+        converse(
+            link,
+            "read",
+            checked(job_id),
+            name,
+            on_line=lines.append,
+            on_piece=lambda stream, offset, data: text.extend(data),
+        )
+        complete(lines, link)
+        return bytes(text[:-1])
+
+    return uncut(attempt)
 
 
 def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:
-    """Those of `jobs` that a sync into `tree` would disturb."""
-    return tuple(job for job in jobs if job.active and not job.isolated and job.tree == tree)
+    """Those of `jobs` that a sync into `tree`, an absolute path, would disturb."""
+    return tuple(
+        job for job in jobs if job.active and not job.isolated and _is_same(job.tree, tree)
+    )
+
+
+def _is_same(spelled: str, tree: str) -> bool:
+    """A run that synced nothing knows its tree as the inventory spells it: ~/gridops/NAME."""
+    return spelled == tree or (spelled.startswith("~/") and tree.endswith(spelled[1:]))
 
 
 def complete(lines: list[str], link: Link) -> list[str]:
     """`lines`, if the answer came to its end. Raises NodeError."""
-    if not lines or lines[-1] != "done":
+    if not lines or lines[-1] != DONE:
         raise NodeError("its answer was cut short", node=link.node.name)
     return lines

@@ -16,6 +16,8 @@ log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
 keep=''      # "yes": processes that the command leaves behind stay
 isolate=''   # "yes": it runs in a snapshot of the directory
 
+tag_name=GRIDOPS_RUN_ID # the variable in the environment of its processes that holds its id
+
 # -- processes: who they are, whether they live, how a whole tree of them is ended -----------------
 #
 # A process is known by PID.TICK.BOOT: its number, when it started (1/100 s since boot) and the boot.
@@ -52,7 +54,7 @@ alive() { # whether the process PID.TICK.BOOT (more may follow) still runs; a zo
 }
 
 tagged() { # prints among other words "/proc/PID/environ" of the processes $2... with the tag of job $1
-    tag=GRIDOPS_RUN_ID=$1
+    tag=$tag_name=$1
     shift
     if printf 'a\0' | grep -qzxF a 2>/dev/null; then
         grep -lzxF "$tag" /dev/null "$@"
@@ -98,6 +100,8 @@ has() { # whether the word $2 is in the list $1, which begins and ends with a bl
 members() {
     look_up $$ && own=$session
     session_of "$1"
+    # Of one that never began there are none; one of its id may run on another node of this machine.
+    case $leader in '' | void) return ;; esac
     found=' ' sessions=" $leads " size=''
     candidates
     # shellcheck disable=SC2086,SC2046 # lists of files, or patterns for them
@@ -155,6 +159,7 @@ sweep() {
         fi
         since=''
         nap "$pause"
-        [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
+        [ ${#told} -le 1 ] || pause=0.1
     done
+    return 0 # not the status of whatever the loop did last
 }

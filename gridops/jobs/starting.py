@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal, cast
 
 from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
-from gridops.jobs.conversation import FINAL, PAUSES, Finished, Sleep, converse
+from gridops.jobs.conversation import FINAL, PAUSES, Sleep, converse
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.spec import JobSpec
@@ -89,7 +89,7 @@ class Starting:
             except NotStarted:
                 raise
             except GridError as exc:
-                if self.reply:
+                if self.reply and self.reply.state != "exists":  # that has to be looked at
                     return self.reply
                 self._ambiguous = self._ambiguous or self._sent
                 if not self._ambiguous:
@@ -134,9 +134,17 @@ class Starting:
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
         holders = rest if word == "busy" else ()
+        if ack == self._ack and word == "busy" and len(holders) < self.spec.slots:
+            message = self._short_of()
         return NotStarted(
             message, reason=word, holders=holders, node=self.link.node.name, hint=hint
         )
+
+    def _short_of(self) -> str:
+        """Of what, when a slot is free."""
+        if self.spec.gpus == 0:
+            return "others stand in line there"
+        return "no GPU is free" if self.spec.gpus == 1 else f"{self.spec.gpus} GPUs are not free"
 
     def _gpu_trouble(self, detail: str) -> tuple[str, str]:
         if detail.isdecimal():
@@ -172,8 +180,7 @@ _REFUSALS = {
 
 def _plain_start(starting: Starting) -> None:
     def hear(line: str) -> None:
-        if starting.hear(line):
-            raise Finished
+        starting.hear(line)
 
     converse(
         starting.link,

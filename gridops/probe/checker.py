@@ -151,9 +151,10 @@ def judge(
         disk=figures.disk,
         gpus=figures.gpus,
         gpu_error=figures.gpu_error,
-        jobs=Jobs(figures.running, node.slots),
+        jobs=Jobs(figures.running, node.slots, figures.queued),
         uptime_s=figures.uptime_s,
         users=figures.users,
+        ray=figures.ray,
     )
 
 

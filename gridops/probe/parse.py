@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gridops.errors import ProbeError
-from gridops.model import Cpu, Gpu, Space
+from gridops.model import Cpu, Gpu, RayRole, Space
 from gridops.probe import amd, nvidia
 from gridops.probe.answer import MOST, Told, clean, read, real, whole
 
@@ -29,9 +29,11 @@ class Figures:
     unwritable: str | None = None  # the directory for remote_root, when we may not write there
     gpus: tuple[Gpu, ...] = ()
     gpu_error: str | None = None
-    running: int = 0  # gridops jobs
+    running: int = 0  # durable runs that hold a slot
+    queued: int = 0  # those that wait for one
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
+    ray: RayRole | None = None  # its part in a Ray cluster
     cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
 
 
@@ -47,16 +49,20 @@ def parse(answer: bytes, remote_root: str) -> Figures:
     uptime = _optional(lambda: real(told["uptime"][0].split()[0]))
     of_nvidia, nvidia_error = nvidia.gpus(told, uptime)
     of_amd, amd_error = amd.gpus(told, uptime)
+    leases = _leases(told)
+    holders = {gpu: run for run, gpus in leases.items() for gpu in gpus}
     return Figures(
         cpu=_needed("CPU figures", lambda: _cpu(told)),
         memory=_needed("memory figures", lambda: _memory(told)),
         disk=_optional(lambda: _disk(told, remote_root)),
         unwritable=clean(told["readonly"][0]) if told.get("readonly") else None,
-        gpus=of_nvidia + of_amd,
+        gpus=tuple(_with_lease(gpu, holders) for gpu in of_nvidia + of_amd),
         gpu_error="; ".join(filter(None, (nvidia_error, amd_error))) or None,
-        running=_optional(lambda: whole(told["jobs"][0], 10**6)) or 0,
+        running=len(leases),
+        queued=len({clean(run, 64) for run in told.get("waiting", ())} - leases.keys()),
         uptime_s=uptime,
         users=_users(told.get("user", ())),
+        ray=_ray(told.get("ray", ())),
         cpu_times=told["stat"][-1],
     )
 
@@ -127,6 +133,20 @@ def _memory(told: Told) -> Space:
     return Space(total * 1024, available * 1024, 100 * (total - available) / total)
 
 
+# -- durable runs ----------------------------------------------------------------------------------
+
+
+def _leases(told: Told) -> Mapping[str, Sequence[str]]:
+    """The runs that hold a slot, and which GPUs each has: UUIDs, or numbers (AMD)."""
+    lines = (line.partition(" ") for line in told.get("lease", ()))
+    return {clean(run, 64): gpus.split() for run, _, gpus in lines}
+
+
+def _with_lease(gpu: Gpu, holders: Mapping[str, str]) -> Gpu:
+    name = gpu.uuid if gpu.vendor == "nvidia" else str(gpu.index)
+    return replace(gpu, lease=holders[name]) if name in holders else gpu
+
+
 # -- disk and users --------------------------------------------------------------------------------
 
 # A line of `df -P -k`; the device's and the mount point's names may hold blanks and digits.
@@ -150,3 +170,8 @@ def _users(names: Iterable[str]) -> tuple[str, ...]:
     """Everyone who is logged in, once."""
     seen = dict.fromkeys(clean(name, 64) for name in names)
     return tuple(name for name in seen if name)[:MOST_USERS]
+
+
+def _ray(roles: Sequence[str]) -> RayRole | None:
+    """A node may be in several clusters; the head of one is more than a worker of another."""
+    return "head" if "head" in roles else "worker" if "worker" in roles else None

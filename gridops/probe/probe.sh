@@ -72,6 +72,17 @@ END
     done
 }
 
+ray_part() { # head or worker, if a Ray cluster of gridops has a living part here
+    for file in "$HOME"/.gridops/ray/*/*/record; do
+        [ -f "$file" ] || return # the pattern itself: there is none
+        read -r pid tick boot role <"$file" || continue
+        read -r now_boot </proc/sys/kernel/random/boot_id
+        if [ "$boot" = "${now_boot%%-*}" ] && started "$pid" && [ "$ticks" = "$tick" ]; then
+            printf 'ray %s\n' "$role"
+        fi
+    done
+} 2>/dev/null
+
 # -- GPUs: tools that may hang for ever in the driver, so each has a limit and a record ------------
 
 started() { # sets ticks, the start time of process $1; fails when it is gone (or only a zombie)
@@ -79,8 +90,33 @@ started() { # sets ticks, the start time of process $1; fails when it is gone (o
     # shellcheck disable=SC2086 # split on purpose; what precedes is the name, which may hold blanks
     set -- ${line##*) }
     ticks=${20}
-    [ "$1" != Z ]
+    case $1 in Z | X) return 1 ;; esac
 }
+
+# -- durable runs: who holds a slot, and who waits for one (gridops/jobs/lease.sh has the rules) ----
+
+in_force() { # sets run; whether its lease or ticket PID.TICK.BOOT.RUN counts
+    run=${1##*.} pid=${1%%.*} born=${1#*.}
+    [ "${born#*.}" = "${boot%%-*}.$run" ] || return 1
+    [ ! -L "$HOME/.gridops/jobs/$run/exit" ] && started "$pid" && [ "$ticks" = "${born%%.*}" ]
+}
+
+runs() { # a line a run; one that gets its slot just now may be in both lists
+    [ -d "$HOME/.gridops/locks" ] || return
+    read -r host </proc/sys/kernel/hostname
+    read -r boot </proc/sys/kernel/random/boot_id
+    for entry in "$HOME/.gridops/locks/$host"/queue/*; do
+        entry=${entry##*/}
+        in_force "${entry#*.}" && printf 'waiting %s\n' "$run"
+    done
+    for entry in "$HOME/.gridops/locks/$host"/leases/*; do
+        in_force "${entry##*/}" || continue
+        read -r gpus <"$entry" || gpus=''
+        printf 'lease %s %s\n' "$run" "$gpus"
+    done
+} 2>/dev/null
+
+# -- GPUs: tools that may hang for ever in the driver, so each has a limit and a record ------------
 
 owner() { # whose process $1 is; another user's may be hidden from us, then nothing
     case $1 in *[!0-9]* | '') return ;; esac
@@ -256,7 +292,8 @@ read -r line </proc/uptime && printf 'uptime %s\n' "$line"
 memory
 disk "$1"
 users
-printf 'jobs 0\n' # the jobs room will count them here
+runs
+ray_part
 [ -n "$4" ] || sleep "$window" 2>/dev/null || sleep 1 # where it knows no fractions
 wait
 cpu_times

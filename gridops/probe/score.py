@@ -1,4 +1,4 @@
-"""How loaded a node is, and which is the best.
+"""How loaded a node is, and which is the best for a run.
 
 A score goes from 0 (idle) to 100 (full); lower is better:
 
@@ -10,6 +10,9 @@ The busy share alone is a glance of a fraction of a second, load1 alone lags by 
 whose job has just ended (0 % busy, load1 still high) and one whose job has just begun (100 % busy,
 load1 still low) both belong between an idle and a full one, which is what the mean makes of them.
 Where a node has no GPU, or none that tells its memory, the CPU load is the score.
+
+Whether a node has room for a run is no part of its score, but comes first in a ranking: one that
+has a free slot, and the GPUs that are asked for, stands before one where the run would wait.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gridops.model import Cpu, Gpu, NodeHealth
+from gridops.probe import capacity
+from gridops.probe.capacity import Fits
 
 DIGITS = 1  # of a score; two nodes whose scores read alike are equally loaded
 STATES = ("healthy", "degraded", "unreachable")
@@ -41,6 +46,12 @@ class Ranked:
     health: NodeHealth
     place: int
     reason: str
+    fits: Fits = "now"  # whether it has room for the run
+
+    @property
+    def serves(self) -> bool:
+        """Whether a run can go there, now or later."""
+        return self.health.state != "unreachable" and self.fits != "never"
 
 
 def cpu_load(cpu: Cpu) -> float:
@@ -68,34 +79,39 @@ def score(cpu: Cpu, gpus: Sequence[Gpu], weights: Weights) -> float:
     return round(parts / total, DIGITS) if total > 0 else 0.0
 
 
-def rank(healths: Iterable[NodeHealth]) -> tuple[Ranked, ...]:
-    """All nodes, best first: the healthy before the degraded before the unreachable, then by score.
+def rank(healths: Iterable[NodeHealth], gpus: int = 0) -> tuple[Ranked, ...]:
+    """All nodes, best first for a run that needs so many GPUs.
 
-    Equal scores: more cores first, then more memory available, then the order they came in.
+    Those that can be reached before the others; those that have room for it now before those where
+    it would wait, and these before those where it never fits; the healthy before the degraded; then
+    by score. Equal scores: more cores first, then more memory available, then as they came.
     """
-    ordered = sorted(healths, key=_key)
+    ordered = sorted(healths, key=lambda health: _key(health, gpus))
     before: list[NodeHealth | None] = [None, *ordered]
     return tuple(
-        Ranked(health, place, _reason(health, previous))
+        Ranked(health, place, _reason(health, previous, gpus), capacity.fit(health, gpus))
         for place, (previous, health) in enumerate(zip(before, ordered, strict=False), 1)
     )
 
 
-def _key(health: NodeHealth) -> tuple[float, ...]:
+def _key(health: NodeHealth, gpus: int) -> tuple[float, ...]:
     score = 100.0 if health.score is None else round(health.score, DIGITS)
     cores = health.cpu.cores if health.cpu else 0
     available = health.memory.available_bytes if health.memory else 0
-    return (STATES.index(health.state), score, -cores, -available)
+    room = capacity.ORDER.index(capacity.fit(health, gpus))
+    state = STATES.index(health.state)
+    return (health.state == "unreachable", room, state, score, -cores, -available)
 
 
-def _reason(health: NodeHealth, previous: NodeHealth | None) -> str:
+def _reason(health: NodeHealth, previous: NodeHealth | None, gpus: int) -> str:
     if health.state == "unreachable":
         return f"unreachable: {health.error or 'no answer'}"
-    parts = [f"{_score_text(health)}: {_loads(health)}"]
-    if health.state == "degraded":
-        parts.insert(0, f"degraded: {', '.join(health.reasons)}")
+    parts = [f"degraded: {', '.join(health.reasons)}"] if health.state == "degraded" else []
+    load, room = f"{_score_text(health)}: {_loads(health)}", capacity.explained(health, gpus)
+    decisive = capacity.fit(health, gpus) != "now"
+    parts += [*room, load] if decisive else [load, *room]
     parts += _others(health.gpus)
-    parts += _tie(health, previous)
+    parts += _tie(health, previous, gpus)
     return "; ".join(parts)
 
 
@@ -127,10 +143,11 @@ def _others(gpus: Sequence[Gpu]) -> list[str]:
     return [f"processes of other users on GPU{'s' * (len(busy) > 1)} {which}"]
 
 
-def _tie(health: NodeHealth, previous: NodeHealth | None) -> list[str]:
+def _tie(health: NodeHealth, previous: NodeHealth | None, gpus: int) -> list[str]:
     """Why this node comes after one that is no less loaded."""
-    if previous is None or _key(previous)[:2] != _key(health)[:2]:
+    if previous is None or _key(previous, gpus)[:-2] != _key(health, gpus)[:-2]:
         return []
-    _, _, cores, available = (a - b for a, b in zip(_key(health), _key(previous), strict=True))
+    pairs = zip(_key(health, gpus), _key(previous, gpus), strict=True)
+    *_, cores, available = (mine - theirs for mine, theirs in pairs)
     why = "has more cores" if cores else "has more memory free" if available else "comes first"
     return [f"as loaded as {previous.node.name}, which {why}"]

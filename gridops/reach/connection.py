@@ -20,6 +20,7 @@ from paramiko.agent import AgentRequestHandler
 from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused, UsageError
 from gridops.reach import openssh
 from gridops.reach.control import Address, Control
+from gridops.reach.dialling import Dialled
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fabrics import (
     Config,
@@ -29,7 +30,7 @@ from gridops.reach.fabrics import (
     without_ssh_config,
 )
 from gridops.reach.link import on_node
-from gridops.reach.mux import MuxTransport, ride
+from gridops.reach.mux import CHANNEL_PATIENCE, MuxTransport, ride
 from gridops.reach.tunnel import tunnel
 from gridops.settings import SshSettings
 
@@ -254,16 +255,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         remote_host: str = "localhost",
         local_host: str = "localhost",
     ) -> Iterator[int]:
-        """As Fabric's; yields the local port, which is a free one when `local_port` is 0.
-
-        Raises OSError at once when that port is taken.
-        """
+        """As Fabric's; yields the local port (a free one for 0). Raises OSError if it is taken."""
         self.open()
         to = (remote_host, remote_port or local_port)
 
-        def dial(peer: Address) -> Any:
-            self.open()
-            return self.transport.open_channel("direct-tcpip", to, peer)
+        def dial(peer: Address) -> Dialled:
+            def ask(control: Control, _: float) -> Dialled:
+                return Dialled(control, to, CHANNEL_PATIENCE)
+
+            return openssh.through(self.endpoint, 0, ask)[0]
 
         with tunnel(local_host, local_port, dial) as port:
             yield port

@@ -15,7 +15,14 @@ import struct
 import time
 from pathlib import Path
 
-from gridops.errors import ConnectionLost, NodeError, NodeTimeout, ReachError, SessionRefused
+from gridops.errors import (
+    ConnectionLost,
+    NodeError,
+    NodeTimeout,
+    PortClosed,
+    ReachError,
+    SessionRefused,
+)
 
 HELLO = 0x00000001
 NEW_SESSION = 0x10000002
@@ -23,6 +30,8 @@ ALIVE_CHECK = 0x10000004
 TERMINATE = 0x10000005
 OPEN_FORWARD = 0x10000006
 CLOSE_FORWARD = 0x10000007
+STDIO_FORWARD = 0x10000008
+STOP_LISTENING = 0x10000009
 PROXY = 0x1000000F
 OK = 0x80000001
 PERMISSION_DENIED = 0x80000002
@@ -36,6 +45,7 @@ PROXY_OPENED = 0x8000000F
 VERSION = 4
 REQUEST = 1  # we make one request a connection, so any id serves
 LOCAL_PATIENCE = 5.0  # seconds for what the master answers by itself, without its network
+LOOK = 1.0  # seconds between two looks whether the master is still the one to use
 NO_ESCAPE = 0xFFFFFFFF
 FORWARD_REMOTE = 2
 
@@ -135,6 +145,11 @@ class Control:
         self.request(TERMINATE)
         self.reply(LOCAL_PATIENCE)
 
+    def stop_listening(self, timeout: float) -> None:
+        """Have the master take nobody else, and end with the last session that runs over it."""
+        self.request(STOP_LISTENING)
+        self.reply(timeout)
+
     def new_session(self, command: str, fds: tuple[int, int, int], timeout: float) -> None:
         """Run `command` with these three descriptors as its streams (passenger mode)."""
         flags = struct.pack(">IIII", 0, 0, 0, 0)  # tty, X11, agent, subsystem: none
@@ -153,6 +168,31 @@ class Control:
             kind, body = self.reply(timeout)
             if kind == EXIT_MESSAGE:
                 return int(struct.unpack_from(">II", body)[1])
+
+    def stdio_forward(self, to: Address, fds: tuple[int, int], timeout: float) -> None:
+        """Connect these descriptors (one that is read, one that is written) with `to`, as seen
+        from the node.
+
+        Raises PortClosed when sshd makes no such connection, NodeError when that takes longer than
+        `timeout` seconds (a port may keep silent, so that says nothing about the master), and
+        ConnectionLost when the master went away, or another has taken its place.
+        """
+        self.request(STDIO_FORWARD, _text(b"") + _address(to), fds)
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                kind, body = self.reply(max(0.0, min(LOOK, left)))
+                break
+            except NodeTimeout:
+                if left <= LOOK:
+                    raise NodeError(f"its port {to[1]} does not answer") from None
+                if not self.is_current():
+                    raise ConnectionLost("the control master was replaced") from None
+        if kind == FAILURE:
+            raise PortClosed(f"no connection to its port {to[1]}: {_reason(body)}")
+        if kind != SESSION_OPENED:
+            raise ConnectionLost(f"the control master refused a forwarding: {_reason(body)}")
 
     def forward_remote(self, listen: Address, to: Address, timeout: float) -> int:
         """Let the node listen and lead whoever connects there to `to` from here.
@@ -208,10 +248,11 @@ def _text(value: bytes) -> bytes:
 
 
 def _forwarding(listen: Address, to: Address) -> bytes:
-    ends = b"".join(
-        _text(os.fsencode(host)) + struct.pack(">I", port) for host, port in (listen, to)
-    )
-    return struct.pack(">I", FORWARD_REMOTE) + ends
+    return struct.pack(">I", FORWARD_REMOTE) + _address(listen) + _address(to)
+
+
+def _address(address: Address) -> bytes:
+    return _text(os.fsencode(address[0])) + struct.pack(">I", address[1])
 
 
 def _reason(body: bytes) -> str:

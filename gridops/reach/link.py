@@ -15,6 +15,7 @@ from typing import Protocol
 from gridops.errors import GridError
 from gridops.model import Node, Reply
 
+LOOPBACK = ("127.0.0.1", "::1")  # some servers that listen on localhost take only the second
 REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a `script` reply may hold
 
 
@@ -40,6 +41,16 @@ class Process(Protocol):
         """Give up every descriptor and the channel. Twice is harmless."""
 
 
+class Stream(Protocol):
+    """What a socket, a connection to a node's port and Paramiko's Channel have in common."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def close(self) -> None: ...
+
+
 class Link(Protocol):
     """A node that can be asked things. Cheap to make; connects on first use."""
 
@@ -57,6 +68,15 @@ class Link(Protocol):
         One round trip. Whatever a chatty login shell prints before the script is dropped.
         Raises NodeTimeout when it takes longer than `timeout` seconds (connecting included),
         or a ReachError.
+        """
+
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        """A connection to the node's own `port` (on its loopback); with `host` to that address,
+        as the node sees it.
+
+        Raises PortClosed when nothing listens there (or the node's sshd allows no forwarding, which
+        cannot be told apart), NodeError when the port keeps silent for `timeout` seconds, or a
+        ReachError.
         """
 
     def rsync_shell(self) -> str | None:

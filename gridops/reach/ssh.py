@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gridops.errors import (
     ConnectionLost,
     GridError,
-    NodeError,
     NodeTimeout,
+    PortClosed,
+    ProcessKilled,
     SessionRefused,
 )
 from gridops.model import Node, Reply
 from gridops.reach import openssh
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.link import on_node
+from gridops.reach.link import LOOPBACK, Stream, on_node
 from gridops.reach.openssh import answers, time_left
 from gridops.reach.runtime import no_room
 from gridops.reach.streams import run_script
@@ -68,7 +70,7 @@ class SshProcess:
             except ConnectionLost:
                 if not self._master_lives():
                     raise
-                raise NodeError("the process was killed on the node") from None
+                raise ProcessKilled("the process was killed on the node") from None
         return self._status
 
     def _master_lives(self) -> bool:
@@ -138,6 +140,24 @@ class SshLink:
                 )
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
+
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        from gridops.reach.dialling import Dialled  # not part of every run
+
+        end = time.monotonic() + timeout
+
+        def through(address: str) -> Stream:
+            def ask(control: Control, _: float) -> Stream:
+                return Dialled(control, (address, port), time_left(end))
+
+            # Always the first master: these do not count among the sessions that sshd grants.
+            return openssh.through(self.endpoint, 0, ask, end)[0]
+
+        with on_node(self.node.name):
+            for address in (host,) if host else LOOPBACK:
+                with suppress(PortClosed):
+                    return through(address)
+            raise PortClosed(f"no connection to port {port} there")
 
     def rsync_shell(self) -> str | None:
         with on_node(self.node.name):

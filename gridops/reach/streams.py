@@ -207,14 +207,23 @@ class Collected:
 
 
 def run_script(
-    start: Callable[[str], Process], text: str, args: tuple[str, ...], end: float, stdin: bytes
+    start: Callable[[str], Process],
+    text: str,
+    args: tuple[str, ...],
+    end: float,
+    stdin: bytes,
+    *,
+    limit: int = REPLY_LIMIT,
 ) -> Reply:
-    """`Link.script` over any transport that can start a process; `end` is on time.monotonic()."""
+    """`Link.script` over any transport that can start a process; `end` is on time.monotonic().
+
+    `limit`: how many bytes of each stream the reply may hold.
+    """
     mark = marker()
     script = script_input(text, args, mark)
     process = start(command_for(script, bool(stdin)))
     opened = time.monotonic()
-    out, err = Collected(), Collected()
+    out, err = Collected(limit), Collected(limit)
     try:
         stdout = Prelude(mark.encode(), out)
         stderr = Prelude(mark.encode(), err)

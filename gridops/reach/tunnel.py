@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from contextvars import copy_context
 
-CHUNK = 64 * 1024
+from gridops.reach.link import Stream
+
+CHUNK = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
+MOST = 200  # connections at once, five descriptors each; further ones wait for their turn
 PATIENCE = 5.0  # seconds for threads to end once what they wait on is closed
-
-
-class Stream(Protocol):
-    """What a socket and Paramiko's Channel have in common."""
-
-    def recv(self, size: int, /) -> bytes: ...
-    def sendall(self, data: bytes, /) -> None: ...
-    def shutdown(self, how: int, /) -> None: ...
-    def close(self) -> None: ...
-
 
 Dial = Callable[[tuple[str, int]], Stream]  # from the peer's address to the far side
 
@@ -34,16 +28,26 @@ def tunnel(host: str, port: int, dial: Dial) -> Iterator[int]:
 
     Yields the port (a free one for 0). Raises OSError when it cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=64)
-    switchboard = _Switchboard(listener, dial)
+    listener = listen(host, port)
+    switchboard = Switchboard(listener, dial)
     try:
         yield int(listener.getsockname()[1])
     finally:
         switchboard.close()
 
 
-class _Switchboard:
+def listen(host: str, port: int) -> socket.socket:
+    """Raises OSError when the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+class Switchboard:
+    """Connects whoever comes to `listener` (which it owns from now on) with what `dial` opens.
+
+    Whoever comes while `dial` raises sees the connection end.
+    """
+
     def __init__(self, listener: socket.socket, dial: Dial) -> None:
         listener.settimeout(0.5)  # where closing it does not wake the acceptor
         self._listener = listener
@@ -51,10 +55,11 @@ class _Switchboard:
         self._open: set[Stream] = set()
         self._closed = False
         self._lock = threading.Lock()
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
-        self._acceptor.start()
+        self._free = threading.Semaphore(MOST)
+        self._acceptor = _thread(self._accept)
 
     def close(self) -> None:
+        """End it all; the port is free at once. Twice is harmless."""
         with self._lock:
             self._closed = True
             streams = tuple(self._open)
@@ -67,34 +72,57 @@ class _Switchboard:
 
     def _accept(self) -> None:
         while not self._closed:
+            if not self._free.acquire(timeout=0.5):
+                continue
             try:
                 near, peer = self._listener.accept()
-            except TimeoutError:
+            except OSError as exc:
+                self._free.release()
+                if not isinstance(exc, TimeoutError):  # out of descriptors for a moment, say
+                    time.sleep(0.05)
                 continue
-            except OSError:
-                return
-            threading.Thread(target=self._connect, args=(near, peer[:2]), daemon=True).start()
+            _thread(self._serve, near, peer[:2])
+
+    def _serve(self, near: socket.socket, peer: tuple[str, int]) -> None:
+        try:
+            with suppress(OSError):
+                near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._keep(near):
+                self._connect(near, peer)
+        finally:
+            self._drop(near)
+            self._free.release()
 
     def _connect(self, near: socket.socket, peer: tuple[str, int]) -> None:
-        with suppress(OSError):
-            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             far = self._dial(peer)
         except Exception:  # noqa: BLE001 - whoever connected sees it end; the others go on
-            near.close()
             return
+        try:
+            if self._keep(far):
+                back = _thread(_copy, far, near)
+                _copy(near, far)
+                back.join()
+        finally:
+            self._drop(far)
+
+    def _keep(self, stream: Stream) -> bool:
+        """Whether it is not too late; if so, `close` will end `stream` as well."""
         with self._lock:
-            self._open |= {near, far}
-            closed = self._closed
-        if not closed:
-            back = threading.Thread(target=_copy, args=(far, near), daemon=True)
-            back.start()
-            _copy(near, far)
-            back.join()
-        for stream in (near, far):
-            _end(stream)
+            self._open.add(stream)
+            return not self._closed
+
+    def _drop(self, stream: Stream) -> None:
+        _end(stream)
         with self._lock:
-            self._open -= {near, far}
+            self._open.discard(stream)
+
+
+def _thread(work: Callable[..., None], *args: object) -> threading.Thread:
+    """A running one, whose events are of the same task and run as ours."""
+    made = threading.Thread(target=copy_context().run, args=(work, *args), daemon=True)
+    made.start()
+    return made
 
 
 def _copy(source: Stream, target: Stream) -> None:

@@ -57,9 +57,10 @@ def health_record(health: NodeHealth) -> dict[str, Any]:
         "disk": health.disk and {"path": health.disk.path, **_space_record(health.disk)},
         "gpus": [_gpu_record(gpu) for gpu in health.gpus],
         "gpu_error": health.gpu_error,
-        "jobs": jobs and {"running": jobs.running, "slots": jobs.slots},
+        "jobs": jobs and {"running": jobs.running, "slots": jobs.slots, "queued": jobs.queued},
         "uptime_s": rounded(health.uptime_s),
         "users": list(health.users),
+        "ray": health.ray,
     }
 
 
@@ -83,28 +84,26 @@ def _gpu_record(gpu: Gpu) -> dict[str, Any]:
         "processes": gpu.processes,
         "other_processes": gpu.other_processes,
         "vendor": gpu.vendor,
+        "lease": gpu.lease,
     }
 
 
 def ranking_document(ranking: Sequence[Ranked]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "best": ranking[0].health.node.name if _serves(ranking[:1]) else None,
+        "best": next((r.health.node.name for r in ranking[:1] if r.serves), None),
         "ranking": [
             {
                 "place": ranked.place,
                 "name": ranked.health.node.name,
                 "state": ranked.health.state,
                 "score": rounded(ranked.health.score),
+                "fits": ranked.fits,
                 "reason": ranked.reason,
             }
             for ranked in ranking
         ],
     }
-
-
-def _serves(ranking: Sequence[Ranked]) -> bool:
-    return bool(ranking) and ranking[0].health.state != "unreachable"
 
 
 def exec_document(command: str, outcomes: Iterable[Outcome[Reply]]) -> dict[str, Any]:

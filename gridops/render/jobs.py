@@ -68,7 +68,7 @@ def _facts(job: Job, now: float) -> Iterator[tuple[str, str]]:
     yield "directory", job.cwd or "~"
     yield "tree", job.tree if job.isolated or job.tree != job.cwd else ""
     yield "commit", job.commit
-    yield "changes", f"{job.node}:{job.diff}" if job.diff else ""
+    yield "changes", f"{size(job.diff_bytes)}: `inv jobs.show {job.id} --diff`" if job.diff else ""
     yield "user", job.user
     yield "submitted", moment(job.submitted)
     yield "started", moment(job.started)
@@ -131,6 +131,7 @@ def job_record(job: Job, now: float) -> dict[str, Any]:
         "isolated": job.isolated,
         "commit": job.commit or None,
         "diff": job.diff or None,
+        "diff_bytes": job.diff_bytes,
         "why": job.why or None,
         "stdout": paths.stdout,
         "stderr": paths.stderr,

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gridops.model import Node, NodeHealth, Space, SyncReport
+from gridops.model import Jobs, Node, NodeHealth, Space, SyncReport
 from gridops.render.words import percent, plain, rounded, size
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Row = Sequence[str]
 
 
-HEALTH_HEADER = ("NODE", "STATE", "SCORE", "CPU", "LOAD", "MEM", "DISK", "GPU", "LATENCY", "NOTES")
+HEALTH_HEADER = (
+    "NODE", "STATE", "SCORE", "CPU", "LOAD", "MEM", "DISK", "GPU", "SLOTS", "LATENCY", "NOTES",
+)  # fmt: skip
 
 
 def health_row(health: NodeHealth) -> Row:
@@ -33,17 +35,36 @@ def health_row(health: NodeHealth) -> Row:
         percent(health.memory.percent if health.memory else None),
         percent(health.disk.percent if health.disk else None),
         gpu_words(health),
+        slot_words(health.jobs),
         "-" if health.latency_ms is None else f"{health.latency_ms:.0f} ms",
         plain(health.error or "; ".join(health.reasons)),
     )
 
 
+def health_columns(healths: Iterable[NodeHealth]) -> tuple[Row, list[Row]]:
+    """Header and rows; where some node belongs to a Ray cluster, with a column for that."""
+    found = list(healths)
+    rows = [health_row(health) for health in found]
+    if not any(health.ray for health in found):
+        return HEALTH_HEADER, rows
+    header = (*HEALTH_HEADER[:-1], "RAY", HEALTH_HEADER[-1])
+    parts = [health.ray or ("-" if health.error else "none") for health in found]
+    return header, [(*row[:-1], part, row[-1]) for row, part in zip(rows, parts, strict=True)]
+
+
 def gpu_words(health: NodeHealth) -> str:
-    """How many GPUs, how full: `8 x 12%`."""
+    """How many of its GPUs are in use, by processes or a lease, and how full: `3/8 12%`."""
     if not health.gpus:
         return "?" if health.gpu_error else "-"
-    load = gpu_memory_percent(health)
-    return f"{len(health.gpus)} x {percent(load)}"
+    taken = sum(not gpu.free for gpu in health.gpus)
+    return f"{taken}/{len(health.gpus)} {percent(gpu_memory_percent(health))}"
+
+
+def slot_words(jobs: Jobs | None) -> str:
+    """How many slots are taken, and how many runs wait for one: `1/2`, `2/2+3`."""
+    if jobs is None:
+        return "-"
+    return f"{jobs.running}/{jobs.slots}" + (f"+{jobs.queued}" if jobs.queued else "")
 
 
 def gpu_memory_percent(health: NodeHealth) -> float | None:
@@ -115,8 +136,8 @@ def to_csv(header: Row, rows: Iterable[Sequence[object]]) -> str:
 HEALTH_CSV = (
     "name", "host", "state", "score", "latency_ms", "cores", "load1", "load5", "load15",
     "cpu_percent", "memory_total_bytes", "memory_available_bytes", "memory_percent", "disk_path",
-    "disk_total_bytes", "disk_available_bytes", "disk_percent", "gpus", "gpu_memory_percent",
-    "jobs_running", "slots", "reasons", "error",
+    "disk_total_bytes", "disk_available_bytes", "disk_percent", "gpus", "gpus_free",
+    "gpu_memory_percent", "jobs_running", "slots", "jobs_queued", "reasons", "error", "ray",
 )  # fmt: skip
 
 
@@ -132,10 +153,12 @@ def health_csv_row(health: NodeHealth) -> Sequence[object]:
         *(_space(memory) if memory else [""] * 3),
         *((disk.path, *_space(disk)) if disk else [""] * 4),
         len(health.gpus),
+        sum(gpu.free for gpu in health.gpus),
         rounded(gpu_memory_percent(health)),
-        *((jobs.running, jobs.slots) if jobs else [""] * 2),
+        *((jobs.running, jobs.slots, jobs.queued) if jobs else [""] * 3),
         "; ".join(health.reasons),
         health.error or "",
+        health.ray or "",
     )
 
 
@@ -149,6 +172,7 @@ STATE_STYLE = {"healthy": "green", "degraded": "yellow", "unreachable": "red"}
 BAR = "▏▎▍▌▋▊▉█"
 BAR_WIDTH = 6
 BARRED = (3, 5, 6, 7)  # the columns of HEALTH_HEADER that have a bar
+DISPENSABLE = ("LATENCY", "LOAD")  # the columns that go where not all fit, the first one first
 NOTES_WIDTH = 40  # columns that notes should have beside the table
 GAP = 2
 
@@ -164,33 +188,42 @@ def bar(value: float | None, width: int = BAR_WIDTH) -> str:
 
 def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
     """For a terminal of `width` columns: where room is short the bars go first, then the notes go
-    below the table."""
+    below the table, then columns that can be done without go."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    found = [(health, health_row(health)) for health in healths]
-    columns = [
-        max(map(len, column))
-        for column in zip(HEALTH_HEADER, *(row for _, row in found), strict=True)
-    ]
+    known = list(healths)
+    header, rows = health_columns(known)
+    columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     room = width - sum(columns[:-1]) - GAP * len(columns)
     beside = room >= min(columns[-1], NOTES_WIDTH)
     bars = room >= min(columns[-1], NOTES_WIDTH) + len(BARRED) * (BAR_WIDTH + 1)
+    shown = range(len(header)) if beside else _fitting(columns[:-1], width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in HEALTH_HEADER if beside else HEALTH_HEADER[:-1]:
+    for column in shown:
+        name = header[column]
         table.add_column(name, no_wrap=name != "NOTES", overflow="fold")
     notes = []
-    for health, row in found:
+    for health, row in zip(known, rows, strict=True):
         cells = [Text(cell) for cell in row]
         cells[1].stylize(STATE_STYLE[health.state])
         for column, value in zip(BARRED, _shares(health), strict=True):
             if value is not None and bars:
                 cells[column] = Text.assemble((bar(value), heat(value)), " ", row[column])
-        table.add_row(*(cells if beside else cells[:-1]))
+        table.add_row(*(cells[column] for column in shown))
         if row[-1] and not beside:
             notes.append(Text(f"{row[0]}: {row[-1]}"))
     return Group(table, *notes)
+
+
+def _fitting(columns: Sequence[int], width: int) -> Sequence[int]:
+    """Those of the columns, which are so wide, that are to be shown."""
+    kept = list(range(len(columns)))
+    for name in DISPENSABLE:
+        if sum(columns[at] for at in kept) + GAP * (len(kept) - 1) > width:
+            kept.remove(HEALTH_HEADER.index(name))
+    return kept
 
 
 def _shares(health: NodeHealth) -> Sequence[float | None]:

@@ -12,6 +12,10 @@ from gridops.sync.git import NotGit, ask_git, in_work_tree
 
 PATIENCE = 3.0  # seconds for all that git is asked: a run does not wait for its biography
 DIFF_LIMIT = 1024 * 1024  # bytes of uncommitted changes that are kept
+# Whatever the user's configuration is, `git apply` is to understand it.
+OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short",
+           "--src-prefix=a/", "--dst-prefix=b/", "--relative")  # fmt: skip
+CUT = b"\n# cut here: it was longer\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,23 @@ def origin_of(root: Path) -> Origin:
 
 
 def _changes(root: Path, end: float) -> str:
-    plain = ["--no-color", "--no-ext-diff", "--no-textconv", "--relative"]
     found = _said(root, ["ls-files", "-o", "--exclude-standard"], end)
     untracked = b"".join(b"# untracked: " + name + b"\n" for name in found.splitlines())
-    text = untracked + _said(root, ["diff", *plain, "HEAD", "--", "."], end)
-    if len(text) > DIFF_LIMIT:
-        text = text[:DIFF_LIMIT].rpartition(b"\n")[0] + b"\n# cut here: it was longer\n"
+    text = untracked + _said(root, ["diff", *OPTIONS, "HEAD", "--", "."], end)
+    if len(text) > DIFF_LIMIT:  # whole files' changes, so that they still apply
+        text = text[:DIFF_LIMIT]
+        text = text[: max(text.rfind(b"\ndiff --git "), 0) or text.rfind(b"\n")] + CUT
     return os.fsdecode(text.replace(b"\0", b"?"))
+
+
+def unkept(diff: bytes) -> str:
+    """What is missing in a diff of an Origin, in words; "" for nothing."""
+    missing = {
+        "new files that git does not know": diff.startswith(b"# untracked: "),
+        "binary files": b"\nBinary files " in diff,
+        "what comes after its first MiB": diff.endswith(CUT),
+    }
+    return ", ".join(words for words, is_so in missing.items() if is_so)
 
 
 def _said(root: Path, words: list[str], end: float) -> bytes:

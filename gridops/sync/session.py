@@ -18,7 +18,7 @@ from gridops.retry import RetryConfig, attempts
 from gridops.sync.lock import Turn
 from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
 from gridops.sync.tree import Tree
-from gridops.transfers.client import Job, client, transfer
+from gridops.transfers.client import PACKING, Job, client, transfer
 from gridops.transfers.outcome import Place
 from gridops.transfers.output import Progress, Transfer, printable
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gridops.settings import Settings
 
 PROGRESS_EVERY = 0.1  # seconds
-PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
 
 
 @dataclass

@@ -21,7 +21,7 @@ from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit, Task
+from invoke import Argument, Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
@@ -113,13 +113,33 @@ class Call:
         return self.grid.select(self._shared["nodes"], self._shared["tags"])
 
 
+class _Words(Argument):
+    """A positional argument whose further values come as flags: `a --name b --name c`.
+
+    Invoke's own lists are never missing, so it gives them no positional value, and of any other
+    kind the last value wins without a word.
+    """
+
+    @classmethod
+    def of(cls, plain: Argument) -> _Words:
+        words = cls(names=plain.names, kind=list, help=plain.help, positional=True)
+        words.raw_value = words._value = None
+        return words
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        self.raw_value = value
+        self._value = [*(self._value or ()), value]
+
+
 class GridTask(Task):  # type: ignore[type-arg]
     """An invoke Task whose body takes a Call in place of the Context."""
 
     def __init__(
         self, body: Body, *, flags: Iterable[Flag] = (), help: dict[str, str] | None = None,
-        **options: Any,
+        repeatable: Iterable[str] = (), **options: Any,
     ) -> None:  # fmt: skip
+        """`repeatable`: positional arguments that may come again as flags; the body gets lists."""
+        self.repeatable = tuple(repeatable)
         self.flags = (*flags, *LOG)
         self.formats = next((f.help.split(" | ") for f in self.flags if f.name == "format"), [])
         described = {flag.name: flag.help for flag in self.flags}
@@ -133,6 +153,10 @@ class GridTask(Task):  # type: ignore[type-arg]
             for f in self.flags
         ]
         return own.replace(parameters=[*own.parameters.values(), *shared])
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        return [_Words.of(a) if a.name in self.repeatable else a for a in arguments]
 
     # Two tasks of one name in two namespaces are two tasks (invoke compares their code).
     def __eq__(self, other: object) -> bool:

@@ -167,6 +167,7 @@ class Narrator:
         self._only = only
         self._logged = logged
         self._live = is_terminal(sys.stderr)
+        self._queued = False
 
     def __call__(self, event: events.Event) -> None:
         said = sentence(event)
@@ -202,14 +203,81 @@ class Narrator:
         if status == "success":
             self._line(f"{node}: synced {files} files, {size(bytes)} in {seconds:.1f} s")
 
+    def _fetch_progress(self, node: str, percent: float, **_: object) -> None:
+        if self._live:
+            _write(sys.stderr, f"{ERASE}gridops: {node}: fetching {percent:.0f} %")
+
+    def _fetch_finished(
+        self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
+    ) -> None:
+        from gridops.render.words import size
+
+        of_them = f" ({replaced} replaced)" if replaced else ""
+        if bytes:
+            self._line(f"{node}: fetched {files} files{of_them}, {size(bytes)} in {seconds:.1f} s")
+
+    def _run_queued(self, nodes: Sequence[str], id: str, seconds: float, **_: object) -> None:
+        self._queued = True
+        named = ", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else "")
+        self._line(f"{named}: no slot is free: the run {id} stands in line, {seconds:g} s at most")
+
+    def _job_state(self, node: str, state: str, **_: object) -> None:
+        if self._queued and state == "running":
+            self._line(f"{node}: the run begins")
+
+    def _run_started(self, node: str, id: str, **_: object) -> None:
+        self._line(f"{node}: the run is {id}")
+
     def _run_stopping(self, node: str, reason: str, **_: object) -> None:
         self._line(f"{node}: {reason}: asking the node to stop the command; Ctrl-C leaves it")
+
+    def _run_left(self, node: str, id: str, reason: str, **_: object) -> None:
+        self._line(
+            f"{node}: {reason}: left; the run goes on there:"
+            f" `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
+        )
+
+    def _run_restarted(self, error: str, **_: object) -> None:
+        self._line(f"{error}; running it again")
 
     def _connection_lost(self, node: str, error: str, **_: object) -> None:
         self._line(f"{node}: the connection is lost: {error}; the run goes on, reconnecting")
 
     def _connection_regained(self, node: str, seconds: float, **_: object) -> None:
         self._line(f"{node}: connected again after {seconds:.1f} s")
+
+    def _port_forwarded(self, node: str, local: int, remote: int, **_: object) -> None:
+        self._line(f"{node}: http://127.0.0.1:{local} leads to port {remote} there")
+
+    def _port_busy(self, node: str, remote: int, **_: object) -> None:
+        self._line(
+            f"warning: {node}: something listens on port {remote} there already, and --port leads"
+            " to that until it ends"
+        )
+
+    def _port_failed(self, node: str, remote: int, error: str, **_: object) -> None:
+        self._line(f"{node}: --port {remote}: {error}")
+
+    def _package_ready(
+        self, node: str, files: int, bytes: int, seconds: float, uploaded: bool, **_: object
+    ) -> None:
+        from gridops.render.words import size
+
+        did = "sent" if uploaded else "there already, checked"
+        self._line(f"{node}: {files} files, {size(bytes)} packed: {did} in {seconds:.1f} s")
+
+    def _cluster_job_submitted(self, node: str, id: str, **_: object) -> None:
+        self._line(f"{node}: the cluster has the job {id}")
+
+    def _cluster_job_waits(self, node: str, reason: str, **_: object) -> None:
+        self._line(f"{node}: the job waits: {reason}")
+
+    def _cluster_step(self, node: str, what: str, **_: object) -> None:
+        self._line(f"{node}: {what}")
+
+    def _cluster_progress(self, node: str, what: str, **_: object) -> None:
+        if self._live:
+            _write(sys.stderr, f"{ERASE}gridops: {node}: {what}")
 
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")

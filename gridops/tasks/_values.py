@@ -8,9 +8,14 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 
+if TYPE_CHECKING:
+    from gridops.model import PortForward
+
+PORT_HINT = "ports from 1 to 65535, such as 8080, or 9000:8080 for 9000 of this machine"
 SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
 
 
@@ -29,6 +34,24 @@ def seconds(text: str | None, flag: str) -> float | None:
     return value
 
 
+def count(text: str | None, flag: str) -> int:
+    """A whole number, 0 or more; None is 0."""
+    if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"--{flag} {text!r} is not a whole number")
+    return int(text or 0)
+
+
+def size(text: str | None, flag: str) -> int | None:
+    """A number of bytes (4096, 500K, 100M, 2G; 1K is 1024); None stays None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    value = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if value < 1:
+        raise UsageError(f"--{flag} {text!r} is not a size", hint="such as 4096, 500K, 100M, 2G")
+    return value
+
+
 def environment(pairs: Iterable[str]) -> dict[str, str]:
     """`--env NAME=VALUE`, several times."""
     found: dict[str, str] = {}
@@ -42,6 +65,36 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--env {name}: a value cannot hold a NUL byte")
         found[name] = value
     return found
+
+
+def ports(texts: Iterable[str]) -> tuple[PortForward, ...]:
+    """`--port [LOCAL:]REMOTE`, several times."""
+    found = tuple(_port(text) for text in texts)
+    given = [one.local for one in found if one.local is not None]
+    for local in given:
+        if given.count(local) > 1:
+            raise UsageError(f"--port: {local} can lead to one port only", hint=PORT_HINT)
+    return found
+
+
+def _port(text: str) -> PortForward:
+    from gridops.model import PortForward
+
+    numbers = text.split(":")
+    valid = [part for part in numbers if re.fullmatch(r"[0-9]{1,5}", part, re.ASCII)]
+    if len(numbers) > 2 or valid != numbers or not all(0 < int(part) < 65536 for part in valid):
+        raise UsageError(f"--port {text!r} is not [LOCAL:]REMOTE", hint=PORT_HINT)
+    local = int(numbers[0]) if len(numbers) == 2 else None
+    return PortForward(int(numbers[-1]), local)
+
+
+def patterns(texts: Iterable[str]) -> tuple[str, ...]:
+    """`--fetch PATTERN`, several times."""
+    if not (given := tuple(texts)):
+        return ()
+    from gridops.fetch import checked
+
+    return checked(given)
 
 
 def command(cmd: str | None, task: str) -> str:
@@ -73,3 +126,12 @@ def tree(src: str | None, instead: str) -> str:
     if src is None and path in (Path.home().resolve(), Path("/")):
         raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
     return str(path)
+
+
+def amount(text: str | None, flag: str) -> float | None:
+    """A number of CPUs or GPUs, which may be a part of one; None stays None."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
+        raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 1, 4, 0.5")
+    return float(text)

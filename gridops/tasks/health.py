@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from gridops.tasks._terminal import console, counted, is_terminal, say, show, sh
 
 if TYPE_CHECKING:
     from gridops.model import NodeHealth
+    from gridops.probe.score import Ranked
 
 EVERY = 5.0  # seconds between two rounds of --watch
 SORTS = ("inventory", "score", "name")
@@ -84,7 +85,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float) -> None:
         show(tables.to_csv(tables.HEALTH_CSV, map(tables.health_csv_row, healths)))
     else:
         show_table(
-            lambda: tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, healths)),
+            lambda: tables.aligned(*tables.health_columns(healths)),
             lambda: tables.health_table(healths, console(sys.stdout).width),
         )
 
@@ -105,14 +106,18 @@ def _again_and_again(call: Call, every: float, sort: str) -> int:
 
 @grid_task(
     flags=(*SELECTION, *format_flag("table", "json")),
-    help={"explain": "rank all nodes, with the reason of each place"},
+    help={
+        "explain": "rank all nodes, with the reason of each place",
+        "gpus": "the best for a run that needs so many free GPUs",
+    },
 )
-def best(call: Call, explain: bool = False) -> int:
-    """Print the best node's name alone on stdout. Exit 1 if none can be reached."""
+def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:
+    """Print the best node's name alone on stdout. Exit 1 if none can take a run."""
     from gridops.render import documents, tables
 
-    ranking = call.grid.rank(call.nodes)
-    first = ranking[0].health
+    needed = _values.count(gpus, "gpus")
+    ranking = call.grid.rank(call.nodes, needed)
+    first = ranking[0]
     if call.format == "json":
         show(documents.to_json(documents.ranking_document(ranking)))
     elif explain:
@@ -120,12 +125,28 @@ def best(call: Call, explain: bool = False) -> int:
             lambda: tables.aligned(tables.RANKING_HEADER, map(tables.ranking_row, ranking)),
             lambda: tables.table(tables.RANKING_HEADER, map(tables.ranking_row, ranking)),
         )
-    elif first.state != "unreachable":
-        show(first.node.name)
-    if first.state == "unreachable":
-        say("no selected node can be reached (`inv health` says why)")
-        return 1
-    if first.state == "degraded":
-        why = "; ".join(first.reasons)
-        say(f"warning: no node is healthy; {first.node.name} is the least loaded ({why})")
-    return 0
+    elif first.serves:
+        show(first.health.node.name)
+    for doubt in _doubts(ranking, needed):
+        say(doubt)
+    return 0 if first.serves else 1
+
+
+def _doubts(ranking: Sequence[Ranked], gpus: int) -> Iterator[str]:
+    """What keeps the best node from being a good one."""
+    from gridops.probe.capacity import explained
+
+    first, health = ranking[0], ranking[0].health
+    if health.state == "unreachable":
+        yield "no selected node can be reached (`inv health` says why)"
+    elif not first.serves:
+        many = f"{gpus} GPU{'s' * (gpus > 1)}"
+        yield f"no node that can be reached has {many} (`inv health` shows them)"
+    elif health.state == "degraded":
+        others = any(ranked.health.state == "healthy" for ranked in ranking)
+        why = "no healthy node has room" if others else "no node is healthy"
+        reasons = "; ".join(health.reasons)
+        yield f"warning: {why}; {health.node.name} is the least loaded ({reasons})"
+    if first.fits == "later" and first.serves:
+        why = "; ".join(explained(health, gpus)) or "its GPUs could not be read"
+        yield f"warning: a run would have to wait on {health.node.name}: {why}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 from gridops.observe import events
 from gridops.tasks import _values
+from gridops.tasks._fetching import FETCH, OVERWRITE, TOLD, status_after
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gridops.model import Job
 
 ID = "the run's id, the beginning of one, or @last for the newest"
+INTO = "the directory here (default: this one); the files land in it as they lie there"
+LEFT = 130
 CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
 
 
@@ -64,8 +67,10 @@ def logs(
     def read() -> Job:
         return call.grid.logs(job, output, follow=follow, tail=count, only_stderr=stderr)
 
-    status = _attended(call, job, read, conclude=follow)
-    return status if follow or status == 130 else 0
+    after = _attended(call, job, read)
+    if after is None:
+        return LEFT
+    return _concluded(after) if follow else 0
 
 
 def _count(tail: str | None) -> int | None:
@@ -76,28 +81,85 @@ def _count(tail: str | None) -> int | None:
 
 @grid_task(
     flags=SELECTION,
-    help={"id": ID, "timeout": "wait no longer than this: 90, 10m, 1h30m (exit status 124)"},
+    iterable=["fetch"],
+    help={
+        "id": ID,
+        "timeout": "wait no longer than this: 90, 10m, 1h30m (exit status 124)",
+        "fetch": FETCH,
+        "into": INTO,
+        "overwrite": OVERWRITE,
+    },
 )
-def wait(call: Call, id: str, timeout: str | None = None) -> int:
+def wait(
+    call: Call,
+    id: str,
+    timeout: str | None = None,
+    fetch: Sequence[str] | None = None,
+    into: str | None = None,
+    overwrite: bool = False,
+) -> int:
     """Wait until a run has ended; its exit status is ours."""
-    limit = _values.seconds(timeout, "timeout")
+    from gridops.fetch import checked
+
+    limit, patterns = _values.seconds(timeout, "timeout"), checked(fetch or ())
+    if (into or overwrite) and not patterns:
+        raise UsageError(f"--{'into' if into else 'overwrite'} goes with --fetch PATTERN")
     job = call.grid.find_job(id, call.nodes)
-    return _attended(call, job, lambda: call.grid.wait(job, limit), conclude=True)
+    after = _attended(call, job, lambda: call.grid.wait(job, limit))
+    if after is None:
+        return LEFT
+    status = _concluded(after)
+    if not patterns or not after.began:
+        return status
+    with call.narrated(only=TOLD):
+        return status_after(
+            status, lambda: call.grid.fetch(after, patterns, into or ".", overwrite=overwrite)
+        )
 
 
-def _attended(call: Call, job: Job, work: Callable[[], Job], conclude: bool) -> int:
-    """The exit status of the run that `work` returns; Ctrl-C leaves, and the run goes on."""
-    from gridops.jobs.verdict import exit_status, verdict
-
+def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
+    """The run as `work` returns it; None: Ctrl-C, and the run goes on."""
     try:
         with call.narrated(only=CONNECTION):
-            job = work()
+            return work()
     except KeyboardInterrupt:
         say(f"{job.node}: left; the run {job.id} goes on there, unless it has ended")
-        return 130
-    if conclude and (said := verdict(job)):
+        return None
+
+
+def _concluded(job: Job) -> int:
+    """The exit status of a run that has ended; what else there is to say is said."""
+    from gridops.jobs.verdict import exit_status, verdict
+
+    if said := verdict(job):
         say(f"{job.node}: the run {job.id}: {said}")
     return exit_status(job)
+
+
+@grid_task(
+    flags=SELECTION,
+    repeatable=["pattern"],
+    help={
+        "id": ID,
+        "pattern": "a file, directory or wildcard (quoted) in the run's directory, or from / or"
+        " ~/ on there; as --pattern also several times",
+        "into": INTO,
+        "overwrite": OVERWRITE,
+    },
+)
+def fetch(
+    call: Call, id: str, pattern: Sequence[str], into: str | None = None, overwrite: bool = False
+) -> int:
+    """Bring results of a run home, whether it has ended or not. Exit 1 if nothing matches."""
+    from gridops.fetch import checked
+
+    patterns = checked(pattern)
+    job = call.grid.find_job(id, call.nodes)
+    with call.narrated(only=TOLD):
+        report = call.grid.fetch(job, patterns, into or ".", overwrite=overwrite)
+    if job.active:
+        say(f"{job.node}: the run {job.id} goes on; this is what there was by now")
+    return 0 if report.found else 1
 
 
 @grid_task(flags=SELECTION, help={"id": ID})
@@ -119,16 +181,40 @@ def kill(call: Call, id: str) -> int:
     return 0
 
 
-@grid_task(name="show", flags=(*SELECTION, *format_flag("table", "json")), help={"id": ID})
-def show_(call: Call, id: str) -> None:
+@grid_task(
+    name="show",
+    flags=(*SELECTION, *format_flag("table", "json")),
+    help={"id": ID, "diff": "its uncommitted changes alone, byte for byte, for `git apply`"},
+)
+def show_(call: Call, id: str, diff: bool = False) -> int | None:
     """Show what ran, from which commit, where and why there, when, and how it ended."""
     from gridops.render import documents, jobs
 
-    job = call.grid.show_job(call.grid.find_job(id, call.nodes))
+    if diff and call.format == "json":
+        raise UsageError("--diff prints the changes themselves", hint="leave out --format")
+    job = call.grid.find_job(id, call.nodes)
+    if diff:
+        return _show_diff(call, job)
+    job = call.grid.show_job(job)
     if call.format == "json":
         show(documents.to_json(jobs.job_document(job, time.time())))
     else:
         show(jobs.lines(job, time.time()))
+    return None
+
+
+def _show_diff(call: Call, job: Job) -> int:
+    """Exit 1 when it is not known what was changed."""
+    from gridops.sync.origin import unkept
+
+    changes = call.grid.job_diff(job)
+    write_bytes(1)(changes)
+    name = f"{job.node}: the run {job.id}"
+    if not changes:
+        say(f"{name}: " + ("nothing was changed" if job.commit else "its changes are not known"))
+    elif missing := unkept(changes):
+        say(f"{name}: not all is in it: {missing}")
+    return 0 if changes or job.commit else 1
 
 
 @grid_task(flags=SELECTION, help={"older_than": "what ended longer ago than this: 90, 12h, 7d"})

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
 from gridops.tasks import _values
+from gridops.tasks._fetching import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
 if TYPE_CHECKING:
-    from gridops.failover import Candidate
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
+    from gridops.placement import Candidate
 
 CMD = "the command, as shell text (or its words after --)"
 ENV = "NAME=VALUE for the command, several times if need be"
@@ -24,7 +25,7 @@ SRC = "the tree to sync (default: this directory)"
 
 @grid_task(
     flags=SELECTION,
-    iterable=["env"],
+    iterable=["env", "port", "fetch"],
     help={
         "cmd": CMD,
         "on": "this node and no other",
@@ -32,7 +33,17 @@ SRC = "the tree to sync (default: this directory)"
         "sync": "do not sync: run in what an earlier sync brought",
         "env": ENV,
         "timeout": TIMEOUT,
+        "gpus": "so many GPUs that nobody uses, leased for the run (CUDA_VISIBLE_DEVICES)",
+        "wait": "stand in line this long when no slot is free: 30m (default: exit status 125)",
+        "isolate": "run in a snapshot of the tree, which later syncs do not change",
+        "port": "[LOCAL:]REMOTE: lead to this port of the node meanwhile; several times if need be",
+        "fetch": FETCH,
+        "overwrite": OVERWRITE,
         "detach": "do not stay: print the run's id, and come back with `jobs.logs ID --follow`",
+        "give_up_after": "leave when the node has been out of reach this long (default: never)",
+        "kill_on_exit": "SIGTERM and a closed terminal end the run (default: leave it running)",
+        "restart_lost": "run it again when its node rebooted or its supervisor was killed",
+        "log_cap": "keep at most this much of each stream on the node: 500M, 2G",
         "dry_run": "say which node, why, and what would be synced; do nothing",
     },
 )
@@ -44,11 +55,24 @@ def run(
     sync: bool = True,
     env: Sequence[str] | None = None,
     timeout: str | None = None,
+    gpus: str | None = None,
+    wait: str | None = None,
+    isolate: bool = False,
+    port: Sequence[str] | None = None,
+    fetch: Sequence[str] | None = None,
+    overwrite: bool = False,
     detach: bool = False,
+    give_up_after: str | None = None,
+    kill_on_exit: bool = False,
+    restart_lost: bool = False,
+    log_cap: str | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Sync the tree to the best node and run the command there; its exit status is ours."""
-    from gridops.executor import Output
+    """Sync the tree to the best node and run the command there; its exit status is ours.
+
+    The run belongs to the node: it goes on when the connection breaks, and so does this. Ctrl-C
+    ends the run; a second one, a closed terminal or SIGTERM leave it running.
+    """
     from gridops.model import RunSpec
 
     spec = RunSpec(
@@ -57,16 +81,43 @@ def run(
         sync=sync,
         env=_values.environment(env or ()),
         timeout=_values.seconds(timeout, "timeout"),
+        gpus=_values.count(gpus, "gpus"),
+        wait=_values.seconds(wait, "wait"),
+        isolate=isolate,
+        ports=_values.ports(port or ()),
+        fetch=_values.patterns(fetch or ()),
+        overwrite=overwrite,
+        log_cap=_values.size(log_cap, "log-cap"),
+        give_up_after=_values.seconds(give_up_after, "give-up-after"),
+        kill_on_exit=kill_on_exit,
+        restart_lost=restart_lost,
     )
     nodes = _targets(call, on)
     with call.narrated():
         if dry_run:
             return _plan(call, spec, nodes)
         if detach:
+            _refuse_to_leave(spec)
             show(call.grid.detach(spec, nodes).id)
             return 0
-        output = Output(write_bytes(1), write_bytes(2))
-        return call.grid.run(spec, output, nodes=nodes).status
+        return _attended(call, spec, nodes)
+
+
+def _refuse_to_leave(spec: RunSpec) -> None:
+    if spec.ports:
+        raise UsageError("--port lasts as long as we stay with the run", hint="leave out --detach")
+    if spec.fetch:
+        raise UsageError(
+            "--fetch brings things home when we have seen the run end",
+            hint="later: `inv jobs.wait ID --fetch PATTERN`, or `inv jobs.fetch ID PATTERN`",
+        )
+
+
+def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
+    from gridops.executor import Output
+
+    output = Output(write_bytes(1), write_bytes(2))
+    return call.grid.run(spec, output, nodes=nodes).status
 
 
 def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
@@ -83,7 +134,7 @@ def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
 
 def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
     """Say what a run would do; nothing on any node changes."""
-    choice = call.grid.candidates(nodes)
+    choice = call.grid.candidates(nodes, spec.gpus)
     first = choice[0]
     say(f"would run on {first.node.name}: {first.reason}")
     if spec.sync and spec.src:

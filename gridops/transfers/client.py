@@ -19,6 +19,7 @@ from gridops.transfers.outcome import Complaints, Place, error_of
 from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
 RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
+PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
 STALLED = 300  # seconds without a byte after which rsync itself gives up
 
 

@@ -19,6 +19,7 @@ _ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
 _PROGRESS = re.compile(rb"\s*([\d.,]+)\s+(\d+)%\s")
 _TOTAL = re.compile(rb"Total bytes (?:sent|received): ([\d.,]+)")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
+_UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*)" -> ".*"')
 
 
 def unescape(text: bytes) -> bytes:
@@ -41,6 +42,7 @@ class Transfer:
     added: tuple[bytes, ...] = ()
     changed: tuple[bytes, ...] = ()
     skipped: tuple[bytes, ...] = ()  # neither file, directory nor symlink
+    unsafe: tuple[bytes, ...] = ()  # symlinks that lead out, with --safe-links
     files: tuple[bytes, ...] = ()  # regular files whose content was sent
     bytes: int = 0  # on the wire, both ways
 
@@ -49,6 +51,7 @@ class Transfer:
             self.added + other.added,
             self.changed + other.changed,
             self.skipped + other.skipped,
+            self.unsafe + other.unsafe,
             self.files + other.files,
             self.bytes + other.bytes,
         )
@@ -63,6 +66,7 @@ class Output:
         self._added: list[bytes] = []
         self._changed: list[bytes] = []
         self._skipped: list[bytes] = []
+        self._unsafe: list[bytes] = []
         self._files: list[bytes] = []
         self._bytes = 0
 
@@ -78,6 +82,7 @@ class Output:
             tuple(self._added),
             tuple(self._changed),
             tuple(self._skipped),
+            tuple(self._unsafe),
             tuple(self._files),
             self._bytes,
         )
@@ -92,6 +97,8 @@ class Output:
             self._bytes += _number(match[1])
         elif match := _SPECIAL.match(line):
             self._skipped.append(unescape(match[1]))
+        elif match := _UNSAFE.match(line):
+            self._unsafe.append(unescape(match[1]))
 
     def _item(self, item: bytes) -> None:
         """`YXcstpoguax name`: Y how it is updated, X what it is, then + for new or the changes."""

@@ -95,7 +95,7 @@ def test_exec_runs_in_the_home_directory_with_the_environment(tell, inventory):
 
 
 def test_more_than_can_be_kept_is_counted_on_stderr(tell, inventory, monkeypatch):
-    monkeypatch.setattr("gridops.executor.EXEC_LIMIT", 1000)
+    monkeypatch.setattr("gridops.broadcast.LIMIT", 1000)
     done = tell("exec", "--nodes=node1", "--cmd", "head -c 2500 /dev/zero")
     assert done.stdout == bytes(1000)
     assert done.err == "gridops: 1500 more bytes of stdout were not kept\n"

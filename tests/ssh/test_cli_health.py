@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import signal
 import time
 
 import pytest
-from cli import refusing, silent
+from cli import Inventory, refusing, silent
+from helpers import node_of, settings_of, wait_until
+from jobhelpers import Place, begun, start, supervisor
 
+from gridops.jobs import client
+from gridops.reach import link_to
 from gridops.render import tables
+from gridops.sandbox import Setup
 
 
 @pytest.fixture
@@ -106,6 +113,90 @@ def test_a_degraded_node_says_what_is_wrong(tell, inventory):
     assert "limit 0.001 %" in done.out
 
 
+# -- durable runs ------------------------------------------------------------------------------
+
+SMI = """#!/bin/sh
+case "$*" in
+*--query-gpu=index,uuid,name\\ *) printf '%s, GPU-%s, H100\\n' 0 a 1 b ;;
+*--query-gpu=*) printf '%s, GPU-%s, H100, 81559, 4, 0, 30\\n' 0 a 1 b ;;
+esac
+"""
+
+
+@pytest.fixture
+def node(make_sandbox, home, tell, monkeypatch):
+    """One node of this test's own, with two slots and two GPUs, beside one that has neither."""
+    tools = home / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text(SMI)
+    (tools / "nvidia-smi").chmod(0o755)
+    made = make_sandbox(2, setup={"node1": Setup(env_path=f"{tools}:{os.environ['PATH']}")})
+    calm = {"max_load_per_core": 1000, "max_memory_percent": 100, "max_cpu_percent": 100}
+    path = Inventory(made, home / "gpus.json")({"node1": {"slots": 2}}, health_check=calm)
+    monkeypatch.setenv("GRIDOPS_INVENTORY", str(path))
+    place = Place(link_to(node_of(made, "node1"), settings_of(made)), made.node("node1").home)
+    yield place
+    for job in client.list_jobs(place.link):
+        if job.active:
+            client.kill(place.link, job.id, grace=0)
+
+
+def shown(tell, name="node1"):
+    """Of a node, its jobs, and which run has each of its GPUs."""
+    document = tell("health", "--format=json", "--nodes", name).document
+    (found,) = document["nodes"]
+    return found["jobs"], [gpu["lease"] for gpu in found["gpus"]]
+
+
+def test_health_shows_slots_queues_and_leases(tell, node):
+    assert shown(tell) == ({"running": 0, "slots": 2, "queued": 0}, [None, None])
+    first = start(node, "sleep 300", slots=2, gpus=1)
+    second = start(node, "sleep 300", slots=2)
+    start(node, "sleep 300", slots=2, wait=100.0)
+    assert shown(tell) == ({"running": 2, "slots": 2, "queued": 1}, [first, None])
+    row = tell("health", "--nodes", "node1").out.splitlines()[-1]
+    assert "  1/2 0%  2/2+1  " in row
+    client.kill(node.link, second, grace=0)
+    wait_until(lambda: shown(tell) == ({"running": 2, "slots": 2, "queued": 0}, [first, None]))
+
+
+def test_health_does_not_count_a_run_whose_supervisor_was_killed(tell, node):
+    job_id = start(node, "sleep 300", slots=2, gpus=2)
+    begun(node, job_id)
+    assert shown(tell) == ({"running": 1, "slots": 2, "queued": 0}, [job_id, job_id])
+    os.kill(supervisor(node, job_id), signal.SIGKILL)
+    wait_until(lambda: shown(tell) == ({"running": 0, "slots": 2, "queued": 0}, [None, None]))
+
+
+def test_best_is_a_node_with_a_free_slot_and_says_what_is_taken(tell, node):
+    for _ in range(2):
+        start(node, "sleep 300", slots=2)
+    assert tell("best").out == "node2\n"
+    places = tell("best", "--explain").out.splitlines()
+    assert places[1].split()[1] == "node2"
+    assert "2 of 2 slots taken; score" in places[2]
+    done = tell("best", "--nodes", "node1")
+    assert (done.status, done.out) == (0, "node1\n")
+    assert done.err == ("gridops: warning: a run would have to wait on node1: 2 of 2 slots taken\n")
+
+
+def test_best_for_gpus_is_a_node_that_has_them_free(tell, node):
+    ranking = tell("best", "--gpus", "2", "--format=json").document["ranking"]
+    assert [(r["name"], r["fits"]) for r in ranking] == [("node1", "now"), ("node2", "never")]
+    assert "2 of 2 GPUs free, 2 are needed" in ranking[0]["reason"]
+    assert ranking[1]["reason"].startswith("has no GPU, 2 are needed")
+
+    start(node, "sleep 300", slots=2, gpus=1)
+    done = tell("best", "--gpus", "2")
+    assert (done.status, done.out) == (0, "node1\n")
+    assert "1 of 2 GPUs free, 2 are needed" in done.err
+
+    done = tell("best", "--gpus", "3")
+    assert done.status == 1
+    assert done.complaint.startswith("no node that can be reached has 3 GPUs")
+    assert tell("best", "--gpus", "x").status == 2
+
+
 # -- best --------------------------------------------------------------------------------------
 
 
@@ -134,6 +225,7 @@ def test_best_in_json(tell, inventory, dead):
         "name": "dead",
         "state": "unreachable",
         "score": None,
+        "fits": "later",
         "reason": found["ranking"][3]["reason"],
     }
 

@@ -24,6 +24,7 @@ from helpers import wait_until
 
 LONG = "sleep 3081"
 SELECTED = b"gridops: node2: the only node selected\n"
+RUN = re.compile(rb"gridops: node2: the run is (\d{8}-\d{6}-[0-9a-f]{8})\n")
 UP = ("run", "--on", "node2", "--no-sync", "--cmd")
 
 
@@ -153,17 +154,27 @@ def test_a_reader_that_leaves_ends_the_command(nowhere, node2):
     with started(*UP, f"echo up; {LONG} & while :; do echo more; sleep 0.02; done") as child:
         child.stdout.close()
         assert child.wait(15) == 141
-        assert child.stderr.read() == SELECTED
+        assert RUN.fullmatch(child.stderr.read().removeprefix(SELECTED))
     assert gone(node2)
 
 
-def test_an_output_that_is_full_is_said_and_ends_the_command(nowhere, node2):
+def test_an_output_that_is_full_is_said_and_the_run_goes_on(nowhere, tmp_path):
     with Path("/dev/full").open("wb") as full:
-        done = run("gridops", *UP, f"{LONG} & echo up; wait", stdout=full, capture_output=False,
+        done = run("gridops", *UP, "echo up; sleep 1; exit 4", stdout=full, capture_output=False,
                    stderr=subprocess.PIPE)  # fmt: skip
     assert done.status == 125
-    assert done.err.splitlines()[-1] == "gridops: cannot write the output: No space left on device"
-    wait_until(lambda: gone(node2))
+    last = done.err.splitlines()[-1]
+    assert last.startswith(
+        "gridops: cannot write the output: No space left on device (the run goes"
+    )
+    assert wait_for(last) == 4
+
+
+def wait_for(said: str) -> int:
+    """The exit status of the run that a line names."""
+    found = re.search(r"\d{8}-\d{6}-[0-9a-f]{8}", said)
+    assert found, said
+    return run("gridops", "jobs.wait", found[0]).status
 
 
 def test_nothing_needs_a_standard_stream(nowhere, tmp_path):
@@ -184,27 +195,51 @@ def test_nothing_needs_a_standard_stream(nowhere, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_signal_ends_the_remote_tree(name, status, nowhere, node2):
-    with started(*UP, f"setsid {LONG} & echo up; {LONG}") as child:
+def test_a_signal_ends_the_remote_tree_when_it_is_to(name, status, nowhere, node2):
+    words = UP if name == "SIGINT" else ("run", "--kill-on-exit", *UP[1:])
+    with started(*words, f"setsid {LONG} & echo up; {LONG}") as child:
         assert not gone(node2)
         child.send_signal(getattr(signal, name))
         assert child.wait(15) == status
-        said = child.stderr.read().decode()
+        said = child.stderr.read()
     assert gone(node2)
-    assert said.splitlines()[1:] == [
-        f"gridops: node2: {name}: asking the node to stop the command; Ctrl-C leaves it"
-    ]
+    asked = f"gridops: node2: {name}: asking the node to stop the command; Ctrl-C leaves it\n"
+    assert RUN.sub(b"", said) == SELECTED + asked.encode()
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_to_the_client_leaves_the_run(name, status, nowhere, tmp_path):
+    go = tmp_path / "go"
+    with started(*UP, f"echo up; until [ -e {go} ]; do sleep 0.1; done; exit 8") as child:
+        child.send_signal(getattr(signal, name))
+        assert child.wait(15) == status
+        said = child.stderr.read().decode().splitlines()[-1]
+    assert said.startswith(f"gridops: node2: {name}: left; the run goes on there: `inv jobs.logs ")
+    go.touch()
+    assert wait_for(said) == 8
+
+
+def test_a_client_that_is_killed_leaves_the_run(nowhere, tmp_path):
+    go = tmp_path / "go"
+    with started(*UP, f"echo up; until [ -e {go} ]; do sleep 0.1; done; exit 8") as child:
+        child.kill()
+        child.wait()
+        said = child.stderr.read().decode().splitlines()[-1]
+    go.touch()
+    assert wait_for(said) == 8
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_the_node_sees_to_the_rest(nowhere, node2):
     with started(*UP, f"trap '' TERM; echo up; {LONG}; {LONG}") as child:
         child.send_signal(signal.SIGINT)
         assert child.stderr.readline() == SELECTED
+        assert RUN.fullmatch(child.stderr.readline())
         assert b"asking the node" in child.stderr.readline()
+        time.sleep(1)  # for it to have been asked
         child.send_signal(signal.SIGINT)
         assert child.wait(5) == 130
-        assert child.stderr.read() == b"gridops: interrupted\n"
-    clear(node2, "3081")  # ten seconds later the node does it, which the contract tests show
+        assert b"SIGINT: left; the run goes on there" in child.stderr.read()
+    wait_until(lambda: gone(node2), 20)  # ten seconds later the node does it
 
 
 def test_ctrl_c_ends_an_exec_everywhere(inventory, sandbox, tmp_path):
@@ -350,12 +385,14 @@ def test_watching_without_a_terminal_prints_table_after_table(inventory, project
         assert child.wait(10) == 130
 
 
-def test_a_terminal_that_closes_ends_the_command(nowhere, node2):
-    with on_terminal(*UP, f"trap '' HUP; echo up; {LONG}; {LONG}") as (child, fd):
-        read_until(fd, b"up\r\n")
+def test_a_terminal_that_closes_leaves_the_run(nowhere, tmp_path):
+    go = tmp_path / "go"
+    with on_terminal(*UP, f"echo up; until [ -e {go} ]; do sleep 0.1; done; exit 8") as (child, fd):
+        said = read_until(fd, b"up\r\n").decode()
         os.close(fd)
         assert child.wait(15) == 129
-    wait_until(lambda: gone(node2))
+    go.touch()
+    assert wait_for(said) == 8
 
 
 def test_ctrl_c_on_a_terminal_ends_the_command(nowhere, node2):

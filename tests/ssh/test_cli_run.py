@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from cli import refusing
-from helpers import close_masters
+from cli import refusing, started
+from helpers import close_masters, wait_until
 
-from gridops import executor
+from gridops import placement
 from gridops.probe.score import Ranked, rank
 
 NODES = {"node1", "node2", "node3"}
@@ -21,12 +24,12 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Have the nodes ranked by their names, node1 first; `then` is called once they are."""
 
     def order(then: Callable[[], None] = lambda: None) -> None:
-        def ranked(healths: Sequence[object]) -> tuple[Ranked, ...]:
-            found = sorted(rank(healths), key=lambda one: one.health.node.name)  # type: ignore[arg-type]
+        def ranked(healths: Sequence[object], gpus: int) -> tuple[Ranked, ...]:
+            found = sorted(rank(healths, gpus), key=lambda one: one.health.node.name)  # type: ignore[arg-type]
             then()
             return tuple(found)
 
-        monkeypatch.setattr(executor, "rank", ranked)
+        monkeypatch.setattr(placement, "rank", ranked)
 
     return order
 
@@ -44,7 +47,8 @@ def test_the_tree_is_synced_and_the_command_runs_in_it(tell, inventory, project)
     lines = done.err.splitlines()
     assert lines[0].startswith(f"gridops: {node}: ")
     assert re.match(rf"gridops: {node}: synced 1 files, .* in .* s", lines[1])
-    assert lines[2:] == ["oops"]
+    assert re.fullmatch(rf"gridops: {node}: the run is \d{{8}}-\d{{6}}-[0-9a-f]{{8}}", lines[2])
+    assert lines[3:] == ["oops"]
     others = NODES - {node}
     assert not any(inventory.tree(name).exists() for name in others)
 
@@ -78,7 +82,9 @@ def test_no_sync_runs_in_what_an_earlier_sync_brought(tell, inventory, project):
     (project / "hello.txt").write_text("changed\n")
     done = tell(*words, "--no-sync")
     assert done.out == "hello\n"
-    assert done.err == "gridops: node1: the only node selected\n"
+    first, second = done.err.splitlines()
+    assert first == "gridops: node1: the only node selected"
+    assert second.startswith("gridops: node1: the run is ")
 
 
 def test_no_sync_in_the_root_directory_runs_in_the_home(tell, inventory, monkeypatch):
@@ -240,3 +246,84 @@ def test_a_degraded_node_is_taken_with_a_warning(tell, inventory, project):
     done = tell("run", "--no-sync", "--cmd", "echo $GRIDOPS_NODE")
     assert done.status == 0
     assert "warning: no healthy node; taking the least loaded: node" in done.err
+
+
+# -- ports and results -------------------------------------------------------------------------
+
+
+def test_a_port_leads_to_the_node_while_the_run_is_attached(inventory, project):
+    serve = "exec python3 -m http.server --bind 127.0.0.1 $PORT"
+    with free_ports(2) as (there, here):
+        command = f"PORT={there}; echo up; {serve}"
+    words = ("run", "--on", "node1", "--port", f"{here}:{there}", "--cmd", command)
+    with started(*words) as child:
+        wait_until(lambda: b"hello" in got(here))
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+        said = child.stderr.read().decode()
+    assert f"node1: http://127.0.0.1:{here} leads to port {there} there" in said
+    socket.create_server(("127.0.0.1", here)).close()
+
+
+def test_a_port_that_cannot_be_had_is_said_before_anything_runs(tell, inventory, project, tmp_path):
+    command = f"touch {tmp_path}/ran"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = tell("run", "--on", "node1", "--port", f"{port}:80", "--cmd", command)
+        assert (done.status, done.out) == (2, "")
+        assert str(port) in done.err.splitlines()[-1]
+    for bad in ("0", "70000", "a:b", "1:2:3", ""):
+        done = tell("run", "--on", "node1", "--port", bad, "--cmd", command)
+        assert done.status == 2
+        assert f"--port {bad!r}" in done.complaint
+    assert tell("run", "--detach", "--port", "80", "--cmd", command).status == 2
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("sleep 60", 124)],
+)
+def test_results_come_home_however_the_run_ends(tell, inventory, project, command, status):
+    make = "mkdir -p out; echo 0.9 >out/accuracy; echo big >out/model.bin"
+    words = ("--fetch", "out/*", "--timeout", "2", "--cmd", f"{make}; {command}")
+    done = tell("run", "--on", "node1", *words)
+    assert done.status == status, done.err
+    assert (project / "out/accuracy").read_text() == "0.9\n"
+    assert (project / "out/model.bin").read_text() == "big\n"
+
+
+def test_a_success_without_its_results_is_none(tell, inventory, project):
+    done = tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "echo ran")
+    assert (done.status, done.out) == (125, "ran\n")
+    assert "no result came home" in done.err
+    assert tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "exit 3").status == 3
+    assert tell("run", "--detach", "--fetch", "x", "--cmd", "true").status == 2
+
+
+def test_results_of_an_isolated_run_come_from_its_snapshot(tell, inventory, project):
+    command = "echo mine >result; pwd"
+    done = tell("run", "--on", "node1", "--isolate", "--fetch", "result", "--cmd", command)
+    assert done.status == 0, done.err
+    assert (project / "result").read_text() == "mine\n"
+    assert "/.gridops/jobs/" in done.out
+    assert not (inventory.tree("node1") / "project/result").exists()
+
+
+@contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Ports that nothing listens on; taken until the block ends."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in taken]
+
+
+def got(port: int) -> bytes:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as there:
+        there.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: there.recv(65536), b""))
+    return b""

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from gridops.errors import (
     HostKeyUnknown,
     HostUnknown,
     NodeError,
+    NodeTimeout,
     UsageError,
 )
 from gridops.observe import events
 from gridops.reach import endpoint, pool
 from gridops.reach.connection import Connection
+from gridops.reach.link import Link
 from gridops.sandbox import Sandbox, Setup
 from gridops.settings import SshSettings
 
@@ -185,6 +187,19 @@ class TestForwarding:
                 reserved.listen()
                 threading.Thread(target=_answer, args=(reserved, False), daemon=True).start()
                 assert ask(local, b"somebody") == b"somebody"
+
+    def test_nor_anything_else_on_the_shared_connection(
+        self, sandbox: Sandbox, link1: Link, fresh_runtime_dir: Path
+    ) -> None:
+        """OpenSSH's master ends when a client goes that had a channel refused in proxy mode."""
+        with closing(link1.start("cat", timeout=20)) as other:
+            with (
+                Connection.for_node(node_of(sandbox), settings_of(sandbox)) as c,
+                c.forward_local(0, 1) as local,
+            ):
+                assert ask(local, b"nobody") == b""
+            with pytest.raises(NodeTimeout):
+                other.wait(0.3)
 
     def test_a_taken_port_is_said_at_once(self, c: Connection) -> None:
         with echo_server() as port, pytest.raises(OSError, match="in use"):

@@ -17,7 +17,7 @@ from cli import BIN, Inventory, Tell, refusing, run, silent, started
 from helpers import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 from jobhelpers import Place, begun, pids_with, pids_with_environment
 
-from gridops import executor
+from gridops import placement
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
@@ -111,14 +111,33 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
     assert kept.startswith("# untracked: new.txt\ndiff --git ")
     assert "-hello\n+changed\n" in kept
     said = tell("jobs.show", "@last").out
-    for text in (job_id, record["node"], head.stdout.strip(), record["why"], command):
+    for text in (job_id, record["node"], head.stdout.strip(), record["why"], command, "--diff"):
         assert text in said
+    done = tell("jobs.show", job_id, "--diff")
+    assert (done.status, done.out) == (0, kept[:-1])
+    assert len(done.stdout) == record["diff_bytes"]
+    assert "new files that git does not know" in done.err
+    subprocess.run(["git", "checkout", "-q", "."], check=True)
+    subprocess.run(["git", "apply"], input=done.stdout, check=True)
+    assert (project / "hello.txt").read_text() == "changed\n"
+    assert tell("jobs.show", job_id, "--diff", "--format=json").status == 2
+
+
+def test_changes_that_there_are_not_are_told_from_those_that_are_not_known(tell, detach, inventory):
+    unknown = detach("true")
+    done = tell("jobs.show", unknown, "--diff")
+    assert done.status == 1
+    assert done.complaint.endswith("its changes are not known")
+    clean = client.start(place(inventory, "node2").link, JobSpec("true", commit="abc")).id
+    done = tell("jobs.show", clean, "--diff")
+    assert (done.status, done.out) == (0, "")
+    assert done.complaint.endswith("nothing was changed")
 
 
 def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, monkeypatch):
     """node1 has a directory of that name which gridops did not make; node2 has no slot free."""
-    by_name = lambda healths: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
-    monkeypatch.setattr(executor, "rank", by_name)
+    by_name = lambda healths, gpus: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
+    monkeypatch.setattr(placement, "rank", by_name)
     foreign = inventory.tree("node1") / "project"
     foreign.mkdir(parents=True)
     (foreign / "precious").write_text("mine")
@@ -411,6 +430,18 @@ def test_prune_forgets_what_has_ended_never_what_runs(tell, detach):
     assert "was pruned" in done.err
     assert tell("jobs.show", ended).status == 0
     assert tell("jobs.prune", "--older-than", "soon").status == 2
+
+
+def test_the_inventory_says_how_long_a_run_is_kept(tell, detach, inventory):
+    for keep, told in ("2h", "7200\n"), (None, None):
+        inventory(jobs={"keep": keep})
+        kept = place(inventory).job(detach("true")) / "spec" / "forget"
+        assert (kept.read_text() if kept.exists() else None) == told
+        tell("jobs.wait", "@last")
+    inventory(jobs={"keep": 0})
+    done = tell("jobs")
+    assert done.status == 2
+    assert "jobs.keep" in done.complaint
 
 
 def test_a_run_whose_supervisor_was_killed_is_lost(tell, detach, inventory):

@@ -18,7 +18,7 @@ from gridops.errors import (
     GridError,
     NodeTimeout,
 )
-from gridops.model import Cpu, Gpu, Node, NodeHealth, Reply, Space
+from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Reply, Space
 from gridops.observe import events
 from gridops.probe import checker
 from gridops.probe.checker import check, judge
@@ -42,7 +42,6 @@ load 0.8 0.5 0.2 1/1 1
 mem MemTotal: 8388608
 mem MemAvailable: 6291456
 disk /dev/sda 104857600 41943040 62914560 40% /
-jobs 0
 stat cpu 10 0 0 90 0 0 0 0
 end
 """
@@ -65,12 +64,11 @@ def judged(**changes: object) -> NodeHealth:
 
 
 def test_a_calm_node_is_healthy_and_its_figures_are_kept() -> None:
-    health = judged(gpus=(gpu(30.0),))
+    health = judged(gpus=(gpu(30.0),), running=2, queued=1)
     assert (health.state, health.reasons, health.error) == ("healthy", (), None)
     assert health.score == 30.0  # CPU load 10 %, GPU memory 50 %
     assert health.latency_ms == 8.1
-    assert health.jobs is not None
-    assert (health.jobs.running, health.jobs.slots) == (0, 2)
+    assert health.jobs == Jobs(running=2, slots=2, queued=1)  # a full node is healthy, too
     assert (health.uptime_s, health.users) == (3600.0, ("ada",))
 
 

@@ -138,6 +138,26 @@ def test_a_process_with_an_evil_name_is_read_right(shell: str, home: Path) -> No
         child.wait()
 
 
+def test_helpers_of_a_supervisor_that_died_before_it_was_ready_are_let_go(
+    shell: str, home: Path
+) -> None:
+    job = home / "job"
+    job.mkdir()
+    (job / "sup").symlink_to(f"999999.1.{BOOT}.host")
+    for name in ("p.out", "p.err", "p.sup"):
+        os.mkfifo(job / name)
+    helper = subprocess.Popen(["sh", "-c", "cat <job/p.out"], cwd=home)
+    try:
+        time.sleep(0.1)
+        sh(home, "settle job")
+        assert helper.wait(5) == 0
+    finally:
+        helper.kill()
+        helper.wait()
+    assert not list(job.glob("p.*"))
+    assert (job / "exit").is_symlink()
+
+
 def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -151,15 +171,50 @@ def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     assert sleeper.wait(5) == -signal.SIGTERM
 
 
+def test_ending_processes_without_mercy_is_known_to_have_worked(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    (home / "j1").mkdir()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}")
+    assert sh(home, "sweep j1 0 && echo ended") == "ended\n"
+    assert sleeper.wait(5) == -signal.SIGKILL
+
+
 def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: Path) -> None:
     env = {**os.environ, "GRIDOPS_RUN_ID": "run-10", "OTHER": "GRIDOPS_RUN_ID=run-1"}
     child = subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True)
     try:
-        assert sh(home, "members run-1").split() == []
+        begun = "for id in run-1 run-10; do mkdir $id; ln -s 1.1.x $id/child; done"
+        assert sh(home, f"{begun}; members run-1").split() == []
         assert sh(home, "members run-10").split() == [str(child.pid)]
+        # One that never began has none: its id may run on another node, which is this machine, too.
+        assert sh(home, "rm run-10/child; ln -s void run-10/child; members run-10").split() == []
     finally:
         child.kill()
         child.wait()
+
+
+# -- forgetting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_snapshot_with_directories_that_cannot_be_written_to_is_forgotten(
+    shell: str, home: Path
+) -> None:
+    (home / "j1/tree/fixed/deep").mkdir(parents=True)
+    (home / "j1/spec").mkdir()
+    (home / "j1/tree/fixed/deep/file").write_text("x")
+    for path in (home / "j1/tree/fixed/deep", home / "j1/tree/fixed"):
+        path.chmod(0o555)
+    subprocess.run(["chown", "-R", "65534:65534", str(home)], check=True)
+    home.parent.chmod(0o711)
+    script = f"{functions()}\ndrop j1 0 5 2>/dev/null\n"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=home, capture_output=True, text=True, check=False, user=65534
+    )
+    home.parent.chmod(0o700)
+    assert (done.stdout, done.stderr) == ("pruned j1\n", "")
+    assert list((home / "j1").iterdir()) == []
 
 
 # -- the mutex ------------------------------------------------------------------------------------
@@ -259,7 +314,8 @@ def test_racing_runs_never_share_a_gpu(place: Place) -> None:
 
 
 def test_a_driver_that_hangs_is_said_and_not_asked_again(place: Place, nvidia: Path) -> None:
-    nvidia.write_text("#!/bin/sh\necho $$ >>~/asked\nexec sleep 4722.25\n")
+    sleep = f"4722.{os.getpid()}"  # of this test alone
+    nvidia.write_text(f"#!/bin/sh\necho $$ >>~/asked\nexec sleep {sleep}\n")
     library = place.home / ".gridops" / "lib"
     client.list_jobs(place.link)
     (copy,) = library.iterdir()
@@ -269,7 +325,7 @@ def test_a_driver_that_hangs_is_said_and_not_asked_again(place: Place, nvidia: P
         start(place, "true", gpus=1)
     assert caught.value.reason == "gpus"
     assert time.monotonic() - began < 8
-    assert pids_with("4722.25") == []
+    assert pids_with(sleep) == []
 
 
 def test_a_driver_that_fails_is_said(place: Place, nvidia: Path) -> None:
@@ -284,6 +340,7 @@ def test_amd_gpus_are_those_of_the_kernels_topology(shell: str, home: Path) -> N
         (home / f"kfd/topology/nodes/{node}/gpu_id").write_text(f"{gpu}\n")
     (home / "kfd/proc/77").mkdir(parents=True)
     (home / "kfd/proc/77/vram_22").write_text("4096\n")
+    (home / "kfd/proc/77/vram_33").write_text("0\n")  # it has opened the driver, no more
     said = sh(home, "PATH=$PATH:; kfd=kfd; ask_kfd; echo $all_gpus . $free_gpus")
     assert said == "0 1 2 . 0 2\n"
 

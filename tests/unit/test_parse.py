@@ -21,7 +21,6 @@ LINES = (
     "user ml",
     "user ada",
     "user ml",
-    "jobs 0",
     "stat cpu  8430 0 12916 201516 389 0 76 26 0 0",
     "end",
 )
@@ -52,7 +51,8 @@ def test_an_answer_becomes_figures() -> None:
     assert found.memory.percent == pytest.approx(4.215, abs=0.01)
     assert found.uptime_s == 1119.96
     assert found.users == ("ml", "ada")
-    assert (found.gpus, found.gpu_error, found.running) == ((), None, 0)
+    assert (found.gpus, found.gpu_error) == ((), None)
+    assert (found.running, found.queued) == (0, 0)
 
 
 def test_busy_is_what_was_neither_idle_nor_waiting_for_a_disk() -> None:
@@ -127,6 +127,32 @@ def test_a_directory_that_is_not_ours_to_write_is_told() -> None:
     assert found.unwritable == "/srv/data"
 
 
+# -- durable runs ----------------------------------------------------------------------------------
+
+GPUS = "\n".join(f"nvidia-gpus {n}, GPU-{n}, H200, 1000, 0, 0, 30" for n in range(3))
+
+
+def test_runs_are_counted_and_the_gpus_that_one_has_are_marked() -> None:
+    found = figures(
+        ("user ml", f"lease run-1 \nlease run-2 GPU-0 GPU-2\n{GPUS}"),
+        ("user ada", "waiting run-3\nwaiting run-4"),
+    )
+    assert (found.running, found.queued) == (2, 2)
+    assert [gpu.lease for gpu in found.gpus] == ["run-2", None, "run-2"]
+    assert [gpu.free for gpu in found.gpus] == [False, True, False]
+
+
+def test_a_run_that_gets_its_slot_just_now_does_not_wait_any_more() -> None:
+    found = figures(("user ml", "waiting run-1\nlease run-1 "))
+    assert (found.running, found.queued) == (1, 0)
+
+
+def test_the_gpus_of_amd_are_leased_by_number() -> None:
+    cards = 'amd-rocm {"card0": {"Unique ID": "0x1f"}, "card1": {}}\namd-status rocm 0'
+    found = figures(("user ml", f"lease run-1 1\n{cards}"))
+    assert [(gpu.index, gpu.lease) for gpu in found.gpus] == [(0, None), (1, "run-1")]
+
+
 # -- broken and hostile answers --------------------------------------------------------------------
 
 
@@ -176,10 +202,12 @@ def test_an_uptime_that_is_none_is_left_out(uptime: str) -> None:
 
 def test_nothing_that_is_shown_can_steer_a_terminal() -> None:
     found = figures(
-        ("user ml", "user \x1b[31mevil\x1b[0m\x07\u202e"), ("user ada", "readonly /a\x1b]0;x\x07")
+        ("user ml", "user \x1b[31mevil\x1b[0m\x07\u202e"),
+        ("user ada", f"readonly /a\x1b]0;x\x07\nlease \x1b[0m{'x' * 999} GPU-0\n{GPUS}"),
     )
     assert found.users == ("[31mevil[0m", "ml")
     assert found.unwritable == "/a]0;x"
+    assert found.gpus[0].lease == "[0m" + "x" * 61
 
 
 def test_a_crowd_of_logins_is_cut() -> None:

@@ -204,6 +204,75 @@ def test_a_system_without_proc_says_what_it_is(machine: Machine) -> None:
     assert answer == "gridops-probe 1\nunsupported Darwin\nend\n"
 
 
+# -- durable runs ----------------------------------------------------------------------------------
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+HOST = Path("/proc/sys/kernel/hostname").read_text().strip()
+
+
+def identity(pid: int) -> str:
+    """PID.TICK.BOOT, as the supervisor of a run names itself."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{pid}.{ticks}.{BOOT.split('-')[0]}"
+
+
+def lock_file(machine: Machine, name: str, text: str = "", host: str = HOST) -> Path:
+    """Make `leases/…` or `queue/…`."""
+    path = machine.home / ".gridops" / "locks" / host / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_runs_that_hold_a_slot_and_runs_that_wait_are_counted(machine: Machine) -> None:
+    me = identity(os.getpid())
+    lock_file(machine, f"leases/{me}.run-1")
+    lock_file(machine, f"leases/{me}.run_2", "GPU-a GPU-b\n")
+    lock_file(machine, f"queue/1000000001.{me}.run-3")
+    answer = machine.ask()
+    assert sorted(line(answer, "lease")) == ["run-1 ", "run_2 GPU-a GPU-b"]
+    assert line(answer, "waiting") == ["run-3"]
+
+
+def test_where_no_run_ever_was_none_is_told(machine: Machine) -> None:
+    assert not line(machine.ask(), "lease") + line(machine.ask(), "waiting")
+    for name in ("leases", "queue"):
+        lock_file(machine, f"{name}/x").unlink()
+    assert not line(machine.ask(), "lease") + line(machine.ask(), "waiting")
+
+
+@pytest.mark.parametrize("change", ["gone", "tick", "boot", "host", "exit", "zombie", "nonsense"])
+def test_a_lease_or_ticket_of_a_run_that_is_no_more_does_not_count(
+    machine: Machine, change: str
+) -> None:
+    """As lease.sh has it: its supervisor lives, in this boot, and its end is not on record."""
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        who, host = identity(child.pid), HOST
+        pid, tick, boot = who.split(".")
+        if change == "exit":
+            (machine.home / ".gridops" / "jobs" / "run").mkdir(parents=True)
+            (machine.home / ".gridops" / "jobs" / "run" / "exit").symlink_to("0.0.1.0.0.exit")
+        who = {
+            "gone": f"{2**22 + 1}.{tick}.{boot}",
+            "tick": f"{pid}.1{tick}.{boot}",
+            "boot": f"{pid}.{tick}.00000000",
+            "nonsense": "..",
+        }.get(change, who)
+        if change == "host":
+            host = "another"  # a home may be shared by nodes
+        lock_file(machine, f"leases/{who}.run", "GPU-a\n", host)
+        lock_file(machine, f"queue/7.{who}.run", "", host)
+        if change == "zombie":
+            child.kill()
+            wait_until(lambda: gone(child.pid))
+        answer = machine.ask()
+        assert not line(answer, "lease") + line(answer, "waiting")
+    finally:
+        child.kill()
+        child.wait()
+
+
 # -- GPU tools -------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ from gridops.render.words import duration, percent, plain, rounded, size
 from gridops.sandbox import SandboxNode
 
 GPU = Gpu(0, "GPU-1", "NVIDIA H200", 143771, 14377, 12.0, 30.0, 2, 1)
-MUTE = Gpu(1, "GPU-2", "NVIDIA H200", None, None, None, None)  # [N/A] all over
+MUTE = Gpu(1, "GPU-2", "NVIDIA H200", None, None, None, None, lease="run-7")  # [N/A] all over
 BUSY = NodeHealth(
     Node("gpu01", "10.0.0.7", user="ml", port=2222, tags=("gpu", "eu"), slots=2),
     "degraded",
@@ -42,7 +42,7 @@ BUSY = NodeHealth(
     disk=Space(1000, 250, 75.0, "~/gridops"),
     gpus=(GPU, MUTE),
     gpu_error="nvidia-smi did not answer in time",
-    jobs=Jobs(1, 2),
+    jobs=Jobs(1, 2, 3),
     uptime_s=86400.12,
     users=("ada", "bob"),
 )
@@ -94,6 +94,7 @@ def test_a_health_document_has_every_key_of_the_contract():
                         "processes": 2,
                         "other_processes": 1,
                         "vendor": "nvidia",
+                        "lease": None,
                     },
                     {
                         "index": 1,
@@ -106,12 +107,14 @@ def test_a_health_document_has_every_key_of_the_contract():
                         "processes": 0,
                         "other_processes": 0,
                         "vendor": "nvidia",
+                        "lease": "run-7",
                     },
                 ],
                 "gpu_error": "nvidia-smi did not answer in time",
-                "jobs": {"running": 1, "slots": 2},
+                "jobs": {"running": 1, "slots": 2, "queued": 3},
                 "uptime_s": 86400.1,
                 "users": ["ada", "bob"],
+                "ray": None,
             }
         ],
     }
@@ -129,6 +132,7 @@ def test_an_unreachable_node_has_the_same_keys_with_nulls():
         "reasons": [],
         "gpus": [],
         "users": [],
+        "ray": None,
     }
 
 
@@ -288,11 +292,14 @@ def test_every_row_of_the_csv_has_a_value_for_every_column():
         "disk_available_bytes": "250",
         "disk_percent": "75.0",
         "gpus": "2",
+        "gpus_free": "0",
         "gpu_memory_percent": "10.0",
         "jobs_running": "1",
         "slots": "2",
+        "jobs_queued": "3",
         "reasons": "memory 97 % used (limit 95 %); GPU 0 at 99 °C",
         "error": "",
+        "ray": "",
     }
     told = {name: value for name, value in dead.items() if value}
     assert told == {
@@ -300,6 +307,7 @@ def test_every_row_of_the_csv_has_a_value_for_every_column():
         "host": "cpu1",
         "state": "unreachable",
         "gpus": "0",
+        "gpus_free": "0",
         "error": "Connection refused (is it up?)",
     }
     assert (idle["gpus"], idle["gpu_memory_percent"]) == ("0", "")
@@ -313,6 +321,14 @@ def test_csv_ends_without_a_newline_of_its_own():
 # -- tables ------------------------------------------------------------------------------------
 
 
+def test_the_table_has_a_column_for_ray_only_where_a_node_belongs_to_a_cluster():
+    header, rows = tables.health_columns([BUSY, DEAD, IDLE])
+    assert "RAY" not in header
+    header, rows = tables.health_columns([replace(BUSY, ray="head"), DEAD, IDLE])
+    assert [row[header.index("RAY")] for row in rows] == ["head", "-", "none"]
+    assert {len(row) for row in rows} == {len(header)}
+
+
 def test_the_columns_of_a_plain_table_are_aligned():
     text = tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, [BUSY, DEAD, IDLE]))
     header, busy, dead, idle = text.split("\n")
@@ -322,11 +338,11 @@ def test_the_columns_of_a_plain_table_are_aligned():
             assert line[at - 2 : at] in ("  ", ""), (name, line)
             assert line[at : at + 1] != " ", (name, line)
     assert " ".join(busy.split()) == (
-        "gpu01 degraded 12.3 5% of 64 3.14 96% 75% 2 x 10% 8 ms "
+        "gpu01 degraded 12.3 5% of 64 3.14 96% 75% 2/2 10% 1/2+3 8 ms "
         "memory 97 % used (limit 95 %); GPU 0 at 99 °C"
     )
-    assert dead.split(maxsplit=9) == [
-        *("cpu1", "unreachable", "-", "-", "-", "-", "-", "-", "-"),
+    assert dead.split(maxsplit=10) == [
+        *("cpu1", "unreachable", "-", "-", "-", "-", "-", "-", "-", "-"),
         "Connection refused (is it up?)",
     ]
     assert idle == idle.rstrip()
@@ -350,10 +366,18 @@ def test_what_a_node_says_cannot_steer_the_terminal():
 
 
 def test_gpus_in_words():
-    assert tables.gpu_words(replace(BUSY, gpus=(GPU,) * 8)) == "8 x 10%"
-    assert tables.gpu_words(replace(BUSY, gpus=(MUTE,))) == "1 x -"
+    free = replace(GPU, processes=0)
+    assert tables.gpu_words(replace(BUSY, gpus=(GPU,) * 8)) == "8/8 10%"
+    assert tables.gpu_words(replace(BUSY, gpus=(free, GPU, replace(free, lease="x")))) == "2/3 10%"
+    assert tables.gpu_words(replace(BUSY, gpus=(MUTE,))) == "1/1 -"
     assert tables.gpu_words(IDLE) == "-"
     assert tables.gpu_words(replace(BUSY, gpus=())) == "?"
+
+
+def test_slots_in_words():
+    assert tables.slot_words(Jobs(0, 1)) == "0/1"
+    assert tables.slot_words(Jobs(2, 2, queued=3)) == "2/2+3"
+    assert tables.slot_words(None) == "-"
 
 
 def test_a_node_and_a_report_in_a_row():
@@ -392,10 +416,24 @@ def test_no_cell_of_a_terminals_table_is_read_as_markup():
 
 
 def test_in_a_narrow_terminal_notes_wrap_and_names_stay_whole():
-    text = on_terminal(tables.health_table([BUSY, DEAD]), width=110)
+    text = on_terminal(tables.health_table([BUSY, DEAD], 110), width=110)
     assert max(map(len, text.split("\n"))) <= 110
     assert "gpu01" in text
     assert "unreachable" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(110, []), (80, []), (76, ["LATENCY"]), (64, ["LATENCY", "LOAD"])],
+)
+def test_where_room_is_short_whole_columns_go_and_no_line_breaks(width, gone):
+    text = on_terminal(tables.health_table([BUSY, DEAD, IDLE], width), width=width)
+    header, busy, *_ = text.split("\n")
+    columns = [name for name in tables.HEALTH_HEADER if name not in (*gone, "NOTES")]
+    assert header.split() == columns
+    assert "1/2+3" in busy
+    assert max(map(len, text.split("\n"))) <= width
+    assert len(text.strip().split("\n")) <= 6
 
 
 @pytest.mark.parametrize(

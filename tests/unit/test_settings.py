@@ -17,6 +17,7 @@ from gridops.inventory import load, schema
 from gridops.retry import RetryConfig
 from gridops.settings import (
     HealthSettings,
+    JobSettings,
     NodeRay,
     NodeSettings,
     RaySettings,
@@ -37,6 +38,7 @@ SECTIONS: list[type[Section]] = [
     HealthSettings,
     SshSettings,
     SyncSettings,
+    JobSettings,
     RetrySettings,
     RaySettings,
 ]

@@ -1,0 +1,122 @@
+"""From the stage to their places: what has come whole takes the place of what is here, or not."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import os
+import secrets
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+NOT_A_DIRECTORY = "what is in its place here is no directory"
+LEADS_OUT = "the symlink in its place here leads somewhere else"
+A_DIRECTORY = "a directory is in its place here"
+SPECIAL = "what is in its place here is no regular file"
+
+
+@dataclass
+class Landing:
+    """Moves files from one directory into another and keeps account. Names are relative.
+
+    A file here that is newer and differs stays, unless `overwrite`. Each file takes its place in
+    one step. Nothing is written outside `into`: a symlink here that leads out is not followed.
+    """
+
+    stage: str
+    into: str  # absolute, without symlinks
+    overwrite: bool = False
+    new: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # newer here
+    obstacles: dict[str, str] = field(default_factory=dict)  # could not take its place, and why
+    _ready: set[str] = field(default_factory=set)  # directories that are there
+
+    def take(self, name: str) -> None:
+        """Move the file or directory `name`, if there is one in the stage. Raises OSError."""
+        parts = [] if name == "." else name.split("/")
+        folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
+        if any(os.path.islink(self._staged(folder)) for folder in folders):  # noqa: PTH114
+            return  # it leads to something that comes by its own name, or nowhere good
+        if not os.path.lexists(self._staged(name)) or not all(map(self._directory, folders)):
+            return
+        pending = [name]
+        while pending:
+            one = pending.pop()
+            info = os.lstat(self._staged(one))
+            if not stat.S_ISDIR(info.st_mode):
+                self._file(one, info)
+            elif one == "." or self._directory(one):
+                inside = os.listdir(self._staged(one))  # noqa: PTH208
+                pending += inside if one == "." else [f"{one}/{entry}" for entry in inside]
+
+    def _staged(self, name: str) -> str:
+        return f"{self.stage}/{name}"
+
+    def _here(self, name: str) -> str:
+        return f"{self.into}/{name}"
+
+    def _directory(self, name: str) -> bool:
+        """Have the directory here; its parents are there. False: it cannot be had."""
+        if name in self._ready:
+            return True
+        path = self._here(name)
+        with suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102 - names are texts here throughout
+        if not os.path.isdir(path):  # noqa: PTH112
+            self.obstacles[name] = NOT_A_DIRECTORY
+        elif os.path.islink(path) and not self._within(os.path.realpath(path)):  # noqa: PTH114
+            self.obstacles[name] = LEADS_OUT
+        else:
+            self._ready.add(name)
+            return True
+        return False
+
+    def _within(self, path: str) -> bool:
+        return path.startswith(self.into.rstrip("/") + "/")
+
+    def _file(self, name: str, staged: os.stat_result) -> None:
+        try:
+            here = os.lstat(self._here(name))
+        except FileNotFoundError:
+            self._move(name)
+            self.new.append(name)
+            return
+        if stat.S_ISDIR(here.st_mode):
+            self.obstacles[name] = A_DIRECTORY
+        elif not stat.S_ISREG(here.st_mode) and not stat.S_ISLNK(here.st_mode):
+            self.obstacles[name] = SPECIAL
+        elif here.st_mtime_ns <= staged.st_mtime_ns or self.overwrite:
+            self._move(name)
+            self.replaced.append(name)
+        elif not self._same(name, staged, here):
+            self.kept.append(name)
+
+    def _same(self, name: str, staged: os.stat_result, here: os.stat_result) -> bool:
+        one, other = self._staged(name), self._here(name)
+        if stat.S_IFMT(staged.st_mode) != stat.S_IFMT(here.st_mode):
+            return False
+        if stat.S_ISLNK(here.st_mode):
+            return os.readlink(one) == os.readlink(other)  # noqa: PTH115
+        return staged.st_size == here.st_size and filecmp.cmp(one, other, shallow=False)
+
+    def _move(self, name: str) -> None:
+        try:
+            os.replace(self._staged(name), self._here(name))  # noqa: PTH105
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            self._copy(name)
+
+    def _copy(self, name: str) -> None:
+        """The same onto another file system, which some directory here may be."""
+        folder = os.path.dirname(self._here(name))  # noqa: PTH120
+        half = f"{folder}/.gridops-{secrets.token_hex(6)}"
+        try:
+            shutil.copy2(self._staged(name), half, follow_symlinks=False)
+            os.replace(half, self._here(name))  # noqa: PTH105
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(half)  # noqa: PTH108

@@ -1,0 +1,33 @@
+"""What a fetch did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gridops.model import Node
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """Names are printable, and relative to `into`."""
+
+    node: Node
+    into: str
+    matched: int = 0  # names that the patterns matched; a directory is one
+    new: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  # not replaced: newer here, and different
+    skipped: tuple[str, ...] = ()  # neither file, directory nor symlink, or a symlink leading out
+    missing: tuple[str, ...] = ()  # patterns that match nothing
+    bytes: int = 0  # on the wire, both ways
+    seconds: float = 0.0
+
+    @property
+    def files(self) -> int:
+        """How many files came home."""
+        return len(self.new) + len(self.replaced)
+
+    @property
+    def found(self) -> bool:
+        """Whether there was anything to bring."""
+        return self.matched > 0

@@ -1,0 +1,272 @@
+"""One fetch: find what the patterns name, bring it to the stage, move it to its places."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gridops.errors import DiskFull, GridError, NotWritable, PartialTransfer, SyncError
+from gridops.fetch.finding import Found, Group, find
+from gridops.fetch.landing import Landing
+from gridops.fetch.patterns import PRIVATE, Pattern
+from gridops.fetch.report import FetchReport
+from gridops.fetch.stage import STAGES, Stage, staging
+from gridops.observe import events
+from gridops.reach.link import Link
+from gridops.retry import RetryConfig, attempts
+from gridops.transfers.client import PACKING, Job, client, transfer
+from gridops.transfers.outcome import Place
+from gridops.transfers.output import Progress, Transfer, printable
+
+PROGRESS_EVERY = 0.1  # seconds
+NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
+SHOWN = 3  # names in a message
+
+
+@dataclass
+class Session:
+    """What comes of one node's directory."""
+
+    link: Link
+    patterns: Sequence[Pattern]
+    into: Path  # absolute, without symlinks
+    retry: RetryConfig
+    overwrite: bool
+    done: Transfer = field(default_factory=Transfer)
+    landings: list[Landing] = field(default_factory=list)
+    problems: list[PartialTransfer] = field(default_factory=list)
+
+    def report(self, directory: str, home_instead: bool) -> FetchReport:
+        began, status = time.monotonic(), "failure"
+        try:
+            found = self._look(directory, home_instead)
+            for group in found.groups:
+                self._bring(group)
+            status = "failure" if self.problems else "success"
+        finally:
+            seconds = time.monotonic() - began
+            self._tell_end(status, seconds)
+        report = self._made(found, seconds)
+        self._tell(report, directory)
+        if self.problems:
+            raise self._problem()
+        return report
+
+    # -- the work ----------------------------------------------------------------------------
+
+    def _look(self, directory: str, home_instead: bool) -> Found:
+        for attempt in attempts(self.retry, what=f"looking for files on {self._node}"):
+            with attempt:
+                return find(self.link, directory, self.patterns, home_instead=home_instead)
+        raise SyncError("there was no attempt", node=self._node)
+
+    def _bring(self, group: Group) -> None:
+        with _here(self.into):
+            self.into.mkdir(parents=True, exist_ok=True)
+            with staging(self.into, self.link.node, group.base) as stage:
+                self._through(stage, group)
+
+    def _through(self, stage: Stage, group: Group) -> None:
+        """Whatever ends it: what has come whole lands, and of the rest what can be continued is
+        kept."""
+        resume = True
+        try:
+            self.problems += self._transfer(stage, group)
+            resume = False
+        except DiskFull:
+            resume = False
+            raise
+        finally:
+            try:
+                self._land(stage, group)
+            finally:
+                if stage.remove(resume=resume):
+                    message = f"{self._node}: the same fetch again goes on where this one ended"
+                    events.emit(events.WARNING, message=message)
+
+    def _land(self, stage: Stage, group: Group) -> None:
+        landing = Landing(str(stage.tree), str(self.into), self.overwrite)
+        self.landings.append(landing)
+        for name in (*group.names, *group.copied):
+            landing.take(name.removesuffix("/"))
+        if landing.obstacles:
+            self.problems.append(_in_the_way(landing.obstacles))
+
+    def _transfer(self, stage: Stage, group: Group) -> list[PartialTransfer]:
+        """What could not come, where the rest has."""
+        for attempt in attempts(self.retry, what=f"fetch from {self._node}"):
+            problems: list[PartialTransfer] = []
+            with attempt:
+                problems += self._run(stage, group.base, group.names, "-rl", "--safe-links")
+                problems += self._run(stage, group.base, group.copied, "-L")
+        return problems
+
+    def _run(
+        self, stage: Stage, base: str, names: Sequence[str], *options: str
+    ) -> list[PartialTransfer]:
+        if not names:
+            return []
+        job = Job(
+            options=[*options, *self._options(stage), f"--files-from={stage.write(names)}"],
+            sources=[self.link.rsync_target(f"{base.rstrip('/')}/")],
+            target=f"{stage.tree}/",
+            place=Place(self._node, self.link.node.host, base, str(stage.tree)),
+            shell=self.link.rsync_shell(),
+        )
+        try:
+            transfer(job, self._add, timeout=math.inf, on_progress=self._progress())
+        except PartialTransfer as exc:
+            return [exc]
+        except DiskFull as exc:  # it is the receiver that says so
+            raise _full_here(self.into) from exc
+        except NotWritable as exc:
+            raise _no_access(self.into) from exc
+        return []
+
+    def _options(self, stage: Stage) -> list[str]:
+        """Times are kept, modes as far as our umask allows; what is here already stays away."""
+        program = client()
+        options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
+        options += [f"--exclude=/{name}" for name in PRIVATE] + [f"--exclude={STAGES}"]
+        options += [f"--compare-dest={self.into}"]
+        options += [f"--temp-dir={stage.temporary}", f"--partial-dir={stage.partial}"]
+        if self.link.node.connection != "local" and program.version >= PACKING:
+            options.append("-z")
+        if program.version >= NANOSECONDS:
+            options += ["--modify-window=-1", "--info=name1"]  # it names symlinks that lead out
+        return options
+
+    def _add(self, done: Transfer) -> None:
+        self.done += done
+
+    def _progress(self) -> Progress:
+        last = 0.0
+
+        def tell(percent: int, count: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= PROGRESS_EVERY:
+                last = now
+                name = events.FETCH_PROGRESS
+                events.emit(name, node=self._node, percent=percent, bytes=count)
+
+        return tell
+
+    # -- what is said ------------------------------------------------------------------------
+
+    @property
+    def _node(self) -> str:
+        return self.link.node.name
+
+    def _all(self, pick: Callable[[Landing], Sequence[str]]) -> tuple[str, ...]:
+        names = {name for landing in self.landings for name in pick(landing)}
+        return tuple(sorted(printable(os.fsencode(name)) for name in names))
+
+    def _tell_end(self, status: str, seconds: float) -> None:
+        new, replaced = self._all(lambda one: one.new), self._all(lambda one: one.replaced)
+        events.emit(
+            events.FETCH_FINISHED,
+            node=self._node,
+            status=status,
+            files=len(new) + len(replaced),
+            replaced=len(replaced),
+            bytes=self.done.bytes,
+            seconds=seconds,
+        )
+
+    def _made(self, found: Found, seconds: float) -> FetchReport:
+        left_out = {printable(name) for name in (*self.done.skipped, *self.done.unsafe)}
+        return FetchReport(
+            node=self.link.node,
+            into=str(self.into),
+            matched=sum(len(group.names) + len(group.copied) for group in found.groups),
+            new=self._all(lambda one: one.new),
+            replaced=self._all(lambda one: one.replaced),
+            kept=self._all(lambda one: one.kept),
+            skipped=tuple(sorted(left_out)),
+            missing=tuple(printable(os.fsencode(one.text)) for one in found.missing),
+            bytes=self.done.bytes,
+            seconds=seconds,
+        )
+
+    def _tell(self, report: FetchReport, directory: str) -> None:
+        for pattern in report.missing:
+            self._warn(f"{pattern} matches nothing{_where(pattern, directory)}{_hint(pattern)}")
+        if report.kept:
+            self._warn(f"newer here than there, so kept (or --overwrite): {_few(report.kept)}")
+        if self.done.unsafe:
+            names = sorted({printable(name) for name in self.done.unsafe})
+            self._warn(f"symlinks that lead out of what is fetched stay there: {_few(names)}")
+        if self.done.skipped:
+            names = sorted({printable(name) for name in self.done.skipped})
+            self._warn(f"left there, since no regular files: {_few(names)}")
+
+    def _warn(self, message: str) -> None:
+        events.emit(events.WARNING, message=f"{self._node}: {message}")
+
+    def _problem(self) -> PartialTransfer:
+        *others, last = self.problems
+        for other in others:
+            events.emit(events.WARNING, message=str(other))
+        return last
+
+
+def _where(pattern: str, directory: str) -> str:
+    return "" if pattern.startswith(("/", "~")) else f" in {directory or '~'}"
+
+
+def _hint(pattern: str) -> str:
+    """A shell here spells a tilde out before we see it."""
+    home = str(Path.home())
+    if home != "/" and pattern.startswith(f"{home}/"):
+        return f" (quote '~{pattern[len(home) :]}' to mean the node's home)"
+    return ""
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def _in_the_way(obstacles: dict[str, str]) -> PartialTransfer:
+    said = [f"{printable(os.fsencode(name))}: {why}" for name, why in obstacles.items()]
+    return PartialTransfer(
+        f"not put in its place: {'; '.join(said[:SHOWN])}"
+        + (f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""),
+        files=[printable(os.fsencode(name)) for name in obstacles],
+        hint="move that away, or fetch into another directory",
+    )
+
+
+def _full_here(into: Path) -> DiskFull:
+    return DiskFull(
+        f"no space is left here: {into}", hint="free some, or fetch into another directory"
+    )
+
+
+def _no_access(into: Path) -> NotWritable:
+    return NotWritable(f"cannot write here: {into}", hint="fetch into another directory")
+
+
+@contextmanager
+def _here(into: Path) -> Iterator[None]:
+    """What the file system here says, as an error for the user."""
+    try:
+        yield
+    except GridError:
+        raise
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full_here(into) from exc
+        where = exc.filename if isinstance(exc.filename, str) else str(into)
+        if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise _no_access(Path(where)) from exc
+        raise SyncError(
+            f"cannot write {where}: {exc.strerror}", hint="fetch into another directory"
+        ) from exc

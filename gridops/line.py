@@ -1,0 +1,180 @@
+"""A run that stands in line on several nodes at once, and begins on the first that has a slot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
+from gridops.handover import Handover, Parcel
+from gridops.jobs import client
+from gridops.jobs.attached import Stop
+from gridops.model import Job, Outcome
+from gridops.observe import events
+from gridops.placement import CANNOT_SERVE, Candidate, NoneAble
+from gridops.reach.fanout import fan_out
+from gridops.reach.link import Link
+
+if TYPE_CHECKING:
+    from gridops.settings import Settings
+
+T = TypeVar("T")
+Question = Callable[[Link, client.JobSpec], T]
+
+HOLD = 30.0  # seconds that a node keeps a slot for us without a word
+LOOK = 0.5  # seconds between two looks at the line, and as much more as a look takes
+SLICE = 0.1  # seconds between two looks at `stop`
+JOINING = 100.0  # seconds that a node may take to let us in
+ANSWER = 30.0  # seconds that a node may take to tell how we stand
+
+
+class Line:
+    """One run's places in line, one a node, all with its id.
+
+    A node whose turn has come holds the slot for us until we have brought the tree there and told
+    the run to begin, or not to.
+    """
+
+    def __init__(
+        self,
+        handover: Handover,
+        choice: Sequence[Candidate],
+        settings: Settings,
+        wait: float,
+        prepare: Callable[[Link], None] = lambda link: None,
+    ) -> None:
+        """`choice` is best first; `wait` in seconds; `prepare` is called with a node before the run
+        begins there, and raises what `Handover.bring` may."""
+        self._handover = handover
+        self._wait = wait
+        self._prepare = prepare
+        self._at_once = settings.ssh.pool_size
+        self._places = {
+            one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD)
+            for one in choice
+        }
+
+    def first(self, stop: Stop) -> Parcel | None:
+        """The run where it begins now; None when `stop` wished for something else before.
+
+        Raises NotStarted when no slot came free in time; NoneAble or a node's own error when no
+        node lets us stand in line.
+        """
+        chosen: Parcel | None = None
+        try:
+            self._join()
+            while chosen is None and not (stop.reason or stop.left):
+                began = time.monotonic()
+                chosen = next(filter(None, map(self._begin, self._turns())), None)
+                if chosen is None:
+                    _pause(LOOK + time.monotonic() - began, stop)
+            return chosen
+        finally:
+            self._leave(but=chosen)
+
+    def _join(self) -> None:
+        refusals: list[GridError] = []
+        for outcome in self._ask(client.start, JOINING):
+            if outcome.error and not isinstance(outcome.error, StartUnknown):
+                refusals.append(outcome.error)
+                del self._places[outcome.node.name]
+        if not self._places:
+            raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
+        events.emit(
+            events.RUN_QUEUED, nodes=tuple(self._places), id=self._handover.id, seconds=self._wait
+        )
+
+    def _turns(self) -> Iterator[Parcel]:
+        """The places whose turn has come, best first."""
+        turns = set()
+        for outcome in self._ask(_standing, ANSWER):
+            if outcome.error:
+                continue  # it may come back, and still have us in line
+            if outcome.value is None or not outcome.value.active:
+                del self._places[outcome.node.name]
+            elif outcome.value.state == "held":
+                turns.add(outcome.node.name)
+        if not self._places:
+            raise NotStarted(
+                f"no slot came free within {self._wait:g} s",
+                reason="busy",
+                hint="`inv jobs` shows who has them",
+            )
+        yield from [place for name, place in self._places.items() if name in turns]
+
+    def _begin(self, place: Parcel) -> Parcel | None:
+        """Bring the tree to a node that holds a slot for us, and let the run begin there."""
+        node, link, job_id = place.link.node, place.link, place.job.id
+        try:
+            with _staying(link, job_id):
+                brought = self._handover.bring(place)
+                self._prepare(link)
+        except SourceUnreadable:
+            raise
+        except CANNOT_SERVE as exc:
+            events.emit(events.NODE_SKIPPED, node=node.name, reason=str(exc))
+            self._cancel([self._places.pop(node.name)])
+            return None
+        try:
+            begins = client.confirm(link, job_id)
+        except ReachError:
+            begins = True  # it may have; whoever follows it will see
+        if not begins:
+            del self._places[node.name]
+        return brought if begins else None
+
+    def _leave(self, but: Parcel | None) -> None:
+        self._cancel([p for p in self._places.values() if but is None or p.link is not but.link])
+
+    def _cancel(self, places: Sequence[Parcel]) -> None:
+        """A node that cannot be told gives up by itself: nobody confirms the run there."""
+        for _ in self._ask_at(places, _kill, ANSWER):
+            pass
+
+    def _ask(self, question: Question[T], limit: float) -> Iterator[Outcome[T]]:
+        return self._ask_at(tuple(self._places.values()), question, limit)
+
+    def _ask_at(
+        self, places: Sequence[Parcel], question: Question[T], limit: float
+    ) -> Iterator[Outcome[T]]:
+        at = {place.link.node.name: place for place in places}
+        return fan_out(
+            [place.link.node for place in places],
+            lambda node: question(at[node.name].link, at[node.name].job),
+            max_workers=self._at_once,
+            timeout=limit,
+        )
+
+
+def _standing(link: Link, job: client.JobSpec) -> Job | None:
+    return client.status(link, [job.id]).get(job.id)
+
+
+def _kill(link: Link, job: client.JobSpec) -> None:
+    client.kill(link, job.id, grace=0, wait=5.0)
+
+
+@contextmanager
+def _staying(link: Link, job_id: str) -> Iterator[None]:
+    """Keep the node holding our slot meanwhile, which may be long."""
+    done = threading.Event()
+
+    def remind() -> None:
+        while not done.wait(HOLD / 3):
+            with suppress(GridError):
+                client.stay(link, job_id)
+
+    threading.Thread(target=remind, daemon=True, name="stay").start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _pause(seconds: float, stop: Stop) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (stop.reason or stop.left):
+        time.sleep(SLICE)

@@ -1,0 +1,132 @@
+"""The part of Grid that is about durable runs: finding them, coming back to them, ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import JobError
+from gridops.facade import Facade
+from gridops.model import Job, Node, Outcome
+from gridops.observe import events
+from gridops.telling import seen
+
+if TYPE_CHECKING:
+    from gridops.executor import Output
+    from gridops.fetch import FetchReport
+    from gridops.reach.link import Link
+
+PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
+PRUNING = 600.0  # seconds that deleting much output may take
+
+
+class Runs(Facade):
+    """What can be done with the runs of an inventory's nodes, from any machine that has it."""
+
+    def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
+        """Each node's runs, as it tells of them, oldest first."""
+        from gridops.jobs import client, finding
+
+        for told in finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
+            for job in told.value or ():
+                seen(job)
+            yield told
+
+    def find_job(
+        self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
+    ) -> Job:
+        """The run with that id, or with an id that begins so; `@last` is the newest.
+
+        Raises NoJob, UsageError when several begin so, JobUnreachable when a node that may know it
+        cannot be asked; with `certain` also when that node may have another that is meant.
+        """
+        from gridops.jobs import finding
+
+        return finding.find(self._all(nodes), self.settings.ssh, name, certain=certain)
+
+    def show_job(self, job: Job) -> Job:
+        """The run as it is now, with its whole command."""
+        from gridops.jobs import client
+
+        return seen(client.show(self._link(job), job.id))
+
+    def job_diff(self, job: Job) -> bytes:
+        """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
+
+        Raises a ReachError.
+        """
+        from gridops.jobs import client
+
+        return client.diff(self._link(job), job.id)
+
+    def logs(
+        self,
+        job: Job,
+        output: Output,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        only_stderr: bool = False,
+    ) -> Job:
+        """Hand on what the run has printed, with `follow` until it ends; the run as it is then.
+
+        `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
+        """
+        from gridops.jobs import attending
+
+        out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
+        link = self._link(job)
+        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return seen(end.job)
+
+    def wait(self, job: Job, timeout: float | None = None) -> Job:
+        """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
+        from gridops.jobs import attending
+
+        return seen(attending.wait(self._link(job), job.id, timeout=timeout))
+
+    def kill(self, job: Job) -> Job:
+        """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
+        from gridops.jobs import client
+
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
+
+    def fetch(
+        self,
+        job: Job,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> FetchReport:
+        """Bring what the patterns name in the run's directory to the same places in `into`.
+
+        A file here that is newer and differs is kept, unless `overwrite`. Raises JobError for a run
+        that never began, and what `gridops.fetch.bring_home` raises.
+        """
+        from gridops import homecoming
+
+        if not job.began:
+            raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
+        with events.bound(run_id=job.id):
+            return homecoming.fetch(
+                self._link(job), job, tuple(patterns), Path(into), self.settings,
+                overwrite=overwrite,
+            )  # fmt: skip
+
+    def prune(
+        self, older_than: float, nodes: Sequence[Node] | None = None
+    ) -> Iterator[Outcome[tuple[str, ...]]]:
+        """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
+        from gridops.jobs import client, finding
+
+        ssh = self.settings.ssh
+        return finding.ask_all(
+            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNING
+        )
+
+    def _link(self, job: Job) -> Link:
+        from gridops.reach import link_to
+
+        return link_to(self.inventory.node(job.node), self.settings.ssh)
