@@ -128,7 +128,7 @@ def watching(work: Path, nodes: int) -> Measured:
             done = figures(url, at_least=ROUNDS)
         finally:
             child.terminate()
-            child.communicate(timeout=30)
+            child.wait(30)
         close_pool(sandbox.inventory)
     rounds = done["grid_exporter_rounds_total"] - begin["grid_exporter_rounds_total"]
     cpu = (done["process_cpu_seconds_total"] - begin["process_cpu_seconds_total"]) / rounds

@@ -65,20 +65,14 @@ class Gateway:
     def _put(self, text: str, timeout: float, failed: list[str]) -> None:
         from http.client import HTTPException
         from urllib.error import HTTPError
-        from urllib.request import HTTPRedirectHandler, Request, build_opener
-
-        class NoRedirect(HTTPRedirectHandler):
-            """Credentials and metrics are for this address alone."""
-
-            def redirect_request(self, *args: object) -> None:
-                return None
+        from urllib.request import Request, urlopen
 
         headers = {"Content-Type": exposition.TEXT_TYPE}
         if (credentials := self.access.header()) is not None:
             headers["Authorization"] = credentials
         request = Request(self.url, text.encode("utf-8", "replace"), headers, method="PUT")
         try:
-            with build_opener(NoRedirect).open(request, timeout=timeout) as answer:
+            with urlopen(request, timeout=timeout) as answer:  # which redirects no PUT
                 answer.read(1)
         except HTTPError as exc:
             said = exc.read(200).decode("utf-8", "replace").strip()

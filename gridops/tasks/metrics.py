@@ -136,22 +136,26 @@ def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
 def _signalled() -> Iterator[Callable[[], object]]:
     """What waits until a signal has come that ends us.
 
-    By a pipe: the lock of an Event may be held by the very code that a handler interrupts.
+    By the interpreter's own pipe: the system may hand the signal to any of our threads, so that
+    nothing would wake the main one, where Python's handlers run.
     """
     reading, writing = os.pipe()
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        os.write(writing, b"!")
-
+    os.set_blocking(writing, False)
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, tell) for number in numbers}
+    before = {number: signal.signal(number, _heed) for number in numbers}
+    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield lambda: os.read(reading, 1)
     finally:
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
+
+
+def _heed(number: int, frame: FrameType | None) -> None:
+    """The byte in the pipe has said it already."""
 
 
 @grid_task(

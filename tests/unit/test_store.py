@@ -200,6 +200,22 @@ time.sleep(0.5)
     assert totals() == {'["run"]': 2}
 
 
+def test_a_writer_tries_again_where_sqlite_itself_does_not_wait(monkeypatch):
+    """As when another process is just closing the file, or bringing it into WAL mode."""
+    tries: list[int] = []
+
+    def refusing(db: sqlite3.Connection) -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            raise sqlite3.OperationalError("database is locked")
+        adding.migrate(db)
+
+    monkeypatch.setattr(store, "migrate", refusing)
+    Store().write(counting("run"))
+    assert len(tries) == 4
+    assert totals() == {'["run"]': 1}
+
+
 def test_a_full_disk_is_an_error_and_what_was_there_stays():
     Store().write(counting("run"))
     program = f"""
