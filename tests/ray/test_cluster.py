@@ -272,36 +272,38 @@ def test_what_waits_for_room_is_told(cluster: Any, tmp_path: Path) -> None:
 # -- stop ------------------------------------------------------------------------------------------
 
 
+def rays(node: Any) -> set[int]:
+    """All that runs there and has to do with some Ray."""
+    return {pid for pid, line in node.processes("ray").items() if "sshd" not in line}
+
+
 @contextmanager
-def strangers_ray(node: Any, python: Path) -> Iterator[None]:
-    """A Ray of somebody else's on the same machine."""
+def strangers_ray(node: Any, python: Path) -> Iterator[set[int]]:
+    """A Ray of somebody else's on the same machine; its processes."""
+    before = rays(node)
     env = {"PATH": f"{python.parent}:{os.environ['PATH']}", "HOME": str(node.tmp)}
     words = ["--head", "--port=7777", "--include-dashboard=false", "--temp-dir=/tmp/stranger"]
     words += ["--num-cpus=1", f"--node-ip-address={node.address}", "--ray-client-server-port=27777"]
     done = node.run(str(python), str(python.parent / "ray"), "start", *words, env=env)
     assert done.returncode == 0, done.stderr
+    theirs = rays(node) - before
     try:
-        yield
+        yield theirs
     finally:
-        pids = [str(pid) for pid, line in node.processes("/tmp/stranger").items()]
-        node.run("kill", "-9", *pids)
+        node.run("kill", "-9", *map(str, theirs))
         node.run("rm", "-rf", "/tmp/stranger")
 
 
 def test_stop_leaves_nothing_of_ours_and_all_of_a_strangers(cluster: Any) -> None:
     node = cluster["n2"]
     (python,) = node.home.glob("gridops/.ray/*/bin/python")
-    with strangers_ray(node, python):
-        theirs = node.processes("/tmp/stranger")
-        assert len(theirs) > 2
+    with strangers_ray(node, python) as theirs:
+        assert len(theirs) > 3
         done = cluster("cluster.stop", "--keep-logs")
         assert done.status == 0, done.err
-        left = {pid: line for pid, line in node.processes().items() if "sshd" not in line}
-        assert theirs.keys() <= left.keys()
-        ours = {pid: line for pid, line in left.items() if pid not in theirs}
-        assert not [line for line in ours.values() if "gridops" in line and "stranger" not in line]
+        assert rays(node) == theirs
     for one in cluster.all:
-        assert not [line for line in one.processes().values() if "ray" in line.split("@")[0]]
+        assert rays(one) == set()
         assert not list(one.tmp.glob("gridops-ray-*"))
         assert not list(one.tmp.glob("pymp-*"))
         assert one.run("ls", "/dev/shm").stdout == ""
