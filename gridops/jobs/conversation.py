@@ -71,7 +71,13 @@ def converse(
     Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
     a byte, NodeError when the script cannot be had there, ConnectionLost when the connection broke.
     """
-    call = _Call(link, verb, args, stdin, Frames(on_line, on_piece or _no_piece), silence, tick)
+
+    def hear(line: str) -> None:
+        on_line(line)
+        if why := cannot(line):
+            raise NodeError(why[0], node=link.node.name, hint=why[1])
+
+    call = _Call(link, verb, args, stdin, Frames(hear, on_piece or _no_piece), silence, tick)
     tell = sent or _nothing
     if not call.run(tell):
         tell(False)
@@ -79,6 +85,16 @@ def converse(
         if not call.run(tell):
             tell(False)
             raise call.mute()
+
+
+def cannot(line: str) -> tuple[str, str] | None:
+    """Why the node can have no durable runs, if that is what this line says; and what to do."""
+    word, _, rest = line.partition(" ")
+    if line == "unsupported":
+        return "durable runs need Linux there", "`inv exec` does not"
+    if word == "unwritable":
+        return f"{BASE} there cannot be written to: {rest}", "see who owns it, and how it is mounted"
+    return None
 
 
 def ask(

@@ -18,6 +18,8 @@ verb_start() {
     staged=$1/new.$$.$tick
     if ! stage "$1" "$2" 2>/dev/null; then
         rm -rf "$staged"
+        [ -n "$trouble" ] || make "$staged" || unwritable
+        rm -rf "$staged"
         echo "ack ${trouble:-nospace}"
         return
     fi
@@ -33,6 +35,14 @@ verb_start() {
 verb_run() { # starts job $1 and follows it, all in one session
     verb_start "$@"
     case $ack in started* | held* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
+}
+
+make() { # the directory $1, or else sets why: the reason, as the system says it
+    why=$(LC_ALL=C mkdir -p "$1" 2>&1) || { why=${why##*": "} && return 1; }
+}
+
+unwritable() { # sets trouble, unless the disk is full
+    case $why in *[Ss]pace* | *[Qq]uota*) ;; *) trouble="unwritable $why" ;; esac
 }
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
@@ -241,7 +251,10 @@ main() {
     read -r boot </proc/sys/kernel/random/boot_id
     read -r host </proc/sys/kernel/hostname
     boot=${boot%%-*} locks=../locks/$host
-    [ -d "$1/jobs" ] || mkdir -p "$1/jobs"
+    if ! [ -d "$1/jobs" ] && ! make "$1/jobs"; then
+        echo "unwritable $why"
+        exit
+    fi
     cd "$1/jobs" || exit
     base=${PWD%/jobs}
     [ "$mark" = - ] || echo "boot $boot"

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal, cast
 
 from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
-from gridops.jobs.conversation import FINAL, PAUSES, Sleep, converse
+from gridops.jobs.conversation import FINAL, PAUSES, Sleep, cannot, converse
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.spec import JobSpec
@@ -64,12 +64,8 @@ class Starting:
     def hear(self, line: str) -> bool:
         """Take a line of the node; whether it was the acknowledgement."""
         word, _, rest = line.partition(" ")
-        if word == "unsupported":
-            raise NotStarted(
-                "durable runs need Linux there",
-                node=self.link.node.name,
-                hint="`inv exec` does not",
-            )
+        if why := cannot(line):
+            raise NotStarted(why[0], reason=word, node=self.link.node.name, hint=why[1])
         if word == "boot" and self.boot == "-":
             self.boot = rest
         elif word == "ack":
@@ -131,6 +127,8 @@ class Starting:
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
         message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack}", ""))
+        if why := cannot(ack):
+            message, hint = why
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
         holders = rest if word == "busy" else ()

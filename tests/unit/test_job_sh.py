@@ -16,7 +16,7 @@ import pytest
 from helpers import wait_until
 from jobhelpers import Kept, Place, begun, done, pids_with, shell_path, start
 
-from gridops.errors import NotStarted
+from gridops.errors import NodeError, NotStarted
 from gridops.jobs import client, script
 from gridops.model import Node
 from gridops.reach.local import LocalLink
@@ -345,6 +345,10 @@ def test_amd_gpus_are_those_of_the_kernels_topology(shell: str, home: Path) -> N
     assert said == "0 1 2 . 0 2\n"
 
 
+MOUNT = shutil.which("mount", path="/bin:/usr/bin:/sbin") or "mount"
+UMOUNT = shutil.which("umount", path="/bin:/usr/bin:/sbin") or "umount"
+
+
 # -- a full disk ----------------------------------------------------------------------------------
 
 
@@ -362,19 +366,16 @@ def small_disk(place: Place) -> Iterator[Path]:
     client.list_jobs(place.link)
     kept = base / "lib"
     shutil.move(kept, place.home / "lib")
-    mounted = shutil.which("mount", path="/bin:/usr/bin:/sbin")
-    if os.getuid() or not mounted:
+    if os.getuid():
         pytest.skip("only root can mount")
-    subprocess.run(
-        [mounted, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(base)], check=True
-    )
+    subprocess.run([MOUNT, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(base)], check=True)
     shutil.copytree(place.home / "lib", kept)
     yield base
     for job in client.list_jobs(place.link):
         if job.active:
             client.kill(place.link, job.id, grace=0)
     time.sleep(0.3)
-    subprocess.run(["/bin/umount", "-l", str(base)], check=True)
+    subprocess.run([UMOUNT, "-l", str(base)], check=True)
 
 
 def test_a_disk_that_fills_up_cuts_the_output_but_not_the_run(
@@ -404,3 +405,22 @@ def test_a_run_on_a_disk_that_is_full_by_then_keeps_its_true_state(
     (place.home / "go").touch()
     job = done(place, job_id)
     assert (job.state, job.status, job.signal) == ("finished", 137, 9)
+
+
+@pytest.mark.parametrize("jobs", [True, False])
+def test_a_node_where_nothing_can_be_written_says_so(
+    place: Place, small_disk: Path, jobs: bool
+) -> None:
+    client.list_jobs(place.link)
+    if not jobs:
+        (small_disk / "jobs").rmdir()
+    subprocess.run([MOUNT, "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        with pytest.raises(NotStarted, match="Read-only file system") as caught:
+            start(place, "echo never")
+        assert (caught.value.reason, caught.value.exit_status) == ("unwritable", 125)
+        if not jobs:
+            with pytest.raises(NodeError, match="cannot be written to: Read-only file system"):
+                client.list_jobs(place.link)
+    finally:
+        subprocess.run([MOUNT, "-o", "remount,rw", str(small_disk)], check=True)
