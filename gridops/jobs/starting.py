@@ -18,6 +18,8 @@ from gridops.reach.link import Link
 ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
 GIVE_UP = 60.0  # seconds that an ambiguous start is tried again
 
+ELSEWHERE = "elsewhere"  # another node with the same home has the run
+
 StartState = Literal["started", "held", "queued", "exists"]
 
 
@@ -111,7 +113,8 @@ class Starting:
             return self.reply
         if self.reply:
             return self._existing(self.reply)
-        if self._ambiguous:  # an earlier attempt may still arrive: it shall find the id taken
+        # An earlier attempt may still arrive: it shall find the id taken.
+        if self._ambiguous and self._ack != ELSEWHERE:
             sealed = kill(self.link, self.spec.id, by=self.spec.user, grace=0, wait=5.0)
             if sealed.began:
                 return StartReply(self.spec.id, "exists")
@@ -161,7 +164,8 @@ class Starting:
 
 
 _REFUSALS = {
-    "busy": ("all its slots are taken", "--wait queues, `inv jobs` shows who has them"),
+    "busy": ("all its slots are taken", "`inv jobs` shows who has them"),
+    ELSEWHERE: ("another node with the same home has the run", ""),
     "nothing": (
         "its supervisor could not be started",
         "is there a `setsid`, and room for processes?",

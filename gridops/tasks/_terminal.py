@@ -9,6 +9,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from signal import SIGKILL
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from gridops.errors import OutputError
@@ -168,6 +169,7 @@ class Narrator:
         self._logged = logged
         self._live = is_terminal(sys.stderr)
         self._queued = False
+        self._stopping = False
 
     def __call__(self, event: events.Event) -> None:
         said = sentence(event)
@@ -196,12 +198,14 @@ class Narrator:
             _write(sys.stderr, f"{ERASE}gridops: {node}: syncing {percent:.0f} %")
 
     def _sync_finished(
-        self, node: str, status: str, files: int, bytes: int, seconds: float, **_: object
+        self, node: str, status: str, files: int, bytes: int, seconds: float, **more: object
     ) -> None:
-        from gridops.render.words import size
+        from gridops.render.words import counted, size
 
+        what = counted(files, "file") + (f", deleted {n}" if (n := more.get("deleted")) else "")
+        without = f" (without {n} fetched)" if (n := more.get("fetched")) else ""
         if status == "success":
-            self._line(f"{node}: synced {files} files, {size(bytes)} in {seconds:.1f} s")
+            self._line(f"{node}: synced {what}, {size(bytes)} in {seconds:.1f} s{without}")
 
     def _fetch_progress(self, node: str, percent: float, **_: object) -> None:
         if self._live:
@@ -210,16 +214,20 @@ class Narrator:
     def _fetch_finished(
         self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
     ) -> None:
-        from gridops.render.words import size
+        from gridops.render.words import counted, size
 
-        of_them = f" ({replaced} replaced)" if replaced else ""
+        what = counted(files, "file") + (f" ({replaced} replaced)" if replaced else "")
         if bytes:
-            self._line(f"{node}: fetched {files} files{of_them}, {size(bytes)} in {seconds:.1f} s")
+            self._line(f"{node}: fetched {what}, {size(bytes)} in {seconds:.1f} s")
 
-    def _run_queued(self, nodes: Sequence[str], id: str, seconds: float, **_: object) -> None:
+    def _run_queued(
+        self, nodes: Sequence[str], id: str, seconds: float, wanted: str, **_: object
+    ) -> None:
         self._queued = True
         named = ", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else "")
-        self._line(f"{named}: no slot is free: the run {id} stands in line, {seconds:g} s at most")
+        self._line(
+            f"{named}: no {wanted} is free: the run {id} stands in line, {seconds:g} s at most"
+        )
 
     def _job_state(self, node: str, state: str, **_: object) -> None:
         if self._queued and state == "running":
@@ -229,11 +237,19 @@ class Narrator:
         self._line(f"{node}: the run is {id}")
 
     def _run_stopping(self, node: str, reason: str, **_: object) -> None:
-        self._line(f"{node}: {reason}: asking the node to stop the command; Ctrl-C leaves it")
-
-    def _run_left(self, node: str, id: str, reason: str, **_: object) -> None:
+        self._stopping = True
         self._line(
-            f"{node}: {reason}: left; the run goes on there:"
+            f"{node}: {reason}: asking the node to stop the command (KILL follows after 10 s);"
+            " Ctrl-C leaves it"
+        )
+
+    def _run_finished(self, node: str, signal: int | None = None, **_: object) -> None:
+        if self._stopping:
+            self._line(f"{node}: the run has ended" + (", by KILL" if signal == SIGKILL else ""))
+
+    def _run_left(self, node: str, id: str, reason: str, fate: str, **_: object) -> None:
+        self._line(
+            f"{node}: {reason}: left; the run {fate}:"
             f" `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
         )
 
@@ -261,10 +277,11 @@ class Narrator:
     def _package_ready(
         self, node: str, files: int, bytes: int, seconds: float, uploaded: bool, **_: object
     ) -> None:
-        from gridops.render.words import size
+        from gridops.render.words import counted, size
 
         did = "sent" if uploaded else "there already, checked"
-        self._line(f"{node}: {files} files, {size(bytes)} packed: {did} in {seconds:.1f} s")
+        packed = f"{counted(files, 'file')}, {size(bytes)} packed"
+        self._line(f"{node}: {packed}: {did} in {seconds:.1f} s")
 
     def _cluster_job_submitted(self, node: str, id: str, **_: object) -> None:
         self._line(f"{node}: the cluster has the job {id}")
