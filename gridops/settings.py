@@ -204,7 +204,7 @@ class RaySettings(Section):
         description="Where Ray keeps its sessions, logs and spilled objects; a short path.",
     )
     settle: Delay = Field(
-        default=1.0, description="How long after the start the nodes are looked at once more."
+        default=0.5, description="How long after the start the nodes are looked at once more."
     )
 
     @model_validator(mode="after")

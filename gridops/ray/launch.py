@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridops.model import Node, RayRole
@@ -27,6 +27,21 @@ UNSET = (
     "RAY_START_HOOK",
     "RAY_REDIS_ADDRESS",
 )
+# What bin/ray does, once the file that is the first argument is there; the second: seconds to wait.
+# "" is the working directory, where somebody may have a file ray.py.
+HELD = """
+import os, sys, time
+sys.path.remove("")
+from ray.scripts.scripts import main
+_, go, seconds, *words = sys.argv
+end = time.monotonic() + float(seconds)
+while not os.path.exists(go):
+    if time.monotonic() > end:
+        sys.exit("Error: the head did not start")
+    time.sleep(0.02)
+sys.argv = ["ray", *words]
+sys.exit(main())
+"""
 
 
 def new_id() -> str:
@@ -45,20 +60,38 @@ class Launch:
     id: str
     address: str  # this node's, as the others see it
     head: str  # the head's
+    launch: str = field(default_factory=new_id)  # this start of it: the tag of its processes
 
     def start(self, token: str, limit: float) -> None:
         """Start it and wait until Ray says that it is up, `limit` seconds at most.
 
         One that runs already is left as it is. Raises ClusterError, NodeTimeout, or a ReachError.
         """
-        launch = new_id()
-        told = ask_node(
+        self._ask_for(token, limit, self._script())
+        self._tell()
+
+    def prepare(self, token: str, limit: float) -> None:
+        """Have its process there, with Ray loaded; `go`, within `limit` seconds, starts it.
+
+        What takes Python a second is done while the head starts. Raises what `start` raises.
+        """
+        self._ask_for(token, limit, self._script(f'"${{0%/*}}/go" {limit:.0f}'), hold="yes")
+
+    def go(self, limit: float) -> None:
+        """Start what was prepared, and wait until Ray says that it is up."""
+        ask_node(self.cluster, self.node, "go", self.launch, f"{limit:.0f}", timeout=limit + SLACK)
+        self._tell()
+
+    def _ask_for(self, token: str, limit: float, body: str, hold: str = "") -> None:
+        ask_node(
             self.cluster, self.node, "start",
-            self.role, launch, self._temp, f"{limit:.0f}", *self._facts(),
+            self.role, self.launch, self._temp, f"{limit:.0f}", hold, *self._facts(),
             timeout=limit + SLACK,
-            stdin=f"{token}\n{self._script(launch)}".encode(),
+            stdin=f"{token}\n{body}".encode(),
         )  # fmt: skip
-        what = "runs already" if told["already"] else f"{self.role} started at {self.address}"
+
+    def _tell(self) -> None:
+        what = f"{self.role} started at {self.address}"
         events.emit(events.CLUSTER_STEP, node=self.node.name, what=what)
 
     @property
@@ -77,11 +110,12 @@ class Launch:
         yield f"python {self.look.python_version}"
         yield f"venv {self.look.venv}"
 
-    def _script(self, launch: str) -> str:
-        """The body of start.sh; it ends as `ray start`."""
+    def _script(self, held: str = "") -> str:
+        """The body of start.sh; it ends as `ray start`, with `held` (shell words) when HELD lets
+        it."""
         venv = self.look.venv
         exports = {
-            "GRIDOPS_RAY": launch,
+            "GRIDOPS_RAY": self.launch,
             "RAY_AUTH_MODE": "token",
             # Every process gets its TERM at once; the head would drain itself for ever after.
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -97,8 +131,12 @@ class Launch:
         lines.append(f'export "TMPDIR=${{TMPDIR:-{self._temp}/tmp}}"')
         # A job's `python` is the one that `ray start` finds first.
         lines.append(f'export PATH={shlex.quote(f"{venv}/bin")}:"$PATH"')
-        command = [f"{venv}/bin/python", f"{venv}/bin/ray", "start", *self._arguments()]
-        return "\n".join([*lines, f"exec {shlex.join(command)}", ""])
+        python, ray = f"{venv}/bin/python", f"{venv}/bin/ray"
+        program = f"{shlex.join(['-c', HELD])} {held}" if held else shlex.quote(ray)
+        command = (
+            f"exec {shlex.quote(python)} {program} {shlex.join(['start', *self._arguments()])}"
+        )
+        return "\n".join([*lines, command, ""])
 
     def _arguments(self) -> list[str]:
         settings = self.cluster.settings

@@ -133,9 +133,11 @@ cd
 END
 }
 
-verb_start() { # ROLE LAUNCH TEMP LIMIT FACT...; our input: the token, then the body of start.sh
-    wanted=$1 new=$2 temp=$3 limit=$4
-    shift 4
+# ROLE LAUNCH TEMP LIMIT HOLD FACT...; our input: the token, then the body of start.sh. With HOLD it is
+# enough that the process is there: it waits for "go".
+verb_start() {
+    wanted=$1 new=$2 temp=$3 limit=$4 hold=$5
+    shift 5
     take_turn
     if recorded; then
         printf 'already %s\n' "$role"
@@ -158,17 +160,28 @@ verb_start() { # ROLE LAUNCH TEMP LIMIT FACT...; our input: the token, then the 
     await
 }
 
+verb_go() { # LAUNCH LIMIT: the word for a worker that is held
+    take_turn
+    wanted=worker new=$1 limit=$2 hold=''
+    : >"$new/go" || fail "its Ray was ended before it began" "\`inv cluster.start\` again"
+    await
+}
+
 await() { # until Ray says that it is up; the record is there as soon as it has a process
     clock
-    end=$((centis + limit * 100)) first=''
+    end=$((centis + limit * 100)) first='' pause=0.05
     until grep -q 'Ray runtime started' "$new/log"; do
         clock
-        if [ -z "$first" ] && first=$(readlink "$new/child"); then put_on_record; fi
+        if [ -z "$first" ] && first=$(readlink "$new/child"); then
+            put_on_record
+            [ -z "$hold" ] || return 0
+        fi
         if [ -n "$first" ] && ! alive "$first"; then
             give_up "Ray did not start: $(last_words "$new/log")"
         fi
         [ "$centis" -lt "$end" ] || give_up "Ray was not up within $limit s: $(last_words "$new/log")"
-        nap 0.05
+        nap "$pause"
+        [ -z "$first" ] || pause=0.1
     done
     [ -n "$first" ] || { first=$(readlink "$new/child") && put_on_record; }
     printf 'started %s\n' "$new"

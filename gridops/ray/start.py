@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gridops.errors import ClusterError, ClusterFailures, GridError
@@ -131,21 +132,47 @@ class _Start:
         token = self._token()
         head = fresh[self._head.name].part
         cluster_id = head.id if head else new_id()
-
-        def launch(node: Node) -> None:
-            name, role = node.name, self._cluster.role(node)
-            own = mesh.addresses[name]
-            part = Launch(self._cluster, node, fresh[name], role, cluster_id, own, mesh.head)
-            part.start(token, self._left())
-
+        launches = [
+            Launch(
+                self._cluster, node, fresh[node.name], self._cluster.role(node), cluster_id,
+                mesh.addresses[node.name], mesh.head,
+            )
+            for node in starting
+        ]  # fmt: skip
         if head is None:
-            launch(self._head)
+            self._first(launches, token)
             fresh[self._head.name] = self._look_again()
-        workers = [node for node in starting if node != self._head]
-        outcomes = fan_out(workers, launch, max_workers=self._cluster.ssh.pool_size)
-        wrong = [outcome.error for outcome in outcomes if outcome.error]
-        _raise("the cluster lacks some of its nodes", wrong)
+        else:
+            self._each(launches, lambda launch: launch.start(token, self._left()))
         return fresh
+
+    def _first(self, launches: Sequence[Launch], token: str) -> None:
+        """The head, and meanwhile what can be done on the workers without it; then the workers."""
+        limit = self._left()
+        try:
+            self._each(
+                launches,
+                lambda launch: (
+                    launch.start(token, limit)
+                    if launch.role == "head"
+                    else launch.prepare(token, limit)
+                ),
+            )
+        except GridError:
+            with suppress(GridError):  # the first error is the one that says why
+                self._end([launch.node for launch in launches])
+            raise
+        workers = [launch for launch in launches if launch.role == "worker"]
+        self._each(workers, lambda launch: launch.go(self._left()))
+
+    def _each(self, launches: Sequence[Launch], work: Callable[[Launch], None]) -> None:
+        by_name = {launch.node.name: launch for launch in launches}
+        outcomes = fan_out(
+            [launch.node for launch in launches],
+            lambda node: work(by_name[node.name]),
+            max_workers=self._cluster.ssh.pool_size,
+        )
+        _raise("not all nodes could be started", [one.error for one in outcomes if one.error])
 
     def _token(self) -> str:
         """The head's; one that we make where it has none."""

@@ -123,7 +123,7 @@ def test_the_heads_ports_must_not_be_in_the_range() -> None:
 def arguments(**changed: Any) -> list[str]:
     own = cluster(**changed)
     launch = Launch(own, B, a_look(), "worker", "one", "192.0.2.2", "192.0.2.1")
-    return launch._script("l").splitlines()[-1].split()
+    return launch._script().splitlines()[-1].split()
 
 
 def test_a_fixed_range_pins_every_port_of_a_node() -> None:

@@ -146,6 +146,23 @@ def test_a_second_start_leaves_the_first_alone(cluster: Cluster) -> None:
     assert len(marked()) == 3
 
 
+def test_a_worker_can_be_held_until_the_head_is_there(cluster: Cluster, home: Path) -> None:
+    held = '[ -e "$HOME/held" ] || { : >"$HOME/held"; while [ ! -e "$3" ]; do sleep 0.1; done; }\n'
+    (python,) = home.glob("gridops/.ray/*/bin/python")
+    python.write_text(f'#!/bin/sh\n{held}shift 4\nexec sh "${{0%/*}}/ray" "$@"\n')
+    launch = Launch(cluster, NODE, seen(cluster), "worker", "abc", "192.0.2.2", "192.0.2.1")
+    launch.prepare(TOKEN, 20)
+    part = seen(cluster).part
+    assert part
+    assert part.role == "worker"
+    wait_until(lambda: (home / "held").exists())
+    assert not (home / "told").exists()
+    launch.go(20)
+    assert "--address=192.0.2.1:6379" in (home / "told").read_text().splitlines()
+    assert seen(cluster).part == part
+    assert ended(cluster).role == "worker"
+
+
 def test_stop_ends_what_it_started_even_what_left_its_session(
     cluster: Cluster, home: Path, tmp_path: Path
 ) -> None:
