@@ -134,8 +134,14 @@ def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None
     """Say that a node has the run, and whether it waits there."""
     node, job = parcel.link.node.name, parcel.job
     if reply and reply.state == "queued":
-        wanted = wanted_of(job.gpus)
-        events.emit(events.RUN_QUEUED, nodes=(node,), id=job.id, seconds=job.wait, wanted=wanted)
+        events.emit(
+            events.RUN_QUEUED,
+            nodes=(node,),
+            id=job.id,
+            seconds=job.wait,
+            wanted=wanted_of(job.gpus),
+            command=job.command,
+        )
     else:
         cwd = job.directory or None
         events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)

@@ -85,12 +85,14 @@ class Line:
                 del self._places[outcome.node.name]
         if not self._places:
             raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
+        nodes, job = tuple(self._places), next(iter(self._places.values())).job
         events.emit(
             events.RUN_QUEUED,
-            nodes=tuple(self._places),
-            id=self._handover.id,
+            nodes=nodes,
+            id=job.id,
             seconds=self._wait,
             wanted=self._wanted,
+            command=job.command,
         )
 
     def _let_in(self, link: Link, job: client.JobSpec) -> client.StartReply:

@@ -181,5 +181,4 @@ def _runs_of(health: NodeHealth) -> tuple[int, int] | None:
     jobs = health.jobs
     if jobs is None:
         return None
-    queued = getattr(jobs, "queued", 0)
-    return (jobs.running, queued) if jobs.running or queued else None
+    return (jobs.running, jobs.queued) if jobs.running or jobs.queued else None

@@ -22,7 +22,8 @@ def figures(health: NodeHealth) -> dict[str, Any]:
             found[f"{name}_available_bytes"] = space.available_bytes
             found[f"{name}_percent"] = space.percent
     if health.jobs:
-        found["running"], found["slots"] = health.jobs.running, health.jobs.slots
+        for name in ("running", "queued", "slots"):
+            found[name] = getattr(health.jobs, name)
     if health.gpus:
         found["gpus"] = [_gpu(gpu) for gpu in health.gpus]
     return {name: value for name, value in found.items() if value is not None}

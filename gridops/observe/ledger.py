@@ -58,16 +58,23 @@ class Ledger:
             self._put(runs, f"none-{os.getpid()}-{runs.began}-{next(_numbers)}", row)
         for key, row in runs.rows.items():
             if row.state == "running" or not row.id:
-                self._put(runs, key, _left(row, known) if failed else _detached(row))
+                self._put(runs, key, _ended(row, known))
 
     # -- runs --------------------------------------------------------------------------------
 
+    def run_queued(self, event: events.Event, thread: int) -> None:
+        nodes = event.fields["nodes"]
+        self._begin(event, thread, nodes[0] if len(nodes) == 1 else None)
+
     def run_started(self, event: events.Event, thread: int) -> None:
+        self._begin(event, thread, event.fields["node"])
+
+    def _begin(self, event: events.Event, thread: int, node: str | None) -> None:
         run_id = _run_id(event)
         row = RunRow(
             run_id,
             str(event.context.get("task", "run")),
-            event.fields["node"],
+            node,
             event.at,
             None,
             "running",
@@ -139,19 +146,20 @@ def _run_id(event: events.Event) -> str:
     return str(event.fields.get("id") or event.context.get("run_id") or "")
 
 
-def _left(row: RunRow, known: Mapping[str, Any]) -> RunRow:
-    """The run of a task that failed before its end was seen."""
-    error = plain(str(known["error"]))
-    return row._replace(state="failed", status=known.get("exit_status"), error=error)
-
-
-def _detached(row: RunRow) -> RunRow:
-    return row._replace(state="detached")
+def _ended(row: RunRow, known: Mapping[str, Any]) -> RunRow:
+    """A run whose end was not seen, once its task has ended as `known` says."""
+    if known.get("error") is not None:
+        error = plain(str(known["error"]))
+        return row._replace(state="failed", status=known.get("exit_status"), error=error)
+    if known["status"] == "success":
+        return row._replace(state="detached")
+    return row._replace(state="failed", error="stopped before it began")
 
 
 _ENTRIES: Mapping[str, Callable[[Ledger, events.Event, int], None]] = {
     events.TASK_STARTED: Ledger.task_started,
     events.TASK_FINISHED: Ledger.task_finished,
+    events.RUN_QUEUED: Ledger.run_queued,
     events.RUN_STARTED: Ledger.run_started,
     events.RUN_FINISHED: Ledger.run_finished,
     events.RUN_LEFT: Ledger.run_left,

@@ -15,7 +15,8 @@ from gridops.observe.place import store_path
 KEPT = frozenset(
     {
         *(events.TASK_STARTED, events.TASK_FINISHED, events.NODE_PROBED, events.NODES_RANKED),
-        *(events.RUN_STARTED, events.RUN_LEFT, events.RUN_RESTARTED, events.RUN_FINISHED),
+        *(events.RUN_QUEUED, events.RUN_STARTED, events.RUN_LEFT, events.RUN_RESTARTED),
+        events.RUN_FINISHED,
         *(events.JOB_ENDED, events.SYNC_FINISHED, events.RETRY),
     }
 )

@@ -105,6 +105,32 @@ def test_one_that_is_left_while_it_is_followed_is_detached(runs):
     assert [row.state for row in runs()] == ["detached"]
 
 
+def test_one_that_waits_for_a_slot_is_there_and_then_where_it_began(recorder, runs):
+    with telling("run"):
+        emit(events.RUN_QUEUED, nodes=("a", "b"), id="r1", seconds=60)
+        recorder.flush()
+        assert [(row.id, row.node, row.state) for row in Store().runs()] == [
+            ("r1", None, "running")
+        ]
+        start("r1", node="b")
+        finish("r1")
+    assert [(row.id, row.node, row.state) for row in runs()] == [("r1", "b", "finished")]
+
+
+def test_one_that_is_handed_over_to_wait_at_its_node_is_detached(runs):
+    with telling("run"):
+        emit(events.RUN_QUEUED, nodes=("a",), id="r1", seconds=60)
+    assert [(row.node, row.state) for row in runs()] == [("a", "detached")]
+
+
+def test_one_that_was_stopped_in_line_has_failed(runs):
+    with telling("run") as course:
+        emit(events.RUN_QUEUED, nodes=("a", "b"), id="r1", seconds=60)
+        course.ok = False
+    (row,) = runs()
+    assert (row.state, row.status, row.error) == ("failed", None, "stopped before it began")
+
+
 def test_one_that_failed_says_why(runs):
     with pytest.raises(RunTimeout):
         fail("run", RunTimeout("the command was ended after 5 s", node="a"), "r1")
