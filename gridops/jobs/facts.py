@@ -105,6 +105,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
         diff=JobPaths(job_id).diff if "spec/diff" in facts.sizes else "",
         diff_bytes=max(0, facts.sizes.get("spec/diff", 0) - 1),  # the run file adds a line end
         why=about.get("why", ""),
+        placed=about.get("node", ""),
     )
 
 

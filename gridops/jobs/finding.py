@@ -50,7 +50,7 @@ def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
     found: dict[str, Job] = {}
     for outcome in outcomes:
         for job in outcome.value or ():
-            if job.id not in found or _say(job) > _say(found[job.id]):
+            if job.id not in found or _standing(job) > _standing(found[job.id]):
                 found[job.id] = job
     return tuple(sorted(found.values(), key=_born))
 
@@ -58,6 +58,11 @@ def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
 def _say(job: Job) -> int:
     """How much its node has to say of it: where it went on, where it may, where it was refused."""
     return 2 if job.began or job.state == "finished" else int(job.active)
+
+
+def _standing(job: Job) -> tuple[int, bool]:
+    """The same, and whether it was placed there: of nodes that share a home, that one is meant."""
+    return _say(job), job.node == job.placed
 
 
 def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = False) -> Job:
