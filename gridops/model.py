@@ -184,6 +184,7 @@ class Job:
     diff: str = ""  # where, on the node, the uncommitted changes are
     diff_bytes: int = 0
     why: str = ""  # why this node
+    placed: str = ""  # what whoever started it calls its node; others may share that one's home
 
     @property
     def active(self) -> bool:

@@ -36,14 +36,25 @@ class Runs(Facade):
     def find_job(
         self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
     ) -> Job:
-        """The run with that id, or with an id that begins so; `@last` is the newest.
+        """The run with that id, or with an id that begins or ends so; `@last` is the newest.
 
-        Raises NoJob, UsageError when several begin so, JobUnreachable when a node that may know it
+        Raises NoJob, UsageError when several are, JobUnreachable when a node that may know it
         cannot be asked; with `certain` also when that node may have another that is meant.
         """
         from gridops.jobs import finding
 
         return finding.find(self._all(nodes), self.settings.ssh, name, certain=certain)
+
+    def find_job_in_time(
+        self, name: str, nodes: Sequence[Node] | None = None, *, timeout: float | None = None
+    ) -> Job:
+        """The same; but while only nodes out of reach may know an id in full, it asks again.
+
+        Raises RunTimeout after `timeout` seconds.
+        """
+        from gridops.jobs import finding
+
+        return finding.find_in_time(self._all(nodes), self.settings.ssh, name, timeout=timeout)
 
     def show_job(self, job: Job) -> Job:
         """The run as it is now, with its whole command."""
@@ -80,11 +91,14 @@ class Runs(Facade):
         end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
         return seen(end.job)
 
-    def wait(self, job: Job, timeout: float | None = None) -> Job:
-        """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
+    def wait(self, job: Job, timeout: float | None = None, *, since: float | None = None) -> Job:
+        """The run, once it has ended. Raises JobUnreachable, RunTimeout after `timeout` seconds.
+
+        They count from `since` (as `time.monotonic` tells it; default: now).
+        """
         from gridops.jobs import attending
 
-        return seen(attending.wait(self._link(job), job.id, timeout=timeout))
+        return seen(attending.wait(self._link(job), job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
@@ -114,6 +128,25 @@ class Runs(Facade):
                 self._link(job), job, tuple(patterns), Path(into), self.settings,
                 overwrite=overwrite,
             )  # fmt: skip
+
+    def bring_home(
+        self,
+        job: Job,
+        status: int,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> int:
+        """`fetch` the results of a run that ended with `status`; the exit status for both.
+
+        That is the run's own, but 125 for a success whose results did not come home.
+        """
+        from gridops import homecoming
+
+        return homecoming.status_after(
+            status, job, lambda: self.fetch(job, patterns, into, overwrite=overwrite)
+        )
 
     def prune(
         self, older_than: float, nodes: Sequence[Node] | None = None

@@ -93,7 +93,10 @@ def cannot(line: str) -> tuple[str, str] | None:
     if line == "unsupported":
         return "durable runs need Linux there", "`inv exec` does not"
     if word == "unwritable":
-        return f"{BASE} there cannot be written to: {rest}", "see who owns it, and how it is mounted"
+        return (
+            f"{BASE} there cannot be written to: {rest}",
+            "see who owns it, and how it is mounted",
+        )
     return None
 
 

@@ -17,7 +17,10 @@ LINES: dict[str, tuple[int, str]] = {
     events.NODE_SELECTED: (INFO, "{node}: chosen: {reason}"),
     events.NODE_SKIPPED: (WARNING, "{node}: skipped: {reason}; trying the next best"),
     events.SYNC_STARTED: (DEBUG, "{node}: sync started"),
-    events.SYNC_FINISHED: (INFO, "{node}: sync {status}: {files} files, {deleted} deleted in {seconds} s"),
+    events.SYNC_FINISHED: (
+        INFO,
+        "{node}: sync {status}: {files} files, {deleted} deleted in {seconds} s",
+    ),
     events.FETCH_FINISHED: (INFO, "{node}: fetch {status}: {files} files in {seconds} s"),
     events.RUN_QUEUED: (INFO, "standing in line on {nodes} for {seconds} s at most"),
     events.RUN_STARTED: (INFO, "{node}: command started"),

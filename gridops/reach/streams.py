@@ -11,7 +11,7 @@ from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Reply
 from gridops.reach.link import REPLY_LIMIT, Process, with_args
 
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
 LINGER = (
     0.5  # seconds that output may stay silent after the exit before we stop waiting for its end
 )

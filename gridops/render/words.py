@@ -14,6 +14,11 @@ def size(count: float) -> str:
     return f"{count / 1000:.1f} TB"
 
 
+def number_of(count: int, thing: str) -> str:
+    """1 file, 2 files."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}%"
 

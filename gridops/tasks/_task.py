@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ from gridops.observe import events
 from gridops.observe.place import wanted
 from gridops.observe.recorder import Recorder
 from gridops.tasks._terminal import Narrator, open_streams, say
+from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:
     from gridops.grid import Grid
@@ -113,33 +114,19 @@ class Call:
         return self.grid.select(self._shared["nodes"], self._shared["tags"])
 
 
-class _Words(Argument):
-    """A positional argument whose further values come as flags: `a --name b --name c`.
-
-    Invoke's own lists are never missing, so it gives them no positional value, and of any other
-    kind the last value wins without a word.
-    """
-
-    @classmethod
-    def of(cls, plain: Argument) -> _Words:
-        words = cls(names=plain.names, kind=list, help=plain.help, positional=True)
-        words.raw_value = words._value = None
-        return words
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        self.raw_value = value
-        self._value = [*(self._value or ()), value]
-
-
 class GridTask(Task):  # type: ignore[type-arg]
     """An invoke Task whose body takes a Call in place of the Context."""
 
     def __init__(
         self, body: Body, *, flags: Iterable[Flag] = (), help: dict[str, str] | None = None,
-        repeatable: Iterable[str] = (), **options: Any,
+        repeatable: Iterable[str] = (), short: Mapping[str, str] | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        """`repeatable`: positional arguments that may come again as flags; the body gets lists."""
+        """`repeatable`: positional arguments that may come again as flags; the body gets lists.
+
+        `short`: the letters that stand for some flags.
+        """
         self.repeatable = tuple(repeatable)
+        self.short = dict(short or {})
         self.flags = (*flags, *LOG)
         self.formats = next((f.help.split(" | ") for f in self.flags if f.name == "format"), [])
         described = {flag.name: flag.help for flag in self.flags}
@@ -156,7 +143,16 @@ class GridTask(Task):  # type: ignore[type-arg]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        return [_Words.of(a) if a.name in self.repeatable else a for a in arguments]
+        for argument in arguments:
+            if letter := self.short.get(argument.name or ""):
+                argument.names = (*argument.names, letter)
+        return [self._shaped(argument) for argument in arguments]
+
+    def _shaped(self, argument: Argument) -> Argument:
+        if not argument.positional:
+            return argument
+        kind = Words if argument.name in self.repeatable else Word
+        return kind.of(argument, self.name)
 
     # Two tasks of one name in two namespaces are two tasks (invoke compares their code).
     def __eq__(self, other: object) -> bool:

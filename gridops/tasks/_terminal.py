@@ -200,9 +200,9 @@ class Narrator:
     def _sync_finished(
         self, node: str, status: str, files: int, bytes: int, seconds: float, **more: object
     ) -> None:
-        from gridops.render.words import counted, size
+        from gridops.render.words import number_of, size
 
-        what = counted(files, "file") + (f", deleted {n}" if (n := more.get("deleted")) else "")
+        what = number_of(files, "file") + (f", deleted {n}" if (n := more.get("deleted")) else "")
         without = f" (without {n} fetched)" if (n := more.get("fetched")) else ""
         if status == "success":
             self._line(f"{node}: synced {what}, {size(bytes)} in {seconds:.1f} s{without}")
@@ -214,9 +214,9 @@ class Narrator:
     def _fetch_finished(
         self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
     ) -> None:
-        from gridops.render.words import counted, size
+        from gridops.render.words import number_of, size
 
-        what = counted(files, "file") + (f" ({replaced} replaced)" if replaced else "")
+        what = number_of(files, "file") + (f" ({replaced} replaced)" if replaced else "")
         if bytes:
             self._line(f"{node}: fetched {what}, {size(bytes)} in {seconds:.1f} s")
 
@@ -277,10 +277,10 @@ class Narrator:
     def _package_ready(
         self, node: str, files: int, bytes: int, seconds: float, uploaded: bool, **_: object
     ) -> None:
-        from gridops.render.words import counted, size
+        from gridops.render.words import number_of, size
 
         did = "sent" if uploaded else "there already, checked"
-        packed = f"{counted(files, 'file')}, {size(bytes)} packed"
+        packed = f"{number_of(files, 'file')}, {size(bytes)} packed"
         self._line(f"{node}: {packed}: {did} in {seconds:.1f} s")
 
     def _cluster_job_submitted(self, node: str, id: str, **_: object) -> None:

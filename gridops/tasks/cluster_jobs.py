@@ -115,6 +115,7 @@ def jobs_(call: Call) -> None:
 
 @grid_task(
     flags=INVENTORY,
+    short={"follow": "f"},
     help={"id": ID, "follow": "go on until the job ends; its exit status is ours"},
 )
 def logs(call: Call, id: str, follow: bool = False) -> int:

@@ -102,11 +102,13 @@ def put(root: Path, *names: str | bytes, text: str = "x", age: float = 0.0) -> N
 
 
 def entries(root: Path) -> set[str]:
-    """All files and symlinks below, and the empty directories with a slash."""
+    """All files and symlinks below but the record of fetches, and the empty directories with a
+    slash."""
     return {
         str(path.relative_to(root)) + ("/" if path.is_dir() and not path.is_symlink() else "")
         for path in root.rglob("*")
         if path.is_symlink() or not path.is_dir() or not any(path.iterdir())
+        if not str(path).endswith((".gridops/fetched", ".gridops/.gitignore"))
     }
 
 
@@ -201,10 +203,15 @@ def test_a_tilde_is_the_nodes_home(there: There, home):
 def test_a_second_fetch_brings_nothing(there: There):
     put(there.root, "out/a", "out/b", age=100)
     there.fetch("out")
-    before = {path: path.stat() for path in there.into.rglob("*")}
+
+    def state() -> dict[Path, tuple[int, int]]:
+        found = [(path, path.stat()) for path in there.into.rglob("[!.]*")]
+        return {path: (info.st_ino, info.st_ctime_ns) for path, info in found}
+
+    before = state()
     report = there.fetch("out", "out/*")
     assert (report.files, report.kept, report.found) == (0, (), True)
-    assert {path: path.stat() for path in there.into.rglob("*")} == before
+    assert state() == before
 
 
 def test_of_a_changed_file_the_change_alone_travels(there: There):
@@ -261,7 +268,7 @@ def test_times_stay_and_modes_as_far_as_the_umask_allows(there: There):
         there.fetch("*")
     finally:
         os.umask(before)
-    modes = {path.name: path.stat().st_mode & 0o7777 for path in there.into.iterdir()}
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in there.into.glob("s*")}
     assert modes == {"script": 0o750, "secret": 0o600}
     written = (there.root / "script").stat().st_mtime_ns
     assert (there.into / "script").stat().st_mtime_ns == written
@@ -411,7 +418,8 @@ def test_a_place_at_home_within_the_runs_own_directory_ends_nowhere_deep(there: 
 def test_nothing_of_ours_stays_behind(there: There):
     put(there.root, "out/a")
     there.fetch("out")
-    assert [path.name for path in there.into.iterdir()] == ["out"]
+    left = sorted(path.name for path in (there.into / ".gridops").iterdir())
+    assert left == [".gitignore", "fetched"]
     put(there.into, ".gridops/marker")  # somebody's
     put(there.root, "out/b")
     there.fetch("out")

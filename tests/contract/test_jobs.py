@@ -133,6 +133,7 @@ def test_what_a_run_was_started_with_can_be_shown(place: Place) -> None:
     assert (job.commit, job.why, job.timeout, job.user) == ("abc123", "least busy", 50.0, "me@pc")
     assert (job.diff, job.diff_bytes) == (f"~/.gridops/jobs/{job_id}/spec/diff", 12)
     assert client.diff(place.link, job_id) == b"--- a\n+++ b\n"
+    done(place, job_id)
     assert client.diff(place.link, Kept().run(place, "true").job.id) == b""
     assert job_id in [one.id for one in client.list_jobs(place.link)]
     with pytest.raises(NoJob):

@@ -46,7 +46,7 @@ def test_the_tree_is_synced_and_the_command_runs_in_it(tell, inventory, project)
     assert where == str((inventory.tree(node) / "project").resolve())
     lines = done.err.splitlines()
     assert lines[0].startswith(f"gridops: {node}: ")
-    assert re.match(rf"gridops: {node}: synced 1 files, .* in .* s", lines[1])
+    assert re.match(rf"gridops: {node}: synced 1 file, .* in .* s", lines[1])
     assert re.fullmatch(rf"gridops: {node}: the run is \d{{8}}-\d{{6}}-[0-9a-f]{{8}}", lines[2])
     assert lines[3:] == ["oops"]
     others = NODES - {node}

@@ -57,7 +57,9 @@ def start(link: Link, there: Path) -> Callable[..., str]:
 
 
 def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+    """All but the record of fetches."""
+    every = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
+    return {str(path) for path in every if path.parent.name != ".gridops"}
 
 
 # -- jobs.wait --fetch ---------------------------------------------------------------------------
@@ -170,7 +172,7 @@ def test_a_newer_file_here_stays_unless_it_may_be_overwritten(tell, start, proje
     assert "newer here than there, so kept (or --overwrite): results/a.json" in done.err
     assert path.read_text() == "mine"
     done = tell("jobs.fetch", job, "results", "--overwrite")
-    assert "fetched 1 files (1 replaced)" in done.err
+    assert "fetched 1 file (1 replaced)" in done.err
     assert path.read_text() == "1\n"
 
 

@@ -49,7 +49,7 @@ def test_detach_prints_the_id_alone(tell: Tell, ray: FakeRay, project: Path) -> 
     assert done.out == f"{job_id}\n"
     assert ray.jobs[job_id]["entrypoint_memory"] == 2048
     assert f"the cluster has the job {job_id}" in done.err
-    assert "1 files, " in done.err
+    assert "1 file, " in done.err
     assert "sent in" in done.err
 
 

@@ -456,6 +456,8 @@ def test_the_narrator_tells_what_it_has_words_for(capsys):
         events.emit(
             events.SYNC_FINISHED, node="a", status="success", files=2, bytes=1200, seconds=0.26
         )
+        told = {"node": "a", "status": "success", "bytes": 1200, "seconds": 0.26}
+        events.emit(events.SYNC_FINISHED, files=1, deleted=3, fetched=4, **told)
         events.emit(
             events.SYNC_FINISHED, node="a", status="failure", files=2, bytes=1200, seconds=0.26
         )
@@ -467,6 +469,7 @@ def test_the_narrator_tells_what_it_has_words_for(capsys):
         "gridops: warning: no healthy node; taking the least loaded: b (full)\n"
         "gridops: a: refused; trying the next best node\n"
         "gridops: a: synced 2 files, 1.2 kB in 0.3 s\n"
+        "gridops: a: synced 1 file, deleted 3, 1.2 kB in 0.3 s (without 4 fetched)\n"
         "gridops: sync to a: attempt 1 failed: lost; again in 1.2 s\n"
     )
 
