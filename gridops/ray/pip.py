@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gridops.errors import ClusterError
 
 STEPS = re.compile(r"(Collecting|Downloading|Building wheel for|Installing collected|Preparing)\b")
-ERROR = re.compile(r"\s*(?:(?:ERROR|hint|OSError)\b:?|×|╰─▶)\s*(.+)", re.IGNORECASE)
+ERROR = re.compile(r"\s*(?:(?:ERROR|cause|hint|OSError)\b:?|×|╰─▶)\s*(.+)", re.IGNORECASE)
 KEPT = 40  # lines
 # What pip says, and what to do about it.
 REMEDIES = (
