@@ -146,6 +146,7 @@ verb_start() {
     IFS= read -r token
     printf '%s\n' "$token" >"../token.$$" && mv "../token.$$" ../token
     clear_away 5 ''
+    rm -f failed.log
     if ! { mkdir "$new" && { header && cat; } >"$new/start.sh" && printf '%s\n' "$temp" >"$new/temp" &&
         printf '%s\n' "$@" >"$new/facts" && : >"$new/log"; }; then
         fail "cannot write below $HOME/.gridops" "is its disk full?"
@@ -206,7 +207,7 @@ verb_stop() { # GRACE KEEP: ends Ray as we started it; with KEEP its logs stay
     take_turn
     ! recorded || printf 'role %s\n' "$role"
     clear_away "$1" "$2"
-    rm -f record record.new members failed.log
+    rm -f record record.new members
 }
 
 # Ends whatever runs of every start of ours, $1 seconds between TERM and KILL, and removes what it had;

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gridops.errors import ClusterError
 
 STEPS = re.compile(r"(Collecting|Downloading|Building wheel for|Installing collected|Preparing)\b")
-ERROR = re.compile(r"\s*(?:ERROR|error|×|hint|OSError)\b:?\s*(.+)", re.IGNORECASE)
+ERROR = re.compile(r"\s*(?:(?:ERROR|cause|hint|OSError)\b:?|×|╰─▶)\s*(.+)", re.IGNORECASE)
 KEPT = 40  # lines
 # What pip says, and what to do about it.
 REMEDIES = (
@@ -52,7 +52,7 @@ class Pip:
         hint = error.hint or next(
             (remedy for pattern, remedy in REMEDIES if re.search(pattern, whole, re.IGNORECASE)), ""
         )
-        if wheelhouse and "No matching" in whole + reason:
+        if wheelhouse and re.search("No matching|No solution", whole):
             hint = "the wheelhouse lacks it: pip download it for the nodes' Python and machine"
         message = f"{error.message}: {reason}" if reason else error.message
         return ClusterError(message, node=error.node, hint=hint)

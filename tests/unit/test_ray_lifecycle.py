@@ -162,7 +162,7 @@ def test_a_difference_is_said_for_those_who_are_few() -> None:
             "ray.python",
         ),
         (["OSError: [Errno 28] No space left on device"], "No space left", "remote_root"),
-        (["  × No solution found when resolving:", "  hint: only 3.12"], "only 3.12", "ray.python"),
+        (["  × No solution found:", "  ╰─▶ Because there is no ray"], "no ray", "ray.python"),
         (["WARNING: … NewConnectionError(…)", "ERROR: gave up"], "gave up", "--wheelhouse"),
     ],
 )
