@@ -33,7 +33,7 @@ from gridops.handover import (
     wanted_of,
     with_free_id,
 )
-from gridops.homecoming import NOT_HOME, brought_home
+from gridops.homecoming import after_run
 from gridops.jobs import client, follow
 from gridops.jobs.attached import STOPPED_STATUS, Stop
 from gridops.jobs.attendance import Attendance, stop_or_leave
@@ -154,8 +154,7 @@ class Executor:
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
         status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
-        if self._spec.fetch and not brought_home(parcel.link, job, self._spec, self._settings):
-            status = status or NOT_HOME
+        status = after_run(status, parcel.link, job, self._spec, self._settings)
         seconds = seconds if job.seconds is None else job.seconds
         events.emit(
             events.RUN_FINISHED,

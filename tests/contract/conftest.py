@@ -19,7 +19,7 @@ WAYS = ("local", "bash", "busybox", "ssh")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What a durable run promises holds with dropbear, too; all else has nothing to do with it."""
-    if "place" in metafunc.fixturenames:
+    if "place" in metafunc.fixturenames and not hasattr(metafunc.module, "place"):
         more = ("dropbear",) if metafunc.module.__name__.endswith("test_jobs") else ()
         metafunc.parametrize("place", (*WAYS, *more), indirect=True)
 

@@ -252,6 +252,8 @@ def _by_process(bench: Bench, run: Run) -> Seen:
         hit = Client(bench, run.mark, *words)
         status = hit.wait()
     if status not in (125, -9):
+        if not hit.run_id:
+            return Seen(None, wrong=f"its client ended with {status}: {hit.said!r}")
         return Seen(_job(bench, hit.run_id), hit.out, hit.err, status)
     return _picked_up(bench, run, hit)
 
