@@ -27,7 +27,8 @@ from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
 from gridops.observe.place import wanted
 from gridops.observe.recorder import Recorder
-from gridops.tasks._terminal import Narrator, open_streams, say
+from gridops.tasks._narrator import Narrator
+from gridops.tasks._terminal import open_streams, say
 from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:

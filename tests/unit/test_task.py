@@ -15,8 +15,9 @@ from gridops.errors import GridError, NoNode, OutputError, RunTimeout, UsageErro
 from gridops.observe import events
 from gridops.observe.log import shutdown_logging
 from gridops.tasks import _values, ns
+from gridops.tasks._narrator import Narrator
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import Narrator, say, show, write_bytes
+from gridops.tasks._terminal import say, show, write_bytes
 from gridops.tasks.program import GridProgram
 
 Tell = Callable[..., tuple[int, str, str]]
