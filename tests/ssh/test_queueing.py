@@ -244,7 +244,8 @@ def test_an_isolated_run_keeps_its_code_whatever_is_synced(
 
 def test_a_lost_run_is_run_again_only_when_asked(tell: Tell, inventory, project, tmp_path):
     marks = tmp_path / "marks"
-    command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || kill -9 $PPID; sleep 0.5; echo end"
+    dies = "{ kill -9 $PPID; sleep 60; }"
+    command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || {dies}; echo end"
     done = tell("run", "--on", "node1", "--no-sync", "--cmd", command)
     assert done.status == 125
     said = done.err.splitlines()[-1]
