@@ -43,6 +43,7 @@ class Run:
     marks: Path
     expected: tuple[bytes, bytes] = field(init=False)
     code: int = field(init=False)
+    seconds: float = field(init=False)  # that it takes, about
     spec: JobSpec = field(init=False)
     id: str = field(init=False)  # "" while a process of ours has not told it
     known: bool = True  # to its node, as far as we have seen
@@ -51,6 +52,7 @@ class Run:
         rng = self.rng
         lines, pause = rng.randint(3, 25), rng.randint(1, 6)
         word = str(self.number).rjust(rng.choice((1, 80, 5000)), "0")
+        self.seconds = lines * pause / 100
         burst = rng.choice((0, 0, 0, 0, 0, 0, 30_000, 120_000))
         self.code, last = rng.choice(
             (
@@ -105,7 +107,7 @@ class Trouble:
     def __init__(self, bench: Bench, run: Run, ready: Callable[[], bool]) -> None:
         self._thread = threading.Thread(target=self._work, args=(bench, run, ready))
         self._over = False
-        self._delay = run.rng.uniform(0.0, 1.0)
+        self._delay = run.rng.uniform(0.0, run.seconds + 0.2)
         self._seconds = run.rng.choice((1.0, 1.5, 2.0, 3.0, 8.0))
         self._long = run.rng.uniform(15.0, 20.0)  # longer than any client bears in silence
         self._thread.start()
@@ -272,7 +274,7 @@ def _disturbed(bench: Bench, run: Run, hit: Client) -> int:
         time.sleep(run.rng.uniform(0.2, 0.5))
         while not ready() and hit.child.poll() is None:
             time.sleep(0.01)
-        time.sleep(run.rng.uniform(0.0, 0.8))
+        time.sleep(run.rng.uniform(0.0, run.seconds + 0.2))
         hit.child.kill()
     try:
         return hit.wait()

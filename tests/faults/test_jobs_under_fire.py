@@ -41,7 +41,7 @@ def runs_for(seed: int, count: int, marks: Path) -> list[Run]:
     rng = random.Random(seed)
     faults = rng.choices(list(FAULTS), list(FAULTS.values()), k=count)
     faults[19::100] = ["long stall"] * len(faults[19::100])
-    processes = [rng.random() < 0.2 for _ in faults]
+    processes = [rng.random() < 0.25 for _ in faults]
     return [
         Run(n, fault, by_process, random.Random(f"{seed}.{n}"), marks)
         for n, (fault, by_process) in enumerate(zip(faults, processes, strict=True))
