@@ -35,12 +35,21 @@ tell() { # sends the facts of the jobs gathered so far
     facts='' runs=''
 }
 
-verb_list() { # every job that has something to show
-    set --
+# The same for every job, whether there is something to show of it or not. There may be thousands:
+# their files are told in one go, and hardly a step is taken for one that has ended.
+verb_list() {
+    unset QUOTING_STYLE
+    undone=''
     for entry in */spec; do
-        [ ! -d "$entry" ] || set -- "$@" "${entry%/spec}"
+        [ -L "${entry%/spec}/exit" ] || [ ! -d "$entry" ] || describe "${entry%/spec}"
     done
-    verb_status "$@"
+    {
+        printf '%s\0' */sup */child */kill */exit */gpus */*.cut */out */err */spec/diff */tree |
+            LC_ALL=C xargs -0 stat -c 'file %Y %s %N'
+        printf '%s\0' */spec/run | xargs -0 head -q -n 1
+    } 2>/dev/null
+    [ -z "$undone" ] || echo "now $(date +%s)"
+    echo "done"
 }
 
 describe() { # says how job $1 is, unless its end is on record or gets there now

@@ -23,7 +23,7 @@ def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
 def list_jobs(link: Link) -> tuple[Job, ...]:
     """All runs of the node that were not pruned, oldest first."""
     jobs = jobs_from(complete(ask(link, "list"), link), link.node.name)
-    return tuple(jobs[job_id] for job_id in sorted(jobs))
+    return tuple(jobs[job_id] for job_id in sorted(jobs) if jobs[job_id].placed)
 
 
 def show(link: Link, job_id: str) -> Job:

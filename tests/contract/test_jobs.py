@@ -20,6 +20,8 @@ from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
 from gridops.jobs.spec import JobSpec, new_id
 
+OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
+
 # -- one run --------------------------------------------------------------------------------------
 
 
@@ -212,13 +214,13 @@ STUBBORN = {
 
 @pytest.mark.parametrize("command", STUBBORN.values(), ids=STUBBORN)
 def test_kill_ends_the_whole_tree(place: Place, command: str) -> None:
-    job_id = start(place, command.replace("4711", "4711.25"))
+    job_id = start(place, command.replace("4711", f"4711.{OURS}"))
     begun(place, job_id)
-    wait_until(lambda: pids_with("4711.25") or "STOP" in command)
+    wait_until(lambda: pids_with(f"4711.{OURS}") or "STOP" in command)
     time.sleep(0.3)
     job = client.kill(place.link, job_id, by="me@pc", grace=1)
     assert (job.state, job.by) == ("killed", "me@pc")
-    assert pids_with("4711.25") == []
+    assert pids_with(f"4711.{OURS}") == []
 
 
 def test_a_command_has_its_grace_to_save_its_work(place: Place) -> None:
@@ -238,17 +240,17 @@ def test_a_run_that_ended_is_not_killed_afterwards(place: Place) -> None:
 
 
 def test_the_node_ends_a_run_that_takes_too_long(place: Place) -> None:
-    end = Kept().run(place, "sleep 4712.25 & sleep 4712.25", timeout=0.5, grace=1)
+    end = Kept().run(place, f"sleep 4712.{OURS} & sleep 4712.{OURS}", timeout=0.5, grace=1)
     assert (end.job.state, end.job.reason, end.job.status) == ("timed out", "timeout", 143)
-    assert pids_with("4712.25") == []
+    assert pids_with(f"4712.{OURS}") == []
     assert 0.4 < (end.job.seconds or 0) < 5
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(place: Place) -> None:
     kept = Kept()
-    end = kept.run(place, "sleep 4713.25 & (setsid sleep 4713.25 &) ; echo hi")
+    end = kept.run(place, f"sleep 4713.{OURS} & (setsid sleep 4713.{OURS} &) ; echo hi")
     assert (end.job.state, end.job.status, kept.out) == ("finished", 0, b"hi\n")
-    assert pids_with("4713.25") == []
+    assert pids_with(f"4713.{OURS}") == []
 
 
 def test_what_a_kept_daemon_writes_later_is_not_output_of_the_run(place: Place) -> None:
@@ -264,8 +266,8 @@ def test_what_a_kept_daemon_writes_later_is_not_output_of_the_run(place: Place) 
 def test_a_daemon_may_be_kept_and_holds_nobody_up(place: Place) -> None:
     began = time.monotonic()
     kept = Kept()
-    end = kept.run(place, "sleep 4714.25 & echo hi", keep=True)
-    left = pids_with("4714.25")
+    end = kept.run(place, f"sleep 4714.{OURS} & echo hi", keep=True)
+    left = pids_with(f"4714.{OURS}")
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert (end.job.status, kept.out, len(left)) == (0, b"hi\n", 1)
@@ -286,7 +288,7 @@ def test_a_run_goes_on_without_its_client_and_is_running_until_it_ends(place: Pl
 
 
 def test_a_run_whose_supervisor_is_killed_is_lost_and_leaves_nothing(place: Place) -> None:
-    job_id = start(place, "echo some; sleep 4715.25", grace=1)
+    job_id = start(place, f"echo some; sleep 4715.{OURS}", grace=1)
     begun(place, job_id)
     wait_until(lambda: (place.job(job_id) / "out").stat().st_size == 5)
     os.kill(supervisor(place, job_id), signal.SIGKILL)
@@ -294,7 +296,7 @@ def test_a_run_whose_supervisor_is_killed_is_lost_and_leaves_nothing(place: Plac
     job = kept.follow(place, job_id).job
     assert (job.state, job.reason, job.status, job.began) == ("lost", "supervisor", None, True)
     assert kept.out == b"some\n"
-    assert pids_with("4715.25") == []
+    assert pids_with(f"4715.{OURS}") == []
     again = Kept()
     assert again.run(place, "echo next").job.status == 0  # the slot is free again
 
