@@ -26,6 +26,7 @@ from gridops.settings import SshSettings
 
 NAME = "router"
 SBIN = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount")
 ENTER = """
 root=$1 base=$2
 shift 2
@@ -73,7 +74,7 @@ def dropbear(base: Path, runtime: Path) -> Iterator[Dropbear]:
     command += ["-p", f"127.0.0.1:{port}", "-P", "/pid"]
     with (base / "log").open("w") as log:
         child = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-euc", ENTER, "sh", str(root), str(runtime), *command],
+            [*ENDS_WITH_US, "sh", "-euc", ENTER, "sh", str(root), str(runtime), *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
