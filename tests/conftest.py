@@ -22,7 +22,7 @@ from gridops.settings import SshSettings
 
 MakeSandbox = Callable[..., Sandbox]
 
-# Who runs us in the background (`&`, nohup) has some signals ignored, and what we start inherits it.
+# Who runs us in the background (`&`, nohup) has signals ignored, and what we start inherits that.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
