@@ -88,7 +88,7 @@ verb_follow() {
     while :; do
         ended=''
         [ ! -L "$id/exit" ] || ends # looked at before the sizes, so that no tail is missed
-        if ! sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null); then
+        if ! measure; then
             if [ -n "$ended" ] || ! alive "$(readlink "$id/sup")"; then break; fi
             nap 0.02 # claimed a moment ago
             continue
@@ -108,6 +108,14 @@ verb_follow() {
     done
     echo end
     verb_status "$id"
+}
+
+measure() { # sets sizes: how long the streams are; fails when there are none
+    if [ "$out$err" = 00 ] && [ -f "$id/err" ] && [ ! -s "$id/out" ] && [ ! -s "$id/err" ]; then
+        sizes=0${nl}0 # as at first, and often for long: without a process to find it out
+    else
+        sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null)
+    fi
 }
 
 verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines

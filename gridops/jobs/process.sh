@@ -64,17 +64,17 @@ tagged() { # prints among other words "/proc/PID/environ" of the processes $2...
 }
 
 # Sets environs and stats: the files of the processes that may be of a job. With since, those are
-# only the ones that were born after that process, less than a second ago; so numbers cannot have
-# begun anew meanwhile.
+# only the ones that were born after that process, less than a second ago (so numbers cannot have
+# begun anew meanwhile), and not in our own session: mostly none.
 candidates() {
     environs='' stats=''
     read -r _ _ _ _ newest_pid </proc/loadavg
     if [ -n "$since" ] && [ "$newest_pid" -ge "$since" ] && [ "$newest_pid" -lt $((since + 500)) ]; then
         number=$since
         while [ "$number" -le "$newest_pid" ]; do
-            [ ! -d "/proc/$number" ] || {
+            if [ -d "/proc/$number" ] && look_up "$number" && [ "$session" != "$own" ]; then
                 environs="$environs /proc/$number/environ" stats="$stats /proc/$number/stat"
-            }
+            fi
             number=$((number + 1))
         done
     else
@@ -104,6 +104,7 @@ members() {
     case $leader in '' | void) return ;; esac
     found=' ' sessions=" $leads " size=''
     candidates
+    [ -n "$stats" ] || return 0
     # shellcheck disable=SC2086,SC2046 # lists of files, or patterns for them
     for pid in $(tagged "$1" $environs); do
         pid=${pid#/proc/} pid=${pid%/environ}
