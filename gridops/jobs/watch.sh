@@ -33,7 +33,10 @@ time_out() {
 
 guard() { # our input ends with the supervisor; a command without one is ended
     read -r _
-    [ ! -L "$id/exit" ] || exit
+    if [ -L "$id/exit" ]; then
+        release "$id" # it may have died before it did so
+        exit
+    fi
     [ -z "$timer" ] || kill "$timer"
     sweep "$id" "$grace"
     settle "$id"

@@ -160,6 +160,18 @@ def test_helpers_of_a_supervisor_that_died_before_it_was_ready_are_let_go(
     assert (job / "exit").is_symlink()
 
 
+def test_pipes_of_a_supervisor_that_died_once_it_had_recorded_the_end_are_removed(
+    shell: str, home: Path
+) -> None:
+    job = home / "job"
+    job.mkdir()
+    (job / "exit").symlink_to("0.0.1.0.0.exit")
+    for name in ("p.out", "p.err", "p.sup"):
+        os.mkfifo(job / name)
+    sh(home, "id=job timer=''\nguard </dev/null")
+    assert not list(job.glob("p.*"))
+
+
 def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
