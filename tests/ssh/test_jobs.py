@@ -68,6 +68,7 @@ def test_a_run_outlives_its_session_the_connection_and_sshd(
     os.kill(listener, 9)
     for pid in pids_with(str(fresh_runtime_dir)):
         os.kill(pid, 9)  # our own masters
+    wait_until(lambda: not sandbox.node("node1").running)
     sandbox.start("node1")
     kept = Kept()
     assert kept.follow(place, job_id).job.status == 3
