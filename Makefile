@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test lint lint-ruff lint-mypy lint-shell format bench clean
+.PHONY: help install dev demo test ray lint lint-ruff lint-mypy lint-shell format soak bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -19,8 +19,16 @@ dev: ## the same, with what testing and linting need
 demo: install ## three real sshd nodes on this machine: health, best, sync, run
 	@examples/demo.sh
 
-test: dev ## run all tests, two at a time; ARGS="-k word" narrows them
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+test: dev ## run all tests but those of ray, two at a time; ARGS="-k word" narrows them
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/ray $(ARGS)
+
+ray: dev ## run the tests on a real Ray cluster: as root, some minutes and 1 GB of disk
+	@$(BIN)/python -m pytest tests/ray $(ARGS)
+
+soak: dev ## 2000 runs while clients, connections, sshd and supervisors are killed; 1 GB of output
+	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \
+	    tests/faults/test_jobs_under_fire.py \
+	    tests/ssh/test_jobs.py::test_much_output_is_followed_fast_and_in_little_memory
 
 lint: dev lint-ruff lint-mypy lint-shell ## ruff, mypy --strict, shellcheck
 

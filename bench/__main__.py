@@ -11,6 +11,7 @@ import venv
 from datetime import date
 
 from bench.common import HERE, PEERS, Claim, Measured
+from bench.observing import metrics
 from bench.workloads import all_workloads, run_in_scratch
 
 
@@ -20,7 +21,10 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    known = all_workloads(options.nodes, options.rounds)
+    known = {
+        **all_workloads(options.nodes, options.rounds),
+        "metrics": lambda work: metrics(work, options.nodes),
+    }
     chosen = options.workloads or list(known)
     if unknown := set(chosen).difference(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")

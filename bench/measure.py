@@ -112,11 +112,16 @@ class Result:
     def peak(self, name: str) -> float:
         return max(s.peak_mib for s in self.samples[name])
 
-    def ratio(self, name: str, others: Sequence[str]) -> float:
-        """Median over the rounds of `name` against the fastest of `others` in that round."""
+    def ratio(self, name: str, others: Sequence[str], beyond: str = "") -> float:
+        """Median over the rounds of `name` against the fastest of `others` in that round.
+
+        With `beyond`, of what `name` takes longer than that contender.
+        """
         rounds = range(len(self.samples[name]))
+        base = [s.seconds for s in self.samples[beyond]] if beyond else [0.0] * len(rounds)
         return statistics.median(
-            self.samples[name][i].seconds / min(self.samples[o][i].seconds for o in others)
+            (self.samples[name][i].seconds - base[i])
+            / min(self.samples[o][i].seconds for o in others)
             for i in rounds
         )
 

@@ -133,6 +133,14 @@ class NodeTimeout(NodeError):
     """The node did not finish in the time it was given."""
 
 
+class ProcessKilled(NodeError):
+    """A process on the node ended without an exit status.
+
+    It was killed; or dropbear is its sshd, which now and then cuts a session off that begins while
+    another one of the same connection ends.
+    """
+
+
 class PortClosed(NodeError):
     """No connection to that port of the node: nothing listens there, or its sshd forbids it."""
 
@@ -216,6 +224,14 @@ class SandboxError(GridError):
     """The sandbox of sshd nodes on this machine cannot be had."""
 
 
+class StoreError(GridError):
+    """Metrics and history cannot be written or read here."""
+
+
+class ServeError(GridError):
+    """Metrics cannot be served, or not be pushed."""
+
+
 # -- durable runs -------------------------------------------------------------------------------
 
 
@@ -255,7 +271,9 @@ class JobUnreachable(JobError):
 class RunLost(JobError):
     """Nobody saw how the run `id` ended: its supervisor was killed, or its node rebooted."""
 
-    def __init__(self, message: str, *, id: str, node: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, id: str = "", node: str | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, node=node, hint=hint)
         self.id = id
 
@@ -264,3 +282,48 @@ class NoJob(JobError):
     """The node knows no such run."""
 
     exit_status = 2
+
+
+# -- Ray jobs -----------------------------------------------------------------------------------
+
+
+class RayJobError(GridError):
+    """A job of the Ray cluster could not be dealt with."""
+
+
+class RayUnavailable(RayJobError):
+    """Ray's own servers cannot answer now."""
+
+    transient = True
+
+
+class NoRayJob(RayJobError):
+    """The cluster knows no such job."""
+
+    exit_status = 2
+
+
+# -- the Ray cluster ----------------------------------------------------------------------------
+
+
+class ClusterError(GridError):
+    """The Ray cluster could not be dealt with."""
+
+
+class ClusterDown(ClusterError):
+    """The Ray cluster is not started."""
+
+
+class ClusterFailures(ClusterError):
+    """What went wrong on several nodes; `failures` has an error for each."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Iterable[GridError] = (),
+        node: str | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, node=node, hint=hint)
+        self.failures = tuple(failures)

@@ -13,10 +13,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gridops.errors import GridError, JobUnreachable, NotStarted, OutputError, RunLost, RunTimeout
+from gridops.errors import (
+    GridError,
+    JobUnreachable,
+    NoJob,
+    NotStarted,
+    OutputError,
+    RunLost,
+    RunTimeout,
+)
 from gridops.fullness import full_among, told
-from gridops.handover import Detached, Handover, Parcel, detached, in_doubt, tell_started
-from gridops.homecoming import NOT_HOME, brought_home
+from gridops.handover import (
+    Detached,
+    Handover,
+    Parcel,
+    detached,
+    in_doubt,
+    tell_started,
+    wanted_of,
+    with_free_id,
+)
+from gridops.homecoming import after_run
 from gridops.jobs import client, follow
 from gridops.jobs.attached import STOPPED_STATUS, Stop
 from gridops.jobs.attendance import Attendance, stop_or_leave
@@ -79,7 +96,7 @@ class Executor:
 
         def attend(one: Candidate) -> RunResult:
             parcel = handover.bring(self._addressed(handover, one, choice))
-            return self._attend(parcel, output)
+            return with_free_id(parcel, lambda parcel: self._attend(parcel, output))
 
         with events.bound(run_id=handover.id):
             try:
@@ -98,11 +115,11 @@ class Executor:
     def _attend(self, parcel: Parcel, output: Output, on: Follow | None = None) -> RunResult:
         """Stay with the run of `parcel`; start it, unless `on` follows what has begun already."""
         node, job, began = parcel.link.node, parcel.job, time.monotonic()
-        handed_over = bool(on)
+        handed_over, waits = bool(on), False
 
         def started(reply: client.StartReply | None) -> None:
-            nonlocal handed_over
-            handed_over = True
+            nonlocal handed_over, waits
+            handed_over, waits = True, bool(reply and reply.state == "queued")
             tell_started(parcel, reply)
             self._forwards.lead()
 
@@ -122,8 +139,10 @@ class Executor:
             except OutputError as exc:
                 exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job.id} --follow`"
                 raise
+            except NoJob as exc:
+                raise self._forgotten(job.id, node) from exc
         if end is None:
-            return self._left(parcel, handed_over)
+            return self._left(parcel, handed_over, waits)
         return self._concluded(parcel, end.job, time.monotonic() - began)
 
     def _concluded(self, parcel: Parcel, job: Job, seconds: float) -> RunResult:
@@ -135,10 +154,16 @@ class Executor:
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
         status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
-        if self._spec.fetch and not brought_home(parcel.link, job, self._spec, self._settings):
-            status = status or NOT_HOME
+        status = after_run(status, parcel.link, job, self._spec, self._settings)
         seconds = seconds if job.seconds is None else job.seconds
-        events.emit(events.RUN_FINISHED, node=node.name, id=job.id, status=status, seconds=seconds)
+        events.emit(
+            events.RUN_FINISHED,
+            node=node.name,
+            id=job.id,
+            status=status,
+            signal=job.signal,
+            seconds=seconds,
+        )
         if not self._stop.reason:
             self._say(job)
         return RunResult(node, status, seconds, job.id, parcel.report, self._stop.reason)
@@ -159,18 +184,29 @@ class Executor:
         if said := verdict(job):
             events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
 
+    def _forgotten(self, job_id: str, node: Node) -> RunLost:
+        return RunLost(
+            f"the files of the run {job_id} under ~/.gridops are gone: nobody can tell how it ends",
+            id=job_id,
+            node=node.name,
+            hint="its command may still run there",
+        )
+
     def _refused(self, job: Job) -> NotStarted:
         message, hint = verdict(job), f"`inv jobs.show {job.id}`"
         if job.reason == "busy" and self._spec.wait is not None:
-            message = f"no slot came free within {self._spec.wait:g} s"
+            wanted = wanted_of(self._spec.gpus)
+            message = f"no {wanted} came free within {self._spec.wait:g} s"
             hint = "`inv jobs` shows who has them"
         return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
-    def _left(self, parcel: Parcel, started: bool) -> RunResult:
+    def _left(self, parcel: Parcel, started: bool, waits: bool) -> RunResult:
         node, job_id = parcel.link.node, parcel.job.id
         left = self._stop.left or ""
         if started:
-            events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left)
+            fate = "is being ended there" if self._stop.reason else "goes on there"
+            fate = "waits for its turn there, or has begun" if waits else fate
+            events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, fate=fate)
         else:
             events.emit(events.WARNING, message=in_doubt(job_id, node))
         status = STOPPED_STATUS.get(left, 0)
@@ -181,6 +217,7 @@ class Executor:
     def _stopped(self, node: Node, run_id: str) -> RunResult:
         """Before it began."""
         reason = self._stop.reason or self._stop.left or ""
+        events.emit(events.WARNING, message=f"{reason}: the run has not begun, and will not")
         return RunResult(node, STOPPED_STATUS.get(reason, 125), 0.0, run_id, stopped=reason)
 
     def _make_sure(self, lost: RunLost, choice: Sequence[Candidate]) -> None:
@@ -206,7 +243,9 @@ class Executor:
             try:
                 return first_able(
                     choice,
-                    lambda one: detached(handover.bring(self._addressed(handover, one, choice))),
+                    lambda one: with_free_id(
+                        handover.bring(self._addressed(handover, one, choice)), detached
+                    ),
                 )
             except GridError as exc:
                 full = self._full(exc, choice)

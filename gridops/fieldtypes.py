@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from gridops.durations import YEAR, parse_duration
 
+MOST_NARROW = 99  # how far the ends of a range of ports must be apart
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}")
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]")
@@ -91,6 +93,16 @@ def _as_list(value: object) -> object:
     return value
 
 
+def _check_ports(text: str) -> str:
+    match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", text)
+    first, last = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1024 <= first <= last - MOST_NARROW <= 65535 - MOST_NARROW:
+        raise ValueError(
+            f"should be FIRST-LAST, from 1024 to 65535, at least {MOST_NARROW + 1} ports"
+        )
+    return f"{first}-{last}"
+
+
 def _as_lines(value: object) -> object:
     """One text is a list of one."""
     return [value] if isinstance(value, str) else value
@@ -113,6 +125,7 @@ Delay = Annotated[
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+PortRange = Annotated[str, AfterValidator(_check_ports)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, AfterValidator(check_name)]
 Host = Annotated[str, AfterValidator(check_host)]

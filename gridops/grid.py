@@ -9,16 +9,16 @@ for health in grid.health():
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops.clusters import Clusters
 from gridops.inventory import load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.runs import Runs
+from gridops.telling import telling as _task
 
 if TYPE_CHECKING:
     from gridops.executor import Output
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gridops.reach.pool import Master
 
 
-class Grid(Runs):
+class Grid(Runs, Clusters):
     """What can be done with an inventory's nodes. Nothing connects before it is asked to."""
 
     @classmethod
@@ -184,30 +184,3 @@ class Grid(Runs):
 
 
 SYNCS_AT_ONCE = 16
-
-
-class _Outcome:
-    """How a task went, for those who listen."""
-
-    ok = True
-
-
-@contextmanager
-def _task(name: str) -> Iterator[_Outcome]:
-    """Say that a task began and how it ended."""
-    outcome = _Outcome()
-    began = time.monotonic()
-    with events.bound(task=name):
-        events.emit(events.TASK_STARTED, task=name)
-        try:
-            yield outcome
-        except BaseException:
-            outcome.ok = False
-            raise
-        finally:
-            events.emit(
-                events.TASK_FINISHED,
-                task=name,
-                status="success" if outcome.ok else "failure",
-                seconds=time.monotonic() - began,
-            )

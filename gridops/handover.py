@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from gridops.errors import GridError
+from gridops.errors import GridError, NotStarted
 from gridops.jobs import client
 from gridops.model import Job, Node, RunSpec, SyncReport
 from gridops.observe import events
@@ -19,6 +19,9 @@ from gridops.sync.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Handover:
             gpus=spec.gpus,
             isolate=spec.isolate,
             log_cap=spec.log_cap,
+            forget=settings.jobs.keep,
             commit=origin.commit,
             diff=origin.diff,
         )
@@ -65,6 +69,11 @@ class Handover:
     @property
     def id(self) -> str:
         return self._job.id
+
+    @property
+    def wanted(self) -> str:
+        """What it may have to wait for, in words."""
+        return wanted_of(self._job.gpus)
 
     def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Parcel:
         """What the node is to get; nothing is brought there yet."""
@@ -91,6 +100,20 @@ class Handover:
         return replace(parcel, job=job, report=report)
 
 
+def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
+    """What `begin` makes of the parcel.
+
+    Where another node with the same home has its id (and refused it, or may give it a slot), of one
+    with an id of its own.
+    """
+    try:
+        return begin(parcel)
+    except NotStarted as exc:
+        if exc.reason != client.ELSEWHERE:
+            raise
+    return begin(replace(parcel, job=replace(parcel.job, id=client.new_id())))
+
+
 def detached(parcel: Parcel) -> Detached:
     """Start the run and leave it.
 
@@ -111,9 +134,22 @@ def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None
     """Say that a node has the run, and whether it waits there."""
     node, job = parcel.link.node.name, parcel.job
     if reply and reply.state == "queued":
-        events.emit(events.RUN_QUEUED, nodes=(node,), id=job.id, seconds=job.wait)
+        events.emit(
+            events.RUN_QUEUED,
+            nodes=(node,),
+            id=job.id,
+            seconds=job.wait,
+            wanted=wanted_of(job.gpus),
+            command=job.command,
+        )
     else:
-        events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=job.directory or None)
+        cwd = job.directory or None
+        events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)
+
+
+def wanted_of(gpus: int) -> str:
+    """What a run needs to begin, in words: `slot`, `slot with 2 GPUs`."""
+    return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
 
 
 def in_doubt(job_id: str, node: Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,18 +44,36 @@ def fetch(
     )
 
 
-def brought_home(link: Link, job: Job, spec: RunSpec, settings: Settings) -> bool:
-    """Whether anything that `spec` wants came home; what went wrong is said."""
-    again = f"`inv jobs.fetch {job.id} PATTERN`"
+def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settings) -> int:
+    """Bring home what `spec` wants of a run that ended with `status`; the exit status for both."""
     into = Path(spec.src or ".")
+
+    def bring() -> FetchReport:
+        return fetch(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
+
+    return status_after(status, job, bring) if spec.fetch else status
+
+
+def status_after(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
+    """Have `bring` bring the results of a run that ended with `status`; the exit status for both.
+
+    It is the run's own; but a success whose results did not come home is none (125), be it that
+    they could not be had or that there were not any. What went wrong is said.
+    """
+    again = f"`inv jobs.fetch {job.id} PATTERN`"
     try:
-        report = fetch(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
+        home = bring().found
     except KeyboardInterrupt:
-        events.emit(events.WARNING, message=f"left before all results were home ({again})")
+        _say(f"left before all results were home ({again})")
         raise
     except GridError as exc:
-        events.emit(events.WARNING, message=f"{exc}; {again} tries again")
-        return False
-    if not report.found:
-        events.emit(events.WARNING, message=f"{link.node.name}: no result came home ({again})")
-    return report.found
+        _say(str(exc))
+        home = False
+    if not home:
+        succeeded = "" if status else "the run succeeded, but "
+        _say(f"{job.node}: {succeeded}its results did not come home ({again})")
+    return status or (0 if home else NOT_HOME)
+
+
+def _say(message: str) -> None:
+    events.emit(events.WARNING, message=message)

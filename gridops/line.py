@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
-from gridops.handover import Handover, Parcel
+from gridops.handover import Handover, Parcel, with_free_id
 from gridops.jobs import client
 from gridops.jobs.attached import Stop
 from gridops.model import Job, Outcome
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Question = Callable[[Link, client.JobSpec], T]
 
-HOLD = 30.0  # seconds that a node keeps a slot for us without a word
+HOLD = 30.0  # seconds that a node keeps our place, or a slot, without a word of us
 LOOK = 0.5  # seconds between two looks at the line, and as much more as a look takes
 SLICE = 0.1  # seconds between two looks at `stop`
 JOINING = 100.0  # seconds that a node may take to let us in
-ANSWER = 30.0  # seconds that a node may take to tell how we stand
+ANSWER = 10.0  # seconds that a node may take to tell how we stand: the others hear of us then
+LEAVING = 30.0  # seconds that a node may take to let us out
 
 
 class Line:
@@ -50,6 +51,7 @@ class Line:
         begins there, and raises what `Handover.bring` may."""
         self._handover = handover
         self._wait = wait
+        self._wanted = handover.wanted
         self._prepare = prepare
         self._at_once = settings.ssh.pool_size
         self._places = {
@@ -77,15 +79,28 @@ class Line:
 
     def _join(self) -> None:
         refusals: list[GridError] = []
-        for outcome in self._ask(client.start, JOINING):
+        for outcome in self._ask(self._let_in, JOINING):
             if outcome.error and not isinstance(outcome.error, StartUnknown):
                 refusals.append(outcome.error)
                 del self._places[outcome.node.name]
         if not self._places:
             raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
+        nodes, job = tuple(self._places), next(iter(self._places.values())).job
         events.emit(
-            events.RUN_QUEUED, nodes=tuple(self._places), id=self._handover.id, seconds=self._wait
+            events.RUN_QUEUED,
+            nodes=nodes,
+            id=job.id,
+            seconds=self._wait,
+            wanted=self._wanted,
+            command=job.command,
         )
+
+    def _let_in(self, link: Link, job: client.JobSpec) -> client.StartReply:
+        def begin(place: Parcel) -> client.StartReply:
+            self._places[link.node.name] = place
+            return client.start(link, place.job)
+
+        return with_free_id(self._places[link.node.name], begin)
 
     def _turns(self) -> Iterator[Parcel]:
         """The places whose turn has come, best first."""
@@ -99,7 +114,7 @@ class Line:
                 turns.add(outcome.node.name)
         if not self._places:
             raise NotStarted(
-                f"no slot came free within {self._wait:g} s",
+                f"no {self._wanted} came free within {self._wait:g} s",
                 reason="busy",
                 hint="`inv jobs` shows who has them",
             )
@@ -131,7 +146,7 @@ class Line:
 
     def _cancel(self, places: Sequence[Parcel]) -> None:
         """A node that cannot be told gives up by itself: nobody confirms the run there."""
-        for _ in self._ask_at(places, _kill, ANSWER):
+        for _ in self._ask_at(places, _kill, LEAVING):
             pass
 
     def _ask(self, question: Question[T], limit: float) -> Iterator[Outcome[T]]:
@@ -150,7 +165,7 @@ class Line:
 
 
 def _standing(link: Link, job: client.JobSpec) -> Job | None:
-    return client.status(link, [job.id]).get(job.id)
+    return client.stay(link, job.id)
 
 
 def _kill(link: Link, job: client.JobSpec) -> None:

@@ -11,6 +11,7 @@ from gridops.errors import GridError
 T = TypeVar("T")
 
 State = Literal["healthy", "degraded", "unreachable"]
+RayRole = Literal["head", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class NodeHealth:
     jobs: Jobs | None = None
     uptime_s: float | None = None
     users: tuple[str, ...] = ()  # who is logged in
+    ray: RayRole | None = None  # its part in a Ray cluster of gridops
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Job:
     diff: str = ""  # where, on the node, the uncommitted changes are
     diff_bytes: int = 0
     why: str = ""  # why this node
+    placed: str = ""  # what whoever started it calls its node; others may share that one's home
 
     @property
     def active(self) -> bool:

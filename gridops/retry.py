@@ -189,7 +189,14 @@ def _may_pass(exc: BaseException) -> bool:
 
 
 def _say_again(what: str, tries: int, pause: float, exc: BaseException) -> None:
-    events.emit(events.RETRY, what=what, attempt=tries, delay=round(pause, 3), error=_brief(exc))
+    events.emit(
+        events.RETRY,
+        what=what,
+        attempt=tries,
+        delay=round(pause, 3),
+        error=_brief(exc),
+        reason=type(exc).__name__,
+    )
 
 
 def _say_end(what: str, tries: int, exc: BaseException) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import JobError
-from gridops.inventory import Inventory
+from gridops.facade import Facade
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
+from gridops.telling import seen
 
 if TYPE_CHECKING:
     from gridops.executor import Output
@@ -20,39 +21,46 @@ PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again
 PRUNING = 600.0  # seconds that deleting much output may take
 
 
-class Runs:
+class Runs(Facade):
     """What can be done with the runs of an inventory's nodes, from any machine that has it."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self.inventory = inventory
-        self.settings = inventory.settings
-
-    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
-        return self.inventory.nodes if nodes is None else nodes
 
     def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
         """Each node's runs, as it tells of them, oldest first."""
         from gridops.jobs import client, finding
 
-        return finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs)
+        for told in finding.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
+            for job in told.value or ():
+                seen(job)
+            yield told
 
     def find_job(
         self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
     ) -> Job:
-        """The run with that id, or with an id that begins so; `@last` is the newest.
+        """The run with that id, or with an id that begins or ends so; `@last` is the newest.
 
-        Raises NoJob, UsageError when several begin so, JobUnreachable when a node that may know it
+        Raises NoJob, UsageError when several are, JobUnreachable when a node that may know it
         cannot be asked; with `certain` also when that node may have another that is meant.
         """
         from gridops.jobs import finding
 
         return finding.find(self._all(nodes), self.settings.ssh, name, certain=certain)
 
+    def find_job_in_time(
+        self, name: str, nodes: Sequence[Node] | None = None, *, timeout: float | None = None
+    ) -> Job:
+        """The same; but while only nodes out of reach may know an id in full, it asks again.
+
+        Raises RunTimeout after `timeout` seconds.
+        """
+        from gridops.jobs import finding
+
+        return finding.find_in_time(self._all(nodes), self.settings.ssh, name, timeout=timeout)
+
     def show_job(self, job: Job) -> Job:
         """The run as it is now, with its whole command."""
         from gridops.jobs import client
 
-        return client.show(self._link(job), job.id)
+        return seen(client.show(self._link(job), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
@@ -80,21 +88,23 @@ class Runs:
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
         link = self._link(job)
-        return attending.logs(
-            link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail
-        ).job
+        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return seen(end.job)
 
-    def wait(self, job: Job, timeout: float | None = None) -> Job:
-        """The run, once it has ended. Raises RunTimeout after `timeout` seconds, JobUnreachable."""
+    def wait(self, job: Job, timeout: float | None = None, *, since: float | None = None) -> Job:
+        """The run, once it has ended. Raises JobUnreachable, RunTimeout after `timeout` seconds.
+
+        They count from `since` (as `time.monotonic` tells it; default: now).
+        """
         from gridops.jobs import attending
 
-        return attending.wait(self._link(job), job.id, timeout=timeout)
+        return seen(attending.wait(self._link(job), job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
         from gridops.jobs import client
 
-        return client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE)
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
 
     def fetch(
         self,
@@ -118,6 +128,25 @@ class Runs:
                 self._link(job), job, tuple(patterns), Path(into), self.settings,
                 overwrite=overwrite,
             )  # fmt: skip
+
+    def bring_home(
+        self,
+        job: Job,
+        status: int,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> int:
+        """`fetch` the results of a run that ended with `status`; the exit status for both.
+
+        That is the run's own, but 125 for a success whose results did not come home.
+        """
+        from gridops import homecoming
+
+        return homecoming.status_after(
+            status, job, lambda: self.fetch(job, patterns, into, overwrite=overwrite)
+        )
 
     def prune(
         self, older_than: float, nodes: Sequence[Node] | None = None

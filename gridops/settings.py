@@ -24,6 +24,7 @@ from gridops.fieldtypes import (
     Names,
     Percent,
     Port,
+    PortRange,
     RemotePath,
     Shell,
     User,
@@ -147,6 +148,15 @@ class SyncSettings(Section):
     )
 
 
+class JobSettings(Section):
+    """What becomes of runs on their node."""
+
+    keep: Annotated[Duration, Field(ge=3600)] | None = Field(
+        default=30 * 86400.0,
+        description="How long after its end a run, with its output, is kept; null: for ever.",
+    )
+
+
 class RetrySettings(Section):
     """How often and how patiently reaching a node is tried again."""
 
@@ -169,15 +179,42 @@ class RetrySettings(Section):
 class RaySettings(Section):
     """The Ray cluster on the nodes."""
 
-    version: Line | None = Field(default=None, description="The version of Ray to install.")
-    head: Name | None = Field(default=None, description="The node that is the head.")
+    version: Line | None = Field(default=None, description="The exact version of Ray to install.")
+    head: Name | None = Field(
+        default=None, description="The node that is the head; unset: the first one."
+    )
     port: Port = Field(default=6379, description="The head's port.")
     dashboard_port: Port = Field(
         default=8265, description="The dashboard's port, on the head's loopback."
     )
+    client_port: Port = Field(default=10001, description="The head's port for ray:// clients.")
+    ports: PortRange | None = Field(
+        default=None,
+        description="FIRST-LAST, at least 100 ports: all that Ray listens on beside those of the "
+        "head, for firewalls; unset: as Ray chooses.",
+    )
     python: Line | None = Field(default=None, description="The nodes' Python: a version or a path.")
     extras: Names = Field(default=("default",), description="Ray's extras to install.")
     requirements: Lines = Field(default=(), description="Further pip requirements of every node.")
+    pip_args: Lines = Field(
+        default=(), description="Further arguments of pip, or of uv pip where a node has uv."
+    )
+    temp_dir: RemotePath = Field(
+        default="/tmp",
+        description="Where Ray keeps its sessions, logs and spilled objects; a short path.",
+    )
+    settle: Delay = Field(
+        default=0.5, description="How long after the start the nodes are looked at once more."
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> RaySettings:
+        if self.ports is not None:
+            first, last = (int(port) for port in self.ports.split("-"))
+            for name in ("port", "dashboard_port", "client_port"):
+                if first <= getattr(self, name) <= last:
+                    raise ValueError(f"ports {self.ports} must not hold {name}")
+        return self
 
 
 class NodeRay(Section):
@@ -230,5 +267,6 @@ class Settings(Section):
     )
     ssh: SshSettings = Field(default=SshSettings(), description="How nodes are reached.")
     sync: SyncSettings = Field(default=SyncSettings(), description="What a sync carries.")
+    jobs: JobSettings = Field(default=JobSettings(), description="Runs on their node.")
     retry: RetrySettings = Field(default=RetrySettings(), description="Trying again.")
     ray: RaySettings = Field(default=RaySettings(), description="The Ray cluster.")

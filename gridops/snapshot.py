@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST = 64  # files in the cache directory
 MOST_BYTES = 1 << 20  # of an inventory that is kept
-SECTIONS = frozenset({"defaults", "health_check", "ssh", "sync", "retry", "ray"})
+SECTIONS = frozenset({"defaults", "health_check", "ssh", "sync", "jobs", "retry", "ray"})
 
 
 def recall(file: Path, of: str | None) -> tuple[tuple[Node, ...], Settings] | None:
@@ -38,7 +38,7 @@ def recall(file: Path, of: str | None) -> tuple[tuple[Node, ...], Settings] | No
         return None
     try:
         kept = json.loads(_place(file).read_bytes())
-        if kept["of"] != of:
+        if kept["of"] != of or not kept["settings"].keys() >= SECTIONS:
             return None
         nodes = tuple(Node(**{k: _plain(v) for k, v in node.items()}) for node in kept["nodes"])
         settings = _namespace(kept["settings"])

@@ -22,6 +22,11 @@ from gridops.settings import SshSettings
 
 MakeSandbox = Callable[..., Sandbox]
 
+# Who runs us in the background (`&`, nohup) has signals ignored, and what we start inherits that.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
 
 @pytest.fixture(scope="session")
 def session_dir() -> Iterator[Path]:

@@ -23,6 +23,8 @@ class Place:
 
     link: Link
     home: Path
+    busybox: bool = False  # it has no other tools
+    cuts: bool = False  # its sshd now and then cuts off a session that begins as another ends
 
     def job(self, job_id: str) -> Path:
         return self.home / ".gridops" / "jobs" / job_id

@@ -26,6 +26,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Events carry plain values and know nobody, so that every room can say what happened without
     # knowing who listens; the listeners are the observe room, further down.
     "events": ("gridops.observe", "gridops.observe.events"),
+    # Figures in words stand on nothing; the status page (observe) needs them as the tables do.
+    "words": ("gridops.render", "gridops.render.words"),
     # Retry stands on errors and events alone. DESIGN lists it below the inventory; here it is held
     # to less, so that the settings can make a RetryConfig of what a file says.
     "retry": ("gridops.retry",),
@@ -53,8 +55,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "gridops.line",
         "gridops.homecoming",
     ),
+    "telling": ("gridops.telling",),
     "executor": ("gridops.executor", "gridops.broadcast"),
-    "grid": ("gridops.grid", "gridops.runs"),
+    "grid": ("gridops.grid", "gridops.runs", "gridops.clusters", "gridops.facade"),
+    "monitor": ("gridops.monitor",),
     "sandbox": ("gridops.sandbox", "gridops.sandbox.*"),
     "render": ("gridops.render", "gridops.render.*"),
     "tasks": ("gridops.tasks", "gridops.tasks.*"),
@@ -84,6 +88,10 @@ HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "platformdirs": {"top": (), "inside": ("*",)},
     "dotenv": {"top": (), "inside": ("*",)},
     "sqlite3": {"top": ("gridops.observe.store",), "inside": ("gridops.observe.*",)},
+    "http": {
+        "top": ("gridops.observe.exporter", "gridops.tasks._serving", "gridops.ray.rest"),
+        "inside": ("gridops.observe.*",),
+    },
 }
 
 

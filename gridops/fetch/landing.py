@@ -29,9 +29,10 @@ class Landing:
     into: str  # absolute, without symlinks
     overwrite: bool = False
     new: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
+    replaced: dict[str, os.stat_result] = field(default_factory=dict)  # what was here before
     kept: list[str] = field(default_factory=list)  # newer here
     obstacles: dict[str, str] = field(default_factory=dict)  # could not take its place, and why
+    made: list[str] = field(default_factory=list)  # directories that were not here
     _ready: set[str] = field(default_factory=set)  # directories that are there
 
     def take(self, name: str) -> None:
@@ -65,6 +66,7 @@ class Landing:
         path = self._here(name)
         with suppress(FileExistsError):
             os.mkdir(path)  # noqa: PTH102 - names are texts here throughout
+            self.made.append(name)
         if not os.path.isdir(path):  # noqa: PTH112
             self.obstacles[name] = NOT_A_DIRECTORY
         elif os.path.islink(path) and not self._within(os.path.realpath(path)):  # noqa: PTH114
@@ -90,7 +92,7 @@ class Landing:
             self.obstacles[name] = SPECIAL
         elif here.st_mtime_ns <= staged.st_mtime_ns or self.overwrite:
             self._move(name)
-            self.replaced.append(name)
+            self.replaced[name] = here
         elif not self._same(name, staged, here):
             self.kept.append(name)
 

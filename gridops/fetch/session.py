@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,9 @@ from gridops.errors import DiskFull, GridError, NotWritable, PartialTransfer, Sy
 from gridops.fetch.finding import Found, Group, find
 from gridops.fetch.landing import Landing
 from gridops.fetch.patterns import PRIVATE, Pattern
+from gridops.fetch.record import note
 from gridops.fetch.report import FetchReport
-from gridops.fetch.stage import Stage, staging
+from gridops.fetch.stage import STAGES, Stage, staging
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
@@ -89,6 +90,7 @@ class Session:
                 if stage.remove(resume=resume):
                     message = f"{self._node}: the same fetch again goes on where this one ended"
                     events.emit(events.WARNING, message=message)
+                self._note(self.landings[-1])  # now that a full disk has some room again
 
     def _land(self, stage: Stage, group: Group) -> None:
         landing = Landing(str(stage.tree), str(self.into), self.overwrite)
@@ -97,6 +99,15 @@ class Session:
             landing.take(name.removesuffix("/"))
         if landing.obstacles:
             self.problems.append(_in_the_way(landing.obstacles))
+
+    def _note(self, landing: Landing) -> None:
+        try:
+            note(landing)
+        except OSError as exc:
+            self._warn(
+                f"cannot note what came to {self.into} ({exc.strerror}): a sync of it"
+                " takes that for your source"
+            )
 
     def _transfer(self, stage: Stage, group: Group) -> list[PartialTransfer]:
         """What could not come, where the rest has."""
@@ -133,7 +144,7 @@ class Session:
         """Times are kept, modes as far as our umask allows; what is here already stays away."""
         program = client()
         options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
-        options += [f"--exclude=/{name}" for name in PRIVATE]
+        options += [f"--exclude=/{name}" for name in PRIVATE] + [f"--exclude={STAGES}"]
         options += [f"--compare-dest={self.into}"]
         options += [f"--temp-dir={stage.temporary}", f"--partial-dir={stage.partial}"]
         if self.link.node.connection != "local" and program.version >= PACKING:
@@ -164,7 +175,7 @@ class Session:
     def _node(self) -> str:
         return self.link.node.name
 
-    def _all(self, pick: Callable[[Landing], Sequence[str]]) -> tuple[str, ...]:
+    def _all(self, pick: Callable[[Landing], Iterable[str]]) -> tuple[str, ...]:
         names = {name for landing in self.landings for name in pick(landing)}
         return tuple(sorted(printable(os.fsencode(name)) for name in names))
 

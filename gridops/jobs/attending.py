@@ -11,6 +11,7 @@ from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.streams import Sink
 
+ASKING = 2.0  # seconds
 BEYOND = 1 << 53  # an offset past any output: nothing of that stream is sent
 
 
@@ -38,9 +39,17 @@ def logs(
     return end
 
 
-def wait(link: Link, job_id: str, *, timeout: float | None = None) -> Job:
-    """The run, once it has ended. Raises RunTimeout after `timeout` seconds; the run goes on."""
-    end = None if timeout is None else time.monotonic() + timeout
+def wait(
+    link: Link, job_id: str, *, timeout: float | None = None, since: float | None = None
+) -> Job:
+    """The run, once it has ended. Raises RunTimeout after `timeout` seconds; the run goes on.
+
+    They count from `since`, if given, but leave ASKING seconds to hear how it is now.
+    """
+    now = time.monotonic()
+    end = None
+    if timeout is not None:
+        end = max((now if since is None else since) + timeout, now + min(timeout, ASKING))
 
     def look_at_the_clock() -> None:
         if end is not None and time.monotonic() > end:

@@ -7,9 +7,10 @@ client's, and the node runs an id at most once.
 from gridops.jobs.ending import confirm, kill, kill_until_heard, prune, stay
 from gridops.jobs.looking import diff, list_jobs, show, status, using
 from gridops.jobs.spec import JobSpec, new_id, whoami
-from gridops.jobs.starting import StartReply, start
+from gridops.jobs.starting import ELSEWHERE, StartReply, start
 
 __all__ = [
+    "ELSEWHERE",
     "JobSpec",
     "StartReply",
     "confirm",

@@ -10,6 +10,8 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from gridops.errors import (
     AuthenticationFailed,
@@ -18,6 +20,7 @@ from gridops.errors import (
     HostKeyUnknown,
     NodeError,
     NodeTimeout,
+    ProcessKilled,
 )
 from gridops.jobs import script
 from gridops.jobs.frames import Frames, OnLine, OnPiece
@@ -30,8 +33,9 @@ from gridops.retry import RetryConfig
 CONNECT = 20.0  # seconds that a session may take to open
 SILENCE = 15.0  # seconds without a sign of life (one comes every 2) that mean a dead connection
 BEGIN = 30.0  # seconds that a login shell may take until the script speaks
-INSTALL = 60.0
-ANSWER_LIMIT = 64 * 1024 * 1024  # bytes
+INSTALL = 60.0  # seconds
+CUTS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
+DONE = "done"  # the last line of every answer
 
 # What needs no quotes in any shell: the login shell may be csh or fish.
 PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
@@ -40,6 +44,7 @@ PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
 FINAL = (HostKeyUnknown, HostKeyChanged, AuthenticationFailed)
 PAUSES = RetryConfig(initial_delay=0.5, max_delay=15.0)
 
+T = TypeVar("T")
 Tick = Callable[[], None]
 Sleep = Callable[[float], None]
 
@@ -66,7 +71,13 @@ def converse(
     Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
     a byte, NodeError when the script cannot be had there, ConnectionLost when the connection broke.
     """
-    call = _Call(link, verb, args, stdin, Frames(on_line, on_piece or _no_piece), silence, tick)
+
+    def hear(line: str) -> None:
+        on_line(line)
+        if why := cannot(line):
+            raise NodeError(why[0], node=link.node.name, hint=why[1])
+
+    call = _Call(link, verb, args, stdin, Frames(hear, on_piece or _no_piece), silence, tick)
     tell = sent or _nothing
     if not call.run(tell):
         tell(False)
@@ -76,27 +87,46 @@ def converse(
             raise call.mute()
 
 
+def cannot(line: str) -> tuple[str, str] | None:
+    """Why the node can have no durable runs, if that is what this line says; and what to do."""
+    word, _, rest = line.partition(" ")
+    if line == "unsupported":
+        return "durable runs need Linux there", "`inv exec` does not"
+    if word == "unwritable":
+        return (
+            f"{BASE} there cannot be written to: {rest}",
+            "see who owns it, and how it is mounted",
+        )
+    return None
+
+
 def ask(
     link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE
 ) -> list[str]:
-    """The lines that `verb` answers."""
-    lines: list[str] = []
-    converse(link, verb, *args, on_line=lines.append, stdin=stdin, silence=silence)
-    return lines
+    """The lines that `verb` answers; it may be asked more than once."""
+
+    def attempt() -> list[str]:
+        lines: list[str] = []
+        converse(link, verb, *args, on_line=lines.append, stdin=stdin, silence=silence)
+        return lines
+
+    return uncut(attempt)
+
+
+def uncut(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns; tried again when its session was cut off or its connection broke."""
+    for pause in CUTS:
+        with suppress(ProcessKilled, ConnectionLost):
+            return attempt()
+        time.sleep(pause)
+    return attempt()
 
 
 def install(link: Link) -> None:
     """Place this version of the script on the node. Raises NodeError when that cannot be."""
     text = script.text()
-    reply = link.script(
-        script.installer(),
-        BASE,
-        script.digest(),
-        str(len(text)),
-        script.checksum(),
-        timeout=INSTALL,
-        stdin=text,
-    )
+    args = (BASE, script.digest(), str(len(text)), script.checksum())
+    reply = uncut(lambda: link.script(script.installer(), *args, timeout=INSTALL, stdin=text))
     if reply.status:
         said = reply.stderr.decode(errors="replace").strip()[-200:]
         raise NodeError(
@@ -133,7 +163,9 @@ class _Call:
         words = [script_path(script.digest()), BASE, self._verb, mark, *self._args]
         if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
             raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
-        process = self._link.start(f"exec sh {' '.join(words)}", timeout=CONNECT)
+        command = f"exec sh {' '.join(words)}"
+        # Whatever has begun when this fails has not got its input from us.
+        process = uncut(lambda: self._link.start(command, timeout=CONNECT))
         sent(True)
         self._prelude = Prelude(mark.encode(), self._frames)
         self._last = time.monotonic()
@@ -158,10 +190,9 @@ class _Call:
         except ConnectionLost as exc:
             exc.node = exc.node or self._link.node.name
             raise
-        except NodeError as exc:  # killed on the node: for us the same as a broken connection
-            if isinstance(exc, NodeTimeout) or "killed" not in exc.message:
-                raise
-            raise ConnectionLost(exc.message, node=self._link.node.name) from exc
+        except ProcessKilled as exc:  # unless all was said, the same as a broken connection
+            if self._frames.last != DONE:
+                raise ConnectionLost(exc.message, node=self._link.node.name) from exc
 
     def _hear(self, data: bytes) -> None:
         self._last = time.monotonic()

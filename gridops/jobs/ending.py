@@ -6,7 +6,7 @@ import time
 from itertools import count
 from urllib.parse import quote
 
-from gridops.errors import JobUnreachable, NodeTimeout, ReachError, UsageError
+from gridops.errors import JobUnreachable, NodeTimeout, NoJob, ReachError, UsageError
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.looking import complete
@@ -16,7 +16,6 @@ from gridops.model import Job
 from gridops.reach.link import Link
 
 AFTER_KILL = 7.0  # seconds beyond the grace in which a killed run has ended
-DAY = 86400.0
 
 
 def confirm(link: Link, job_id: str) -> bool:
@@ -28,9 +27,13 @@ def confirm(link: Link, job_id: str) -> bool:
     return "go yes" in ask(link, "go", checked(job_id))
 
 
-def stay(link: Link, job_id: str) -> None:
-    """Have the time of a held run's `hold` begin anew. Raises a ReachError."""
-    ask(link, "stay", checked(job_id))
+def stay(link: Link, job_id: str) -> Job | None:
+    """Tell that the client of a run with `hold` is still there; how the run is.
+
+    A node that hears nothing for so long gives up the run's place. Raises a ReachError.
+    """
+    lines = complete(ask(link, "stay", checked(job_id)), link)
+    return jobs_from(lines, link.node.name).get(job_id)
 
 
 def kill(
@@ -52,7 +55,10 @@ def kill(
         str(round(patience)),
         silence=patience + 30,
     )
-    return jobs_from(complete(lines, link), link.node.name)[job_id]
+    job = jobs_from(complete(lines, link), link.node.name).get(job_id)
+    if job is None:  # its home is another node's, too, and that one has the run
+        raise NoJob(f"does not have the run {job_id}", node=link.node.name)
+    return job
 
 
 def kill_until_heard(
@@ -87,11 +93,10 @@ def kill_until_heard(
 def prune(link: Link, older_than: float) -> tuple[str, ...]:
     """Forget what ended over `older_than` seconds ago; the ids that went. Never a running one.
 
-    The ids themselves are remembered ten times as long, a day at least: a start that arrives late
-    must not run anything.
+    The ids themselves, and how it ended, are remembered for 30 days: a start that arrives late must
+    not run anything.
     """
     if older_than < 0:
         raise UsageError("an age cannot be negative")
-    age = round(older_than)
-    lines = ask(link, "prune", str(age), str(round(max(age * 10, DAY))), silence=600)
+    lines = ask(link, "prune", str(round(older_than)), silence=600)
     return tuple(sorted(line[7:] for line in lines if line.startswith("pruned ")))

@@ -76,6 +76,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
     state, reason = _state(facts, end, by)
     seconds = None if end is None or not began else end.seconds
     ended = facts.times.get("exit")
+    started = _started(facts, ended, seconds) if began else None
     return Job(
         id=job_id,
         node=node,
@@ -83,8 +84,8 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
         command=about.get("command", ""),
         user=about.get("user", ""),
         began=began,
-        submitted=facts.times.get("sup"),
-        started=_started(facts, ended, seconds) if began else None,
+        submitted=_submitted(facts, started),
+        started=started,
         ended=ended,
         seconds=seconds,
         status=end.status if end else None,
@@ -105,6 +106,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
         diff=JobPaths(job_id).diff if "spec/diff" in facts.sizes else "",
         diff_bytes=max(0, facts.sizes.get("spec/diff", 0) - 1),  # the run file adds a line end
         why=about.get("why", ""),
+        placed=about.get("node", ""),
     )
 
 
@@ -114,6 +116,12 @@ def _started(facts: _Facts, ended: int | None, seconds: float | None) -> float |
     if began is None or ended is None or seconds is None:
         return began
     return min(began, ended - seconds) if ended - began < seconds else began
+
+
+def _submitted(facts: _Facts, started: float | None) -> float | None:
+    """To the second as well, but never after it began."""
+    submitted = facts.times.get("sup")
+    return min(submitted, started) if submitted is not None and started is not None else submitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from gridops.errors import (
     ReachError,
 )
 from gridops.jobs.conversation import (
+    DONE,
     FINAL,
     PAUSES,
     SILENCE,
@@ -112,7 +113,7 @@ class Follower:
             self.err += len(data)
 
     def result(self, live: bool = True) -> JobEnd:
-        if not self._ended or self._ended[-1] != "done":
+        if not self._ended or self._ended[-1] != DONE:
             raise ConnectionLost("the connection ended", node=self.link.node.name)
         job = jobs_from(self._ended, self.link.node.name).get(self.id)
         if job is None:

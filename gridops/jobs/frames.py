@@ -26,6 +26,7 @@ class Frames:
         self._stream = ""
         self._offset = 0
         self._left = 0
+        self.last = ""  # the last line
 
     def __call__(self, data: bytes) -> None:
         at = 0
@@ -54,6 +55,7 @@ class Frames:
         return end + 1
 
     def _take(self, line: str) -> None:
+        self.last = line
         words = line.split(" ")
         if words[0] in ("out", "err") and len(words) == 3 and (words[1] + words[2]).isdecimal():
             self._stream, self._offset, self._left = words[0], int(words[1]), int(words[2])

@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
-# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal)
+# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal),
+#                        forget (how many seconds after its end)
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
@@ -12,10 +13,12 @@
 # With $3, does so only during that boot. Says how it went: "ack ...".
 verb_start() {
     [ "$3" = - ] || [ "$3" = "$boot" ] || { echo "ack rebooted" && return; }
-    [ ! -L "$1/sup" ] || { echo "ack exists" && return; }
+    [ ! -L "$1/sup" ] || { echo "ack $(taken "$1")" && return; }
     look_up $$
     staged=$1/new.$$.$tick
     if ! stage "$1" "$2" 2>/dev/null; then
+        rm -rf "$staged"
+        [ -n "$trouble" ] || make "$staged" || unwritable
         rm -rf "$staged"
         echo "ack ${trouble:-nospace}"
         return
@@ -24,14 +27,26 @@ verb_start() {
     ack=$(setsid setsid sh "$self" "$base" supervise - "$1" "$staged" "$mask" </dev/null 2>/dev/null)
     if [ -z "$ack" ]; then # it was killed; the claim may be made all the same
         ack=nothing
-        [ ! -L "$1/sup" ] || ack=exists
+        [ ! -L "$1/sup" ] || ack=$(taken "$1")
     fi
     echo "ack $ack"
+}
+
+taken() { # by whom job $1 was claimed: exists, or elsewhere for another node with this home
+    case $(readlink "$1/sup") in *.*.*."$host" | cancelled) echo exists ;; *) echo elsewhere ;; esac
 }
 
 verb_run() { # starts job $1 and follows it, all in one session
     verb_start "$@"
     case $ack in started* | held* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
+}
+
+make() { # the directory $1, or else sets why: the reason, as the system says it
+    why=$(LC_ALL=C mkdir -p "$1" 2>&1) || { why=${why##*": "} && return 1; }
+}
+
+unwritable() { # sets trouble, unless the disk is full
+    case $why in *[Ss]pace* | *[Qq]uota*) ;; *) trouble="unwritable $why" ;; esac
 }
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
@@ -52,7 +67,7 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     me=$identity
     if ! ln -s "$me.$host" "$id/sup" 2>/dev/null; then # THE claim: it exists or it does not
         rm -rf "$2"
-        if [ -L "$id/sup" ]; then echo exists; else echo nospace; fi
+        if [ -L "$id/sup" ]; then taken "$id"; else echo nospace; fi
         return
     fi
     trap 'finish x x error' EXIT
@@ -87,16 +102,11 @@ refuse() { # REASON ACK...: it never begins
 hold_on() {
     ln -s yes "$id/held"
     clock
-    until_when=$((centis + hold)) pause=0.02
+    heard=$centis pause=0.02
     while [ ! -L "$id/go" ] && [ ! -L "$id/kill" ]; do
         nap "$pause"
         pause=0.05
-        clock
-        if [ -f "$id/stay" ]; then
-            rm -f "$id/stay"
-            until_when=$((centis + hold))
-        fi
-        [ "$centis" -lt "$until_when" ] || ln -s no "$id/go" 2>/dev/null
+        heard_of || ln -s no "$id/go" 2>/dev/null
     done
     [ "$(readlink "$id/go")" = yes ]
 }
@@ -104,11 +114,21 @@ hold_on() {
 verb_go() { # the word for job $1 to begin
     if [ -L "$1/held" ]; then ln -s yes "$1/go" 2>/dev/null; fi
     echo "go $(readlink "$1/go" || echo no)"
+    echo "done"
 }
 
-verb_stay() { # the client of job $1 is still there, and the time of its hold begins anew
-    if [ -L "$1/held" ] && [ ! -L "$1/go" ]; then : >"$1/stay"; fi
-    echo "done"
+verb_stay() { # the client of job $1 is still there; how the job is
+    if [ -L "$1/sup" ] && [ ! -L "$1/go" ] && [ ! -L "$1/exit" ]; then : >"$1/stay"; fi
+    verb_status "$1"
+}
+
+heard_of() { # whether the client has said, within the time of its hold, that it is still there
+    clock
+    if [ -f "$id/stay" ]; then
+        rm -f "$id/stay"
+        heard=$centis
+    fi
+    [ $((centis - heard)) -lt "$hold" ]
 }
 
 why_not_begun() {
@@ -239,7 +259,10 @@ main() {
     read -r boot </proc/sys/kernel/random/boot_id
     read -r host </proc/sys/kernel/hostname
     boot=${boot%%-*} locks=../locks/$host
-    [ -d "$1/jobs" ] || mkdir -p "$1/jobs"
+    if ! [ -d "$1/jobs" ] && ! make "$1/jobs"; then
+        echo "unwritable $why"
+        exit
+    fi
     cd "$1/jobs" || exit
     base=${PWD%/jobs}
     [ "$mark" = - ] || echo "boot $boot"

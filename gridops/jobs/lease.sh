@@ -116,8 +116,9 @@ choose_gpus() { # sets chosen: as many as wanted of those that are free and not 
 # Waits for a slot, $wait seconds at most (1/100 of them), or until the job is told to end.
 stand_in_line() {
     clock
-    until_when=$((centis + wait))
+    until_when=$((centis + wait)) heard=$centis
     while [ ! -L "$id/kill" ]; do
+        [ "$hold" -eq 0 ] || heard_of || break
         first_waiting
         if [ "$head" = "$ticket" ]; then
             if [ "$gpus" -eq 0 ]; then

@@ -35,12 +35,21 @@ tell() { # sends the facts of the jobs gathered so far
     facts='' runs=''
 }
 
-verb_list() { # every job that has something to show
-    set --
+# The same for every job, whether there is something to show of it or not. There may be thousands:
+# their files are told in one go, and hardly a step is taken for one that has ended.
+verb_list() {
+    unset QUOTING_STYLE
+    undone=''
     for entry in */spec; do
-        [ ! -d "$entry" ] || set -- "$@" "${entry%/spec}"
+        [ -L "${entry%/spec}/exit" ] || [ ! -d "$entry" ] || describe "${entry%/spec}"
     done
-    verb_status "$@"
+    {
+        printf '%s\0' */sup */child */kill */exit */gpus */*.cut */out */err */spec/diff */tree |
+            LC_ALL=C xargs -0 stat -c 'file %Y %s %N'
+        printf '%s\0' */spec/run | xargs -0 head -q -n 1
+    } 2>/dev/null
+    [ -z "$undone" ] || echo "now $(date +%s)"
+    echo "done"
 }
 
 describe() { # says how job $1 is, unless its end is on record or gets there now
@@ -79,7 +88,7 @@ verb_follow() {
     while :; do
         ended=''
         [ ! -L "$id/exit" ] || ends # looked at before the sizes, so that no tail is missed
-        if ! sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null); then
+        if ! measure; then
             if [ -n "$ended" ] || ! alive "$(readlink "$id/sup")"; then break; fi
             nap 0.02 # claimed a moment ago
             continue
@@ -101,6 +110,14 @@ verb_follow() {
     verb_status "$id"
 }
 
+measure() { # sets sizes: how long the streams are; fails when there are none
+    if [ "$out$err" = 00 ] && [ -f "$id/err" ] && [ ! -s "$id/out" ] && [ ! -s "$id/err" ]; then
+        sizes=0${nl}0 # as at first, and often for long: without a process to find it out
+    else
+        sizes=$(stat -c %s "$id/out" "$id/err" 2>/dev/null)
+    fi
+}
+
 verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
     ended='' out_end='' err_end=''
     [ ! -L "$1/exit" ] || ends
@@ -108,11 +125,12 @@ verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
     [ "$2" = out ] || size=$err_end
     [ -n "$size" ] || size=$(stat -c %s "$1/$2")
     echo "offset $((size - $(head -c "$size" "$1/$2" | tail -n "$3" | wc -c)))"
+    echo "done"
 }
 
 verb_read() { # the file $2 that job $1 was started with
-    [ -f "$1/spec/$2" ] || return 0
-    echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"
+    [ ! -f "$1/spec/$2" ] || { echo "out 0 $(stat -c %s "$1/spec/$2")" && cat "$1/spec/$2"; }
+    echo "done"
 }
 
 ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…

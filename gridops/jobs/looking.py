@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gridops.errors import NodeError, NoJob
-from gridops.jobs.conversation import ask, converse
+from gridops.jobs.conversation import DONE, ask, converse, uncut
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.paths import checked
 from gridops.model import Job
@@ -23,7 +23,7 @@ def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
 def list_jobs(link: Link) -> tuple[Job, ...]:
     """All runs of the node that were not pruned, oldest first."""
     jobs = jobs_from(complete(ask(link, "list"), link), link.node.name)
-    return tuple(jobs[job_id] for job_id in sorted(jobs))
+    return tuple(jobs[job_id] for job_id in sorted(jobs) if jobs[job_id].placed)
 
 
 def show(link: Link, job_id: str) -> Job:
@@ -44,16 +44,22 @@ def diff(link: Link, job_id: str) -> bytes:
 
 def _kept(link: Link, job_id: str, name: str) -> bytes:
     """A text that the run was started with; the run file has added a line end (spec.py)."""
-    text = bytearray()
-    converse(
-        link,
-        "read",
-        checked(job_id),
-        name,
-        on_line=lambda line: None,
-        on_piece=lambda stream, offset, data: text.extend(data),
-    )
-    return bytes(text[:-1])
+
+    def attempt() -> bytes:
+        lines: list[str] = []
+        text = bytearray()
+        converse(
+            link,
+            "read",
+            checked(job_id),
+            name,
+            on_line=lines.append,
+            on_piece=lambda stream, offset, data: text.extend(data),
+        )
+        complete(lines, link)
+        return bytes(text[:-1])
+
+    return uncut(attempt)
 
 
 def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:
@@ -70,6 +76,6 @@ def _is_same(spelled: str, tree: str) -> bool:
 
 def complete(lines: list[str], link: Link) -> list[str]:
     """`lines`, if the answer came to its end. Raises NodeError."""
-    if not lines or lines[-1] != "done":
+    if not lines or lines[-1] != DONE:
         raise NodeError("its answer was cut short", node=link.node.name)
     return lines

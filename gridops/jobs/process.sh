@@ -16,6 +16,8 @@ log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
 keep=''      # "yes": processes that the command leaves behind stay
 isolate=''   # "yes": it runs in a snapshot of the directory
 
+tag_name=GRIDOPS_RUN_ID # the variable in the environment of its processes that holds its id
+
 # -- processes: who they are, whether they live, how a whole tree of them is ended -----------------
 #
 # A process is known by PID.TICK.BOOT: its number, when it started (1/100 s since boot) and the boot.
@@ -52,7 +54,7 @@ alive() { # whether the process PID.TICK.BOOT (more may follow) still runs; a zo
 }
 
 tagged() { # prints among other words "/proc/PID/environ" of the processes $2... with the tag of job $1
-    tag=GRIDOPS_RUN_ID=$1
+    tag=$tag_name=$1
     shift
     if printf 'a\0' | grep -qzxF a 2>/dev/null; then
         grep -lzxF "$tag" /dev/null "$@"
@@ -62,17 +64,17 @@ tagged() { # prints among other words "/proc/PID/environ" of the processes $2...
 }
 
 # Sets environs and stats: the files of the processes that may be of a job. With since, those are
-# only the ones that were born after that process, less than a second ago; so numbers cannot have
-# begun anew meanwhile.
+# only the ones that were born after that process, less than a second ago (so numbers cannot have
+# begun anew meanwhile), and not in our own session: mostly none.
 candidates() {
     environs='' stats=''
     read -r _ _ _ _ newest_pid </proc/loadavg
     if [ -n "$since" ] && [ "$newest_pid" -ge "$since" ] && [ "$newest_pid" -lt $((since + 500)) ]; then
         number=$since
         while [ "$number" -le "$newest_pid" ]; do
-            [ ! -d "/proc/$number" ] || {
+            if [ -d "/proc/$number" ] && look_up "$number" && [ "$session" != "$own" ]; then
                 environs="$environs /proc/$number/environ" stats="$stats /proc/$number/stat"
-            }
+            fi
             number=$((number + 1))
         done
     else
@@ -102,6 +104,7 @@ members() {
     case $leader in '' | void) return ;; esac
     found=' ' sessions=" $leads " size=''
     candidates
+    [ -n "$stats" ] || return 0
     # shellcheck disable=SC2086,SC2046 # lists of files, or patterns for them
     for pid in $(tagged "$1" $environs); do
         pid=${pid#/proc/} pid=${pid%/environ}
@@ -157,6 +160,7 @@ sweep() {
         fi
         since=''
         nap "$pause"
-        [ "$pause" = 0.05 ] && [ ${#told} -gt 1 ] && pause=0.1
+        [ ${#told} -le 1 ] || pause=0.1
     done
+    return 0 # not the status of whatever the loop did last
 }

@@ -11,7 +11,7 @@ PARTS = ("process", "lease", "gpu", "look", "stop", "watch", "job")  # the last 
 
 @cache
 def text() -> bytes:
-    return b"\n".join(_read(f"{part}.sh").encode() for part in PARTS)
+    return b"\n".join(part(name).encode() for name in PARTS)
 
 
 @cache
@@ -27,8 +27,9 @@ def digest() -> str:
 
 @cache
 def installer() -> str:
-    return _read("install.sh")
+    return part("install")
 
 
-def _read(name: str) -> str:
-    return files("gridops.jobs").joinpath(name).read_text(encoding="utf-8")
+def part(name: str) -> str:
+    """One part's text."""
+    return files("gridops.jobs").joinpath(f"{name}.sh").read_text(encoding="utf-8")

@@ -64,6 +64,7 @@ class JobSpec:
     log_cap: int | None = None  # bytes of each stream that are kept, in steps of 512
     keep: bool = False  # processes that the command leaves behind stay
     isolate: bool = False  # it runs in a snapshot of `directory`
+    forget: float | None = None  # how long after its end the node may forget it
     user: str = field(default_factory=whoami)
     tree: str = ""
     commit: str = ""
@@ -91,6 +92,7 @@ class JobSpec:
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in env.items()]
         lines += ["}", "unpack() {", _written(self._script(), "command")]
         lines += [_written(self.diff, "diff")] if self.diff else []
+        lines += [] if self.forget is None else [_written(str(round(self.forget)), "forget")]
         return os.fsencode("\n".join([*lines, "}", ""]))
 
     def _about(self, node: str) -> str:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal, cast
 
 from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
-from gridops.jobs.conversation import FINAL, PAUSES, Finished, Sleep, converse
+from gridops.jobs.conversation import FINAL, PAUSES, Sleep, cannot, converse
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.spec import JobSpec
@@ -17,6 +17,8 @@ from gridops.reach.link import Link
 
 ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
 GIVE_UP = 60.0  # seconds that an ambiguous start is tried again
+
+ELSEWHERE = "elsewhere"  # another node with the same home has the run
 
 StartState = Literal["started", "held", "queued", "exists"]
 
@@ -64,12 +66,8 @@ class Starting:
     def hear(self, line: str) -> bool:
         """Take a line of the node; whether it was the acknowledgement."""
         word, _, rest = line.partition(" ")
-        if word == "unsupported":
-            raise NotStarted(
-                "durable runs need Linux there",
-                node=self.link.node.name,
-                hint="`inv exec` does not",
-            )
+        if why := cannot(line):
+            raise NotStarted(why[0], reason=word, node=self.link.node.name, hint=why[1])
         if word == "boot" and self.boot == "-":
             self.boot = rest
         elif word == "ack":
@@ -89,7 +87,7 @@ class Starting:
             except NotStarted:
                 raise
             except GridError as exc:
-                if self.reply:
+                if self.reply and self.reply.state != "exists":  # that has to be looked at
                     return self.reply
                 self._ambiguous = self._ambiguous or self._sent
                 if not self._ambiguous:
@@ -115,7 +113,8 @@ class Starting:
             return self.reply
         if self.reply:
             return self._existing(self.reply)
-        if self._ambiguous:  # an earlier attempt may still arrive: it shall find the id taken
+        # An earlier attempt may still arrive: it shall find the id taken.
+        if self._ambiguous and self._ack != ELSEWHERE:
             sealed = kill(self.link, self.spec.id, by=self.spec.user, grace=0, wait=5.0)
             if sealed.began:
                 return StartReply(self.spec.id, "exists")
@@ -131,6 +130,8 @@ class Starting:
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
         message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack}", ""))
+        if why := cannot(ack):
+            message, hint = why
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
         holders = rest if word == "busy" else ()
@@ -163,7 +164,8 @@ class Starting:
 
 
 _REFUSALS = {
-    "busy": ("all its slots are taken", "--wait queues, `inv jobs` shows who has them"),
+    "busy": ("all its slots are taken", "`inv jobs` shows who has them"),
+    ELSEWHERE: ("another node with the same home has the run", ""),
     "nothing": (
         "its supervisor could not be started",
         "is there a `setsid`, and room for processes?",
@@ -180,8 +182,7 @@ _REFUSALS = {
 
 def _plain_start(starting: Starting) -> None:
     def hear(line: str) -> None:
-        if starting.hear(line):
-            raise Finished
+        starting.hear(line)
 
     converse(
         starting.link,

@@ -46,6 +46,17 @@ settle() { # records the end of job $1 whose supervisor died: nobody saw how its
     *) why=rebooted ;;
     esac
     record_end "$1" x x x "$why"
+    release "$1"
+}
+
+# Removes the pipes of job $1. Its helpers may still wait for the other ends, if the supervisor died
+# before it had opened them: opening a pipe both ways waits for nobody, and lets them go.
+release() {
+    for pipe in "$1"/p.*; do
+        [ -e "$pipe" ] || return 0
+        [ ! -p "$pipe" ] || : <>"$pipe"
+    done
+    rm -f "$1"/p.*
 }
 
 record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
@@ -53,9 +64,17 @@ record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
     ln -s "$2.$3.$4.${sizes%%"$nl"*}.${sizes##*"$nl"}.$5" "$1/exit"
 } 2>/dev/null
 
-# Forgets what ended over $1 seconds ago: output and all; the claim and the record of the end stay
-# until $2 seconds, so that a start that arrives late still finds them and runs nothing.
+memory=2592000 # seconds (30 days) that the end of a job is known for, whatever becomes of its output
+
 verb_prune() {
+    forget "$1"
+    echo "done"
+}
+
+# Forgets what ended over $1 seconds ago (with "own": over as many as it was started with): output
+# and all. The claim and the record of the end stay longer, so that a start that arrives late still
+# finds them and runs nothing.
+forget() {
     now=$(date +%s)
     for entry in */sup; do
         [ ! -L "$entry" ] || describe "${entry%/sup}" >/dev/null
@@ -69,14 +88,33 @@ verb_prune() {
         elif [ "${entry##*/}" = sup ]; then
             continue
         fi
-        [ $((now - when)) -ge "$1" ] || continue
-        [ ! -d "$old/spec" ] || echo "pruned $old"
-        rm -rf "$old/spec" "$old/tree" "$old/out" "$old/err" "$old"/new.* "$old"/p.*
-        [ $((now - when)) -lt "$2" ] || rm -rf "${old:?}"
+        drop "$old" "$1" $((now - when))
     done
     for old in *; do # uploads that were cut short
-        [ -d "$old" ] && [ ! -L "$old/sup" ] && [ $((now - $(stat -c %Y "$old"))) -ge "$2" ] &&
+        [ -d "$old" ] && [ ! -L "$old/sup" ] && [ $((now - $(stat -c %Y "$old"))) -ge 86400 ] &&
             rm -rf "${old:?}"
     done
-    echo "done"
 }
+
+drop() { # JOB AGE SECONDS: it ended so long ago
+    if [ -d "$1/spec" ]; then
+        age=$2
+        [ "$age" != own ] || { read -r age <"$1/spec/forget"; } 2>/dev/null || return
+        [ "$3" -ge "$age" ] || return
+        echo "pruned $1"
+        rm -rf "$1/tree" || { # of a tree with directories that cannot be written to
+            find "$1/tree" -type d -exec chmod u+rwx {} + && rm -rf "$1/tree"
+        }
+        rm -rf "$1/out" "$1/err" "$1"/new.* "$1"/p.* "$1/spec"
+    fi
+    [ "$3" -lt "$memory" ] || rm -rf "${1:?}"
+}
+
+# One that has ended looks, once a day and boot, for those whose time has come.
+tidy() {
+    clock
+    { read -r last during <"$locks/tidied"; } 2>/dev/null
+    [ "$during" = "$boot" ] && [ $((centis - last)) -lt 8640000 ] && return
+    echo "$centis $boot" >"$locks/tidied"
+    forget own
+} >/dev/null 2>&1

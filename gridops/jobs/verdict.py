@@ -51,6 +51,16 @@ def verdict(job: Job) -> str:
         return f"it is lost: {reason}{began or ', so nobody saw how it ended'}{rest}"
     if job.state == "refused":
         return f"it never began: {reason}"
+    if job.state == "finished" and job.signal:
+        return f"the command was ended by {_signal_name(job.signal)}"
     if job.state == "unknown":
         return "the node does not say how it is"
     return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name} (was there not enough memory?)" if number == signal.SIGKILL else name

@@ -33,11 +33,13 @@ time_out() {
 
 guard() { # our input ends with the supervisor; a command without one is ended
     read -r _
-    [ ! -L "$id/exit" ] || exit
+    if [ -L "$id/exit" ]; then
+        release "$id" # it may have died before it did so
+        exit
+    fi
     [ -z "$timer" ] || kill "$timer"
     sweep "$id" "$grace"
     settle "$id"
-    rm -f "$id"/p.*
 } 2>/dev/null
 
 conclude() { # the command has ended: what it left behind is ended too, its last words are kept
@@ -58,6 +60,8 @@ conclude() { # the command has ended: what it left behind is ended too, its last
         [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
     fi
     finish "$code" "$signal" "$reason"
+    exec 9>&- # the guard is not needed any more
+    tidy
     exit
 }
 

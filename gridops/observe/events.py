@@ -16,24 +16,33 @@ from types import MappingProxyType
 from typing import Any
 
 TASK_STARTED = "task.started"  # task
-TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds
-NODE_PROBED = "node.probed"  # node, state, score, seconds, error
+# What ended it early, if anything did, and the exit status that this means, are with it.
+TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds, error, exit_status
+NODE_PROBED = "node.probed"  # node, state, score, seconds, error, figures (observe/figures.py)
+NODE_CHANGED = "node.changed"  # node, before, state, reason: since the last look at it
 NODES_RANKED = "nodes.ranked"  # seconds, candidates, silent (nodes that had not answered yet)
 NODE_SELECTED = "node.selected"  # node, score, reason, degraded
 NODE_SKIPPED = "node.skipped"  # node, reason: the next best is tried
 SYNC_STARTED = "sync.started"  # node, files (in the tree)
 SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
-SYNC_FINISHED = "sync.finished"  # node, status, files, bytes, seconds
+SYNC_FINISHED = "sync.finished"  # node, status, files, deleted, fetched (left out), bytes, seconds
 FETCH_PROGRESS = "fetch.progress"  # node, percent, bytes
 FETCH_FINISHED = "fetch.finished"  # node, status, files, replaced (of them), bytes, seconds
-RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (that it may wait)
-RUN_STARTED = "run.started"  # node, cwd, id
+RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (at most), wanted, command
+RUN_STARTED = "run.started"  # node, cwd, id, command
 RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
-RUN_LEFT = "run.left"  # node, id, reason (a signal's name): it goes on without us
+RUN_LEFT = "run.left"  # node, id, reason (a signal's name), fate (in words): it is there without us
 RUN_RESTARTED = "run.restarted"  # node, id, error: it is lost, and begins again
-RUN_FINISHED = "run.finished"  # node, status (exit status), seconds
+RUN_FINISHED = "run.finished"  # node, id, status (exit status), signal, seconds
 JOB_STATE = "job.state"  # node, id, state ("queued" | "running"): a followed run
-RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error
+JOB_ENDED = "job.ended"  # node, id, state, status, seconds, error: seen to have ended
+RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error, reason (its kind)
+PACKAGE_READY = "package.ready"  # node, files, bytes, seconds, uploaded (else it was there)
+CLUSTER_JOB_SUBMITTED = "cluster.job.submitted"  # node (the head), id
+CLUSTER_JOB_WAITS = "cluster.job.waits"  # node, id, reason: it has not begun yet
+CLUSTER_JOB_ENDED = "cluster.job.ended"  # node, id, state, status (exit status), seconds
+CLUSTER_STEP = "cluster.step"  # node, what: a part of the Ray cluster's start or end is done
+CLUSTER_PROGRESS = "cluster.progress"  # node, what: often, while Ray is installed
 RETRY_ENDED = "retry.ended"  # what, attempts, ok, error: after at least one failed attempt
 CONNECTION_OPENED = "connection.opened"  # node, seconds
 CONNECTION_LOST = "connection.lost"  # node, error: a run goes on, we come back to it
@@ -42,6 +51,7 @@ CONNECTION_REPLACED = "connection.replaced"  # node, reason
 PORT_FORWARDED = "port.forwarded"  # node, local, remote
 PORT_BUSY = "port.busy"  # node, remote: something listens there before the run has begun
 PORT_FAILED = "port.failed"  # node, remote, error: a connection to it; said once until one succeeds
+INVENTORY_CHANGED = "inventory.changed"  # inventory, nodes (how many): the file was read again
 WARNING = "warning"  # message
 
 

@@ -12,19 +12,29 @@ LINES: dict[str, tuple[int, str]] = {
     events.TASK_STARTED: (DEBUG, "{task} started"),
     events.TASK_FINISHED: (INFO, "{task} finished: {status} after {seconds} s"),
     events.NODE_PROBED: (DEBUG, "{node}: {state}"),
+    events.NODE_CHANGED: (WARNING, "{node}: {before} -> {state} {reason}"),
     events.NODES_RANKED: (DEBUG, "{candidates} nodes ranked after {seconds} s"),
     events.NODE_SELECTED: (INFO, "{node}: chosen: {reason}"),
     events.NODE_SKIPPED: (WARNING, "{node}: skipped: {reason}; trying the next best"),
     events.SYNC_STARTED: (DEBUG, "{node}: sync started"),
-    events.SYNC_FINISHED: (INFO, "{node}: sync {status}: {files} files in {seconds} s"),
+    events.SYNC_FINISHED: (
+        INFO,
+        "{node}: sync {status}: {files} files, {deleted} deleted in {seconds} s",
+    ),
     events.FETCH_FINISHED: (INFO, "{node}: fetch {status}: {files} files in {seconds} s"),
     events.RUN_QUEUED: (INFO, "standing in line on {nodes} for {seconds} s at most"),
     events.RUN_STARTED: (INFO, "{node}: command started"),
     events.RUN_STOPPING: (WARNING, "{node}: {reason}: asking it to stop the command"),
-    events.RUN_LEFT: (WARNING, "{node}: {reason}: left; the run {id} goes on there"),
+    events.RUN_LEFT: (WARNING, "{node}: {reason}: left; the run {id} {fate}"),
     events.RUN_RESTARTED: (WARNING, "{node}: {error}; running it again"),
     events.RUN_FINISHED: (INFO, "{node}: command ended with status {status} after {seconds} s"),
     events.JOB_STATE: (DEBUG, "{node}: the run {id} is {state}"),
+    events.JOB_ENDED: (DEBUG, "{node}: the run {id} is over: {state}"),
+    events.PACKAGE_READY: (DEBUG, "{node}: package of {files} files ready after {seconds} s"),
+    events.CLUSTER_JOB_SUBMITTED: (INFO, "{node}: the cluster has the job {id}"),
+    events.CLUSTER_JOB_WAITS: (INFO, "{node}: the job {id} waits: {reason}"),
+    events.CLUSTER_JOB_ENDED: (INFO, "{node}: the job {id} {state} after {seconds} s"),
+    events.CLUSTER_STEP: (INFO, "{node}: {what}"),
     events.RETRY: (WARNING, "{what} failed at attempt {attempt}: {error}; again in {delay} s"),
     events.CONNECTION_OPENED: (DEBUG, "{node}: connected in {seconds} s"),
     events.CONNECTION_LOST: (WARNING, "{node}: connection lost: {error}; the run goes on"),
@@ -36,9 +46,12 @@ LINES: dict[str, tuple[int, str]] = {
         "{node}: something listens on port {remote} there already, so that is where --port leads",
     ),
     events.PORT_FAILED: (WARNING, "{node}: --port {remote}: {error}"),
+    events.INVENTORY_CHANGED: (INFO, "{inventory} has changed: {nodes} nodes now"),
     events.WARNING: (WARNING, "{message}"),
 }
-SILENT = frozenset({events.SYNC_PROGRESS, events.FETCH_PROGRESS})  # many a second
+SILENT = frozenset(  # many a second
+    {events.SYNC_PROGRESS, events.FETCH_PROGRESS, events.CLUSTER_PROGRESS}
+)
 
 
 def sentence(event: events.Event) -> tuple[int, str] | None:

@@ -19,6 +19,7 @@ from gridops.errors import (
 )
 from gridops.model import Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
+from gridops.observe.figures import figures as figures_of
 from gridops.probe.answer import clean
 from gridops.probe.samples import Samples
 from gridops.reach import link_to
@@ -67,6 +68,7 @@ def check(
                 score=found.score,
                 seconds=outcome.seconds,
                 error=found.error,
+                figures=figures_of(found),
             )
             yield found
     finally:

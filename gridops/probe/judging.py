@@ -33,6 +33,7 @@ def judge(
         jobs=Jobs(figures.running, node.slots, figures.queued),
         uptime_s=figures.uptime_s,
         users=figures.users,
+        ray=figures.ray,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gridops.errors import ProbeError
-from gridops.model import Cpu, Gpu, Space
+from gridops.model import Cpu, Gpu, RayRole, Space
 from gridops.probe import amd, nvidia
 from gridops.probe.answer import MOST, Told, clean, read, real, whole
 
@@ -33,6 +33,7 @@ class Figures:
     queued: int = 0  # those that wait for one
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
+    ray: RayRole | None = None  # its part in a Ray cluster
     cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
 
 
@@ -61,6 +62,7 @@ def parse(answer: bytes, remote_root: str) -> Figures:
         queued=len({clean(run, 64) for run in told.get("waiting", ())} - leases.keys()),
         uptime_s=uptime,
         users=_users(told.get("user", ())),
+        ray=_ray(told.get("ray", ())),
         cpu_times=told["stat"][-1],
     )
 
@@ -168,3 +170,8 @@ def _users(names: Iterable[str]) -> tuple[str, ...]:
     """Everyone who is logged in, once."""
     seen = dict.fromkeys(clean(name, 64) for name in names)
     return tuple(name for name in seen if name)[:MOST_USERS]
+
+
+def _ray(roles: Sequence[str]) -> RayRole | None:
+    """A node may be in several clusters; the head of one is more than a worker of another."""
+    return "head" if "head" in roles else "worker" if "worker" in roles else None

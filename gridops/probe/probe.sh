@@ -76,6 +76,19 @@ END
     done
 }
 
+ray_part() { # head or worker, if a Ray cluster of gridops has a living part here
+    for file in "$HOME"/.gridops/ray/*/*/record; do
+        [ -f "$file" ] || return # the pattern itself: there is none
+        read -r pid tick boot role <"$file" || continue
+        read -r now_boot </proc/sys/kernel/random/boot_id
+        if [ "$boot" = "${now_boot%%-*}" ] && started "$pid" && [ "$ticks" = "$tick" ]; then
+            printf 'ray %s\n' "$role"
+        fi
+    done
+} 2>/dev/null
+
+# -- GPUs: tools that may hang for ever in the driver, so each has a limit and a record ------------
+
 started() { # sets ticks, the start time of process $1; fails when it is gone (or only a zombie)
     read -r line <"/proc/$1/stat" || return 1
     # shellcheck disable=SC2086 # split on purpose; what precedes is the name, which may hold blanks
@@ -284,6 +297,7 @@ memory
 disk "$1"
 users
 runs
+ray_part
 [ -n "$4" ] || sleep "$window" 2>/dev/null || sleep 1 # where it knows no fractions
 wait
 cpu_times

@@ -31,6 +31,7 @@ TERMINATE = 0x10000005
 OPEN_FORWARD = 0x10000006
 CLOSE_FORWARD = 0x10000007
 STDIO_FORWARD = 0x10000008
+STOP_LISTENING = 0x10000009
 PROXY = 0x1000000F
 OK = 0x80000001
 PERMISSION_DENIED = 0x80000002
@@ -143,6 +144,11 @@ class Control:
         """End the master and everything that runs over it."""
         self.request(TERMINATE)
         self.reply(LOCAL_PATIENCE)
+
+    def stop_listening(self, timeout: float) -> None:
+        """Have the master take nobody else, and end with the last session that runs over it."""
+        self.request(STOP_LISTENING)
+        self.reply(timeout)
 
     def new_session(self, command: str, fds: tuple[int, int, int], timeout: float) -> None:
         """Run `command` with these three descriptors as its streams (passenger mode)."""

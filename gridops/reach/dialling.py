@@ -37,6 +37,10 @@ class Dialled:
     def sendall(self, data: bytes, /) -> None:
         self._out.sendall(data)
 
+    def settimeout(self, seconds: float | None, /) -> None:
+        for one in (self._out, self._in):
+            one.settimeout(seconds)
+
     def shutdown(self, how: int, /) -> None:
         """As a socket's; what the node still says after SHUT_WR goes on coming."""
         with suppress(OSError):

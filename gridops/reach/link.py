@@ -47,6 +47,7 @@ class Stream(Protocol):
     def recv(self, size: int, /) -> bytes: ...
     def sendall(self, data: bytes, /) -> None: ...
     def shutdown(self, how: int, /) -> None: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
     def close(self) -> None: ...
 
 
@@ -69,8 +70,9 @@ class Link(Protocol):
         or a ReachError.
         """
 
-    def dial(self, port: int, *, timeout: float) -> Stream:
-        """A connection to the node's own `port` (on its loopback).
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        """A connection to the node's own `port` (on its loopback); with `host` to that address,
+        as the node sees it.
 
         Raises PortClosed when nothing listens there (or the node's sshd allows no forwarding, which
         cannot be told apart), NodeError when the port keeps silent for `timeout` seconds, or a

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gridops.errors import NodeError, NodeTimeout, PortClosed
+from gridops.errors import NodeError, NodeTimeout, PortClosed, ProcessKilled
 from gridops.model import Node, Reply
 from gridops.reach.link import LOOPBACK, Stream, on_node
 from gridops.reach.streams import run_script
@@ -37,7 +37,7 @@ class LocalProcess:
         except subprocess.TimeoutExpired:
             raise NodeTimeout(f"still running after {timeout:g} s") from None
         if code < 0:
-            raise NodeError(f"the process was killed by signal {-code}")
+            raise ProcessKilled(f"the process was killed by signal {-code}")
         return code
 
     def close_stdin(self) -> None:
@@ -84,8 +84,8 @@ class LocalLink:
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
-    def dial(self, port: int, *, timeout: float) -> Stream:
-        return _connected(port, timeout, self.node.name)
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
+        return _connected((host,) if host else LOOPBACK, port, timeout, self.node.name)
 
     def rsync_shell(self) -> str | None:
         return None
@@ -94,10 +94,10 @@ class LocalLink:
         return path
 
 
-def _connected(port: int, timeout: float, name: str) -> Stream:
+def _connected(hosts: tuple[str, ...], port: int, timeout: float, name: str) -> Stream:
     import socket  # not part of every run
 
-    for host in LOOPBACK:
+    for host in hosts:
         try:
             made = socket.create_connection((host, port), timeout)
         except TimeoutError:

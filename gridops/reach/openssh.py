@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
 HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
+GLANCE = 0.5  # seconds for a master that may hang to hear that it is retired
 
 
 def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
@@ -123,12 +124,15 @@ def time_left(end: float) -> float:
 def retire(endpoint: Endpoint, index: int, control: Control, reason: str) -> None:
     """Take the master that `control` leads to out of use; what still runs over it may finish.
 
-    It ends by itself when it is idle or its network is dead. Harmless when it was replaced already.
+    It ends with the last of that, or when its network is dead. Harmless when it was replaced
+    already.
     """
     path = _socket(endpoint, index)
     with locked(path, endpoint.name, time.monotonic() + endpoint.connect_timeout):
         if not control.is_current():
             return
+        with suppress(OSError, GridError), closing(Control(str(path))) as master:
+            master.stop_listening(GLANCE)
         path.unlink(missing_ok=True)
     events.emit(events.CONNECTION_REPLACED, node=endpoint.name, reason=reason)
 

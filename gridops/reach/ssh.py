@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from gridops.errors import (
     ConnectionLost,
     GridError,
-    NodeError,
     NodeTimeout,
     PortClosed,
+    ProcessKilled,
     SessionRefused,
 )
 from gridops.model import Node, Reply
@@ -70,7 +70,7 @@ class SshProcess:
             except ConnectionLost:
                 if not self._master_lives():
                     raise
-                raise NodeError("the process was killed on the node") from None
+                raise ProcessKilled("the process was killed on the node") from None
         return self._status
 
     def _master_lives(self) -> bool:
@@ -141,22 +141,22 @@ class SshLink:
         except NodeTimeout as exc:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
-    def dial(self, port: int, *, timeout: float) -> Stream:
+    def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
         from gridops.reach.dialling import Dialled  # not part of every run
 
         end = time.monotonic() + timeout
 
-        def through(host: str) -> Stream:
+        def through(address: str) -> Stream:
             def ask(control: Control, _: float) -> Stream:
-                return Dialled(control, (host, port), time_left(end))
+                return Dialled(control, (address, port), time_left(end))
 
             # Always the first master: these do not count among the sessions that sshd grants.
             return openssh.through(self.endpoint, 0, ask, end)[0]
 
         with on_node(self.node.name):
-            for host in LOOPBACK:
+            for address in (host,) if host else LOOPBACK:
                 with suppress(PortClosed):
-                    return through(host)
+                    return through(address)
             raise PortClosed(f"no connection to port {port} there")
 
     def rsync_shell(self) -> str | None:

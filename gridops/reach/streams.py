@@ -11,7 +11,7 @@ from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Reply
 from gridops.reach.link import REPLY_LIMIT, Process, with_args
 
-CHUNK = 64 * 1024  # bytes; a pipe holds no more
+CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
 LOOK = 0.2  # seconds between two looks whether a silent command has ended
 LINGER = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 

@@ -60,6 +60,7 @@ def health_record(health: NodeHealth) -> dict[str, Any]:
         "jobs": jobs and {"running": jobs.running, "slots": jobs.slots, "queued": jobs.queued},
         "uptime_s": rounded(health.uptime_s),
         "users": list(health.users),
+        "ray": health.ray,
     }
 
 

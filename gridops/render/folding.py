@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from gridops.errors import GridError
 from gridops.model import Outcome, Reply
 from gridops.nodesets import fold
 from gridops.render.words import plain
@@ -26,11 +27,19 @@ def folded(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[R
 
 def failures(outcomes: Iterable[Outcome[Any]]) -> list[str]:
     """One line an error that several nodes share: `gpu[1-3]: what (hint)`."""
+    errors = ((outcome.node.name, outcome.error) for outcome in outcomes)
+    return _lines((name, error) for name, error in errors if error is not None)
+
+
+def grouped(errors: Iterable[GridError]) -> list[str]:
+    """The same for errors that know their nodes."""
+    return _lines((error.node or "", error) for error in errors)
+
+
+def _lines(errors: Iterable[tuple[str, GridError]]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
-    for outcome in outcomes:
-        if outcome.error is not None:
-            key = (outcome.error.message, outcome.error.hint)
-            groups.setdefault(key, []).append(outcome.node.name)
+    for name, error in errors:
+        groups.setdefault((error.message, error.hint), []).append(name)
     return [
         plain(f"{fold(names)}: {message}" + (f" ({hint})" if hint else ""))
         for (message, hint), names in groups.items()

@@ -41,6 +41,17 @@ def health_row(health: NodeHealth) -> Row:
     )
 
 
+def health_columns(healths: Iterable[NodeHealth]) -> tuple[Row, list[Row]]:
+    """Header and rows; where some node belongs to a Ray cluster, with a column for that."""
+    found = list(healths)
+    rows = [health_row(health) for health in found]
+    if not any(health.ray for health in found):
+        return HEALTH_HEADER, rows
+    header = (*HEALTH_HEADER[:-1], "RAY", HEALTH_HEADER[-1])
+    parts = [health.ray or ("-" if health.error else "none") for health in found]
+    return header, [(*row[:-1], part, row[-1]) for row, part in zip(rows, parts, strict=True)]
+
+
 def gpu_words(health: NodeHealth) -> str:
     """How many of its GPUs are in use, by processes or a lease, and how full: `3/8 12%`."""
     if not health.gpus:
@@ -126,7 +137,7 @@ HEALTH_CSV = (
     "name", "host", "state", "score", "latency_ms", "cores", "load1", "load5", "load15",
     "cpu_percent", "memory_total_bytes", "memory_available_bytes", "memory_percent", "disk_path",
     "disk_total_bytes", "disk_available_bytes", "disk_percent", "gpus", "gpus_free",
-    "gpu_memory_percent", "jobs_running", "slots", "jobs_queued", "reasons", "error",
+    "gpu_memory_percent", "jobs_running", "slots", "jobs_queued", "reasons", "error", "ray",
 )  # fmt: skip
 
 
@@ -147,6 +158,7 @@ def health_csv_row(health: NodeHealth) -> Sequence[object]:
         *((jobs.running, jobs.slots, jobs.queued) if jobs else [""] * 3),
         "; ".join(health.reasons),
         health.error or "",
+        health.ray or "",
     )
 
 
@@ -181,21 +193,19 @@ def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    found = [(health, health_row(health)) for health in healths]
-    columns = [
-        max(map(len, column))
-        for column in zip(HEALTH_HEADER, *(row for _, row in found), strict=True)
-    ]
+    known = list(healths)
+    header, rows = health_columns(known)
+    columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     room = width - sum(columns[:-1]) - GAP * len(columns)
     beside = room >= min(columns[-1], NOTES_WIDTH)
     bars = room >= min(columns[-1], NOTES_WIDTH) + len(BARRED) * (BAR_WIDTH + 1)
-    shown = range(len(HEALTH_HEADER)) if beside else _fitting(columns[:-1], width)
+    shown = range(len(header)) if beside else _fitting(columns[:-1], width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in shown:
-        name = HEALTH_HEADER[column]
+        name = header[column]
         table.add_column(name, no_wrap=name != "NOTES", overflow="fold")
     notes = []
-    for health, row in found:
+    for health, row in zip(known, rows, strict=True):
         cells = [Text(cell) for cell in row]
         cells[1].stylize(STATE_STYLE[health.state])
         for column, value in zip(BARRED, _shares(health), strict=True):

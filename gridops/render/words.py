@@ -14,6 +14,11 @@ def size(count: float) -> str:
     return f"{count / 1000:.1f} TB"
 
 
+def number_of(count: int, thing: str) -> str:
+    """1 file, 2 files."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}%"
 
@@ -36,6 +41,8 @@ def duration(seconds: float | None) -> str:
 
 def plain(text: str) -> str:
     """`text` without anything that could steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gridops.sync.patterns import Excluded
+from gridops.transfers.brought import STATE
 
 Kind = Literal["file", "symlink", "directory", "special", "missing", "unreadable"]
-STATE = b".gridops"  # at the top of a tree on a node: gridops' own, never part of a tree
 
 
 def parent(path: bytes) -> bytes:
@@ -27,6 +28,7 @@ class Files:
     symlinks: list[bytes] = field(default_factory=list)
     special: list[bytes] = field(default_factory=list)  # sockets, pipes, devices
     unreadable: list[bytes] = field(default_factory=list)  # directories: what is in there?
+    untracked: set[bytes] | None = None  # by git, if that was asked
     _seen: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
 
     def add(self, path: bytes) -> Kind:
@@ -76,6 +78,12 @@ class Files:
         for paths in (self.names, self.symlinks, self.special):
             paths[:] = [p for p in paths if not hidden(parent(p)) and not excluded(p, False)]
         self.unreadable[:] = [p for p in self.unreadable if not hidden(p)]
+
+    def state_holders(self) -> Iterator[bytes]:
+        """Those that have been read and hold a directory of our own."""
+        for path, kinds in self._seen.items():
+            if kinds and kinds.get(STATE) == "directory":
+                yield path
 
     def _take(self, path: bytes, kind: Kind) -> None:
         if kind in (

@@ -39,7 +39,7 @@ def git_files(root: Path, timeout: float) -> Files:
     Raises NotGit, and SyncError when git refuses; `timeout` is seconds.
     """
     end = time.monotonic() + timeout
-    found = Files(os.fsencode(root))
+    found = Files(os.fsencode(root), untracked=set())
     _add(found, b"", end)
     if not found.names and ask_git(root, ["check-ignore", "-q", "."], end).returncode == 0:
         raise NotGit("the repository around it ignores it")
@@ -49,13 +49,15 @@ def git_files(root: Path, timeout: float) -> Files:
 def _add(found: Files, prefix: bytes, end: float) -> None:
     """Add what git lists in the repository at `prefix` (empty, or ending in a slash)."""
     directory = Path(os.fsdecode(found.root + b"/" + prefix))
-    done = ask_git(directory, ["ls-files", "-co", "--exclude-standard", "-z"], end)
+    done = ask_git(directory, ["ls-files", "-t", "-co", "--exclude-standard", "-z"], end)
     if done.returncode:
         raise _refusal(directory, done.stderr.decode(errors="replace"), nested=bool(prefix))
     for match in re.finditer(rb"could not open directory '(.*?)/?'", done.stderr):
         found.unreadable.append(prefix + match[1])
-    for name in dict.fromkeys(done.stdout.split(b"\0")[:-1]):
-        path = prefix + name.rstrip(b"/")
+    for entry in dict.fromkeys(done.stdout.split(b"\0")[:-1]):
+        path = prefix + entry[2:].rstrip(b"/")  # behind a tag and a space
+        if found.untracked is not None and entry.startswith(b"?"):
+            found.untracked.add(path)
         if found.add(path) == "directory" and _is_repository(found.root + b"/" + path):
             _add(found, path + b"/", end)
 

@@ -41,6 +41,7 @@ class Session:
     turn: Turn
     done: Transfer = field(default_factory=Transfer)  # in all attempts, as is `deleted`
     deleted: dict[bytes, None] = field(default_factory=dict)
+    unlisted: int = 0  # more deletions
 
     def report(self) -> SyncReport:
         began = time.monotonic()
@@ -59,6 +60,8 @@ class Session:
                 events.SYNC_FINISHED,
                 status=status,
                 files=len(set(self.done.files)),
+                deleted=len(self.deleted) + self.unlisted,
+                fetched=self.tree.fetched,
                 bytes=self.done.bytes,
                 seconds=seconds,
             )
@@ -129,6 +132,7 @@ class Session:
             found = node.plan(ready, self.tree, timeout=self._left()) if wanted else Deleted()
         self.deleted.update(dict.fromkeys(found.names))
         if found.more:
+            self.unlisted += found.more
             message = f"{node.node.name}: {found.more} more deletions are not listed"
             events.emit(events.WARNING, message=message)
         return found.kept

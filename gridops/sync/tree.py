@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.errors import UsageError
+from gridops.errors import SyncError, UsageError
 from gridops.observe import events
-from gridops.sync.files import STATE, Files, parent
+from gridops.sync.files import Files, parent
 from gridops.sync.git import NotGit, git_files, in_work_tree
 from gridops.sync.patterns import Excluded, compile_patterns
+from gridops.sync.results import leave_out_results
+from gridops.transfers.brought import STATE
 from gridops.transfers.output import Transfer, printable
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Tree:
     empty: tuple[bytes, ...] = ()  # directories with nothing in them
     unreadable: tuple[bytes, ...] = ()  # directories whose contents could not be listed
     symlinks: frozenset[bytes] = frozenset()  # those among `names`
+    fetched: int = 0  # files left out, since a fetch brought them
 
     @property
     def project(self) -> str:
@@ -81,6 +84,7 @@ def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
     elif found is None:
         found = _everything(root, excluded)
     _leave_out_state(found)
+    fetched = leave_out_results(found, lambda: _tracked(root, found, settings.timeout))
     _warn(found)
     return Tree(
         root,
@@ -88,6 +92,7 @@ def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
         tuple(sorted(found.empty)),
         tuple(sorted(set(found.unreadable))),
         frozenset(found.symlinks),
+        fetched,
     )
 
 
@@ -119,6 +124,16 @@ def _git(root: Path, timeout: float) -> Files | None:
     except NotGit as why:
         _say(f"{root}: {why}; taking every file but .git and sync.exclude_patterns")
         return None
+
+
+def _tracked(root: Path, found: Files, timeout: float) -> set[bytes]:
+    """What git tracks, also where it was not asked what belongs to the tree."""
+    if found.untracked is None:
+        try:
+            found = git_files(root, timeout) if in_work_tree(root) else Files(b"")
+        except (NotGit, SyncError):
+            return set()
+    return set(found.names) - (found.untracked or set())
 
 
 def _leave_out_state(found: Files) -> None:

@@ -7,10 +7,24 @@ from __future__ import annotations
 
 from invoke import Collection
 
-# _bytecode first
-from gridops.tasks import _bytecode, health, inventory, jobs, pool, run, sandbox
+from gridops.tasks import (
+    _bytecode,  # the first: see there
+    cluster,
+    cluster_jobs,
+    health,
+    history,
+    inventory,
+    jobs,
+    metrics,
+    pool,
+    report,
+    run,
+    sandbox,
+)
 
 ns = Collection(health.health, health.best, run.run, run.exec_, run.sync, inventory.trust)
+ns.add_task(history.history)
+ns.add_task(report.report)
 ns.add_collection(Collection("inventory", inventory.check, inventory.list_, inventory.schema))
 ns.add_collection(
     Collection(
@@ -22,6 +36,21 @@ ns.add_collection(
         jobs.kill,
         jobs.show_,
         jobs.prune,
+    )
+)
+ns.add_collection(Collection("metrics", metrics.show_, metrics.serve, metrics.push))
+ns.add_collection(
+    Collection(
+        "cluster",
+        cluster.install,
+        cluster.start,
+        cluster.stop,
+        cluster.status,
+        cluster_jobs.submit,
+        cluster_jobs.jobs_,
+        cluster_jobs.logs,
+        cluster_jobs.stop_job,
+        cluster_jobs.dashboard,
     )
 )
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,11 @@ from invoke import Argument, Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
-from gridops.tasks._terminal import Narrator, open_streams, say
+from gridops.observe.place import wanted
+from gridops.observe.recorder import Recorder
+from gridops.tasks._narrator import Narrator
+from gridops.tasks._terminal import open_streams, say
+from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:
     from gridops.grid import Grid
@@ -95,28 +99,20 @@ class Call:
         with events.listening(Narrator(only, self.log_level)):
             yield
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether the user selected nodes."""
+        return any(self._shared.get(flag) is not None for flag in ("nodes", "tags"))
+
+    @property
+    def selected_by(self) -> tuple[str | None, str | None]:
+        """--nodes and --tags as the user gave them."""
+        return self._shared["nodes"], self._shared["tags"]
+
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The selected nodes, in the inventory's order."""
         return self.grid.select(self._shared["nodes"], self._shared["tags"])
-
-
-class _Words(Argument):
-    """A positional argument whose further values come as flags: `a --name b --name c`.
-
-    Invoke's own lists are never missing, so it gives them no positional value, and of any other
-    kind the last value wins without a word.
-    """
-
-    @classmethod
-    def of(cls, plain: Argument) -> _Words:
-        words = cls(names=plain.names, kind=list, help=plain.help, positional=True)
-        words.raw_value = words._value = None
-        return words
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        self.raw_value = value
-        self._value = [*(self._value or ()), value]
 
 
 class GridTask(Task):  # type: ignore[type-arg]
@@ -124,10 +120,14 @@ class GridTask(Task):  # type: ignore[type-arg]
 
     def __init__(
         self, body: Body, *, flags: Iterable[Flag] = (), help: dict[str, str] | None = None,
-        repeatable: Iterable[str] = (), **options: Any,
+        repeatable: Iterable[str] = (), short: Mapping[str, str] | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        """`repeatable`: positional arguments that may come again as flags; the body gets lists."""
+        """`repeatable`: positional arguments that may come again as flags; the body gets lists.
+
+        `short`: the letters that stand for some flags.
+        """
         self.repeatable = tuple(repeatable)
+        self.short = dict(short or {})
         self.flags = (*flags, *LOG)
         self.formats = next((f.help.split(" | ") for f in self.flags if f.name == "format"), [])
         described = {flag.name: flag.help for flag in self.flags}
@@ -144,7 +144,16 @@ class GridTask(Task):  # type: ignore[type-arg]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        return [_Words.of(a) if a.name in self.repeatable else a for a in arguments]
+        for argument in arguments:
+            if letter := self.short.get(argument.name or ""):
+                argument.names = (*argument.names, letter)
+        return [self._shaped(argument) for argument in arguments]
+
+    def _shaped(self, argument: Argument) -> Argument:
+        if not argument.positional:
+            return argument
+        kind = Words if argument.name in self.repeatable else Word
+        return kind.of(argument, self.name)
 
     # Two tasks of one name in two namespaces are two tasks (invoke compares their code).
     def __eq__(self, other: object) -> bool:
@@ -165,7 +174,24 @@ class GridTask(Task):  # type: ignore[type-arg]
         self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> int:
         log_level = _set_up_log(shared["log_level"], shared["log_format"])
-        return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
+        with _recorded(log_level):
+            return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
+
+
+@contextmanager
+def _recorded(log_level: int) -> Iterator[None]:
+    """Keep metrics and history of what happens inside; that they cannot be kept is a warning."""
+    if not wanted():
+        yield
+        return
+    recorder = Recorder()
+    try:
+        with events.listening(recorder):
+            yield
+    finally:
+        if trouble := recorder.close():
+            with events.listening(Narrator((events.WARNING,), log_level)):
+                events.emit(events.WARNING, message=trouble)
 
 
 def _set_up_log(level: str | None, form: str | None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 import sys
@@ -12,8 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from gridops.errors import OutputError
-from gridops.observe import events
-from gridops.observe.sentences import sentence
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ERASE = "\r\x1b[2K"
+COERCED = "C.UTF-8"  # what Python sets LC_CTYPE to where the locale is C (PEP 538)
 
 
 def open_streams() -> None:
@@ -43,13 +41,13 @@ def open_streams() -> None:
 def say(text: str) -> None:
     """One line for the user, on stderr; when nobody can read it any more, the work goes on."""
     with suppress(OSError, ValueError, RuntimeError):  # the last: said while something else is
-        _write(sys.stderr, f"gridops: {text}\n")
+        write(sys.stderr, f"gridops: {text}\n")
 
 
 def show(text: str) -> None:
     """Lines that were asked for, on stdout. Raises BrokenPipeError, OutputError."""
     with writing():
-        _write(sys.stdout, f"{text}\n")
+        write(sys.stdout, f"{text}\n")
 
 
 @contextmanager
@@ -65,7 +63,7 @@ def writing() -> Iterator[None]:
         raise OutputError(f"cannot write the output: {exc.strerror}") from exc
 
 
-def _write(stream: TextIO, text: str) -> None:
+def write(stream: TextIO, text: str) -> None:
     """Whatever the locale can print of `text`; the rest as backslash escapes."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -94,6 +92,18 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether bars and lines may be drawn with other characters than ASCII's.
+
+    Python makes the locale C into UTF-8 for itself; whoever set it wants ASCII even so.
+    """
+    types, language = (os.environ.get(name, "") for name in ("LC_CTYPE", "LANG"))
+    own = "" if types == COERCED else types
+    chosen = os.environ.get("LC_ALL") or own or language
+    encoding = getattr(stream, "encoding", None) or ""
+    return encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+
+
 def console(stream: TextIO) -> Console:
     from rich.console import Console
 
@@ -102,7 +112,7 @@ def console(stream: TextIO) -> Console:
 
 def show_table(plain: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
     """A table on stdout: rich on a terminal that can show it, aligned plain lines elsewhere."""
-    if is_terminal(sys.stdout) and sys.stdout.encoding.lower().startswith("utf"):
+    if is_terminal(sys.stdout) and speaks_unicode(sys.stdout):
         with writing():
             console(sys.stdout).print(rich())
     else:
@@ -116,124 +126,35 @@ def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
 
 
+def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
+    """Lines on stdout, of pieces of text with a style each; coloured on a terminal."""
+    if not is_terminal(sys.stdout):
+        show("\n".join("".join(text for text, _ in line).rstrip() for line in lines))
+        return
+    from rich.text import Text
+
+    with writing():
+        out = console(sys.stdout)
+        for line in lines:
+            out.print(Text.assemble(*line, no_wrap=True, overflow="crop"))
+
+
+def drawing_width() -> int:
+    """The columns that a drawing on stdout has: the terminal's, else COLUMNS, else 80."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
+
+
 def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass `items` on; on a terminal, a line on stderr counts them meanwhile."""
     if not is_terminal(sys.stderr) or total < 2:
         yield from items
         return
     try:
-        _write(sys.stderr, f"{ERASE}{what} 0/{total}")
+        write(sys.stderr, f"{ERASE}{what} 0/{total}")
         for number, item in enumerate(items, 1):
-            _write(sys.stderr, f"{ERASE}{what} {number}/{total}")
+            write(sys.stderr, f"{ERASE}{what} {number}/{total}")
             yield item
     finally:
-        _write(sys.stderr, ERASE)
-
-
-class Narrator:
-    """Tells what a run or a sync is doing, a line an event; a listener of observe.events.
-
-    `only` names the events to tell of; empty: all that it has words for. What is at least as grave
-    as `logged` (a level of logging) has a line in the log, and is not told again.
-    """
-
-    def __init__(self, only: Sequence[str] = (), logged: int = logging.ERROR) -> None:
-        self._only = only
-        self._logged = logged
-        self._live = is_terminal(sys.stderr)
-        self._queued = False
-
-    def __call__(self, event: events.Event) -> None:
-        said = sentence(event)
-        if (self._only and event.name not in self._only) or (said and said[0] >= self._logged):
-            return
-        tell = getattr(self, "_" + event.name.replace(".", "_"), None)
-        if tell is not None:
-            tell(**event.fields)
-
-    def _line(self, text: str) -> None:
-        if self._live:
-            _write(sys.stderr, ERASE)
-        say(text)
-
-    def _node_selected(self, node: str, reason: str, degraded: bool, **_: object) -> None:
-        if degraded:
-            self._line(f"warning: no healthy node; taking the least loaded: {node} ({reason})")
-        else:
-            self._line(f"{node}: {reason}")
-
-    def _node_skipped(self, reason: str, **_: object) -> None:
-        self._line(f"{reason}; trying the next best node")
-
-    def _sync_progress(self, node: str, percent: float, **_: object) -> None:
-        if self._live:
-            _write(sys.stderr, f"{ERASE}gridops: {node}: syncing {percent:.0f} %")
-
-    def _sync_finished(
-        self, node: str, status: str, files: int, bytes: int, seconds: float, **_: object
-    ) -> None:
-        from gridops.render.words import size
-
-        if status == "success":
-            self._line(f"{node}: synced {files} files, {size(bytes)} in {seconds:.1f} s")
-
-    def _fetch_progress(self, node: str, percent: float, **_: object) -> None:
-        if self._live:
-            _write(sys.stderr, f"{ERASE}gridops: {node}: fetching {percent:.0f} %")
-
-    def _fetch_finished(
-        self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
-    ) -> None:
-        from gridops.render.words import size
-
-        of_them = f" ({replaced} replaced)" if replaced else ""
-        if bytes:
-            self._line(f"{node}: fetched {files} files{of_them}, {size(bytes)} in {seconds:.1f} s")
-
-    def _run_queued(self, nodes: Sequence[str], id: str, seconds: float, **_: object) -> None:
-        self._queued = True
-        named = ", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else "")
-        self._line(f"{named}: no slot is free: the run {id} stands in line, {seconds:g} s at most")
-
-    def _job_state(self, node: str, state: str, **_: object) -> None:
-        if self._queued and state == "running":
-            self._line(f"{node}: the run begins")
-
-    def _run_started(self, node: str, id: str, **_: object) -> None:
-        self._line(f"{node}: the run is {id}")
-
-    def _run_stopping(self, node: str, reason: str, **_: object) -> None:
-        self._line(f"{node}: {reason}: asking the node to stop the command; Ctrl-C leaves it")
-
-    def _run_left(self, node: str, id: str, reason: str, **_: object) -> None:
-        self._line(
-            f"{node}: {reason}: left; the run goes on there:"
-            f" `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
-        )
-
-    def _run_restarted(self, error: str, **_: object) -> None:
-        self._line(f"{error}; running it again")
-
-    def _connection_lost(self, node: str, error: str, **_: object) -> None:
-        self._line(f"{node}: the connection is lost: {error}; the run goes on, reconnecting")
-
-    def _connection_regained(self, node: str, seconds: float, **_: object) -> None:
-        self._line(f"{node}: connected again after {seconds:.1f} s")
-
-    def _port_forwarded(self, node: str, local: int, remote: int, **_: object) -> None:
-        self._line(f"{node}: http://127.0.0.1:{local} leads to port {remote} there")
-
-    def _port_busy(self, node: str, remote: int, **_: object) -> None:
-        self._line(
-            f"warning: {node}: something listens on port {remote} there already, and --port leads"
-            " to that until it ends"
-        )
-
-    def _port_failed(self, node: str, remote: int, error: str, **_: object) -> None:
-        self._line(f"{node}: --port {remote}: {error}")
-
-    def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
-        self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")
-
-    def _warning(self, message: str, **_: object) -> None:
-        self._line(f"warning: {message}")
+        write(sys.stderr, ERASE)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gridops.model import PortForward
 
 PORT_HINT = "ports from 1 to 65535, such as 8080, or 9000:8080 for 9000 of this machine"
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+OURS = ("GRIDOPS_NODE", "GRIDOPS_RUN_ID")
 SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
 
 
@@ -36,7 +38,7 @@ def seconds(text: str | None, flag: str) -> float | None:
 def count(text: str | None, flag: str) -> int:
     """A whole number, 0 or more; None is 0."""
     if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise UsageError(f"--{flag} {text!r} is not a whole number")
+        raise UsageError(f"--{flag} {text!r} is not a number such as 0, 1, 2")
     return int(text or 0)
 
 
@@ -58,6 +60,8 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(f"--env {name!r} is not NAME=VALUE", hint="--env LR=0.1 --env SEED=3")
+        if name in OURS:
+            raise UsageError(f"--env {name}: gridops sets that")
         if name in SHELLS_OWN:
             raise UsageError(f"--env {name}: shells do not let anybody set that")
         if "\0" in value:
@@ -96,6 +100,14 @@ def patterns(texts: Iterable[str]) -> tuple[str, ...]:
     return checked(given)
 
 
+def visible_gpus(env: dict[str, str], wanted: str | None) -> dict[str, str]:
+    """`env` for a run with `--gpus wanted`: with 0 it sees none, without the flag all."""
+    given = [name for name in VISIBLE if name in env]
+    if wanted is not None and given:
+        raise UsageError(f"both --gpus and --env {given[0]}", hint="--gpus sets it")
+    return {**env, **dict.fromkeys(VISIBLE, "")} if wanted == "0" else env
+
+
 def command(cmd: str | None, task: str) -> str:
     """The command's shell text: `--cmd TEXT`, or the words after `--`."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
@@ -125,3 +137,12 @@ def tree(src: str | None, instead: str) -> str:
     if src is None and path in (Path.home().resolve(), Path("/")):
         raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
     return str(path)
+
+
+def amount(text: str | None, flag: str) -> float | None:
+    """A number of CPUs or GPUs, which may be a part of one; None stays None."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
+        raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 1, 4, 0.5")
+    return float(text)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gridops.errors import UsageError
+from gridops.errors import UnknownNameError, UsageError
 from gridops.tasks import _values
 from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
@@ -23,32 +23,60 @@ from gridops.tasks._terminal import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from gridops.model import NodeHealth
     from gridops.probe.score import Ranked
+
+EVERY = 5.0  # seconds between two rounds of --watch
+SORTS = ("inventory", "score", "name")
 
 
 @grid_task(
     flags=(*SELECTION, *format_flag("table", "json", "csv")),
+    optional=["watch"],
     help={
-        "watch": "probe again every so many seconds until Ctrl-C",
+        "watch": "probe again every so many seconds (default: 5) until Ctrl-C",
+        "sort": "inventory | score | name (default: inventory, with --watch score)",
         "each": EACH,
         "lenient": "exit 1 only if no node at all is healthy",
     },
 )
-def health(call: Call, watch: str | None = None, lenient: bool = False, each: bool = False) -> int:
+def health(
+    call: Call,
+    watch: str | None = None,
+    sort: str | None = None,
+    lenient: bool = False,
+    each: bool = False,
+) -> int:
     """Probe all selected nodes in parallel. Exit 1 if any is not healthy."""
-    every = _values.seconds(watch, "watch")
+    every = EVERY if _bare(watch) else _values.seconds(watch, "watch")
+    order = sort or ("inventory" if every is None else "score")
+    if order not in SORTS:
+        raise UnknownNameError("order", order, SORTS)
     if every is not None:
         if call.format != "table":
             raise UsageError(f"--watch does not go with --format {call.format}")
-        return _watch(call, every, each)
+        return _again_and_again(call, every, order, each)
     began = time.monotonic()
-    healths = _probe(call, progress=True)
+    healths = _sorted(_probe(call, progress=True), order)
     _print(call, healths, time.monotonic() - began, each)
     good = sum(h.state == "healthy" for h in healths)
     return 0 if good == len(healths) or (lenient and good) else 1
+
+
+def _bare(flag: object) -> bool:
+    """Whether a flag that may have a value came without one."""
+    return flag is True
+
+
+def _sorted(healths: Sequence[NodeHealth], order: str) -> Sequence[NodeHealth]:
+    """From the inventory's order to another."""
+    if order == "name":
+        return sorted(healths, key=lambda health: health.node.name)
+    if order == "score":
+        from gridops.probe.score import rank
+
+        return [one.health for one in rank(healths)]
+    return healths
 
 
 def _probe(call: Call, *, progress: bool) -> Sequence[NodeHealth]:
@@ -76,43 +104,23 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
         say_folded(len(healths))
     else:
         show_table(
-            lambda: tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, healths)),
+            lambda: tables.aligned(*tables.health_columns(healths)),
             lambda: tables.health_table(healths, console(sys.stdout).width),
         )
 
 
-def _watch(call: Call, every: float, each: bool) -> int:
-    """The table again and again: in place on a terminal, one after the other elsewhere."""
-    if not is_terminal(sys.stdout):
-        while True:
-            began = time.monotonic()
-            healths = _probe(call, progress=False)
-            show(f"-- {datetime.now().astimezone().isoformat(timespec='seconds')}")
-            _print(call, healths, time.monotonic() - began, each)
-            time.sleep(max(0.0, began + every - time.monotonic()))
-    from rich.console import Group
-    from rich.live import Live
-    from rich.text import Text
+def _again_and_again(call: Call, every: float, sort: str, each: bool) -> int:
+    """In place on a terminal, one table after the other elsewhere."""
+    if is_terminal(sys.stdout):
+        from gridops.tasks._watch import watch
 
-    try:
-        with Live(console=console(sys.stdout), auto_refresh=False) as live:
-            while True:
-                began = time.monotonic()
-                healths = _probe(call, progress=False)
-                said = f"{datetime.now():%H:%M:%S}  every {every:g} s, Ctrl-C ends"
-                shown = _live(healths, live.console.width, each)
-                live.update(Group(shown, Text(said, style="dim")), refresh=True)
-                time.sleep(max(0.0, began + every - time.monotonic()))
-    except KeyboardInterrupt:
-        return 0
-
-
-def _live(healths: Sequence[NodeHealth], width: int, each: bool) -> RenderableType:
-    from gridops.render import crowd, tables
-
-    if folds(len(healths), each):
-        return tables.table(crowd.HEALTH_HEADER, crowd.health_rows(healths))
-    return tables.health_table(healths, width)
+        return watch(call, every, sort)
+    while True:
+        began = time.monotonic()
+        healths = _sorted(_probe(call, progress=False), sort)
+        show(f"-- {datetime.now().astimezone().isoformat(timespec='seconds')}")
+        _print(call, healths, time.monotonic() - began, each)
+        time.sleep(max(0.0, began + every - time.monotonic()))
 
 
 @grid_task(

@@ -9,30 +9,45 @@ from typing import TYPE_CHECKING
 from gridops.errors import UsageError
 from gridops.observe import events
 from gridops.tasks import _values
-from gridops.tasks._fetching import FETCH, OVERWRITE, TOLD, status_after
+from gridops.tasks._fetching import FETCH, OVERWRITE, TOLD
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
 if TYPE_CHECKING:
     from gridops.model import Job
 
-ID = "the run's id, the beginning of one, or @last for the newest"
+ID = "the run's id, the beginning or the end of one, or @last for the newest"
 INTO = "the directory here (default: this one); the files land in it as they lie there"
 LEFT = 130
 CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
 
 
-@grid_task(name="list", default=True, flags=(*SELECTION, *format_flag("table", "json")))
-def list_(call: Call) -> int:
+@grid_task(
+    name="list",
+    default=True,
+    flags=(*SELECTION, *format_flag("table", "json")),
+    help={
+        "state": "only runs in this state, or one of these: running,queued",
+        "all": "all that the nodes know, also attempts that never began (JSON: the default)",
+        "limit": "the newest so many of those that have ended (default: 20)",
+    },
+)
+def list_(call: Call, state: str | None = None, all: bool = False, limit: str | None = None) -> int:
     """List the runs of all selected nodes, oldest first. Exit 125 if no node can be reached."""
     from gridops.jobs.finding import merged
+    from gridops.jobs.listing import ENDED, listed, states
     from gridops.render import documents, jobs, tables
     from gridops.render.folding import failures
 
+    if all and limit is not None:
+        raise UsageError("--all has no --limit")
+    of, ended = states(state), _count(limit, "limit")
+    if ended is None and not all and call.format != "json":
+        ended = ENDED
     arriving = call.grid.jobs(call.nodes)
     found = {o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have told:")}
     outcomes = [found[node.name] for node in call.nodes]
-    runs, now = merged(outcomes), time.time()
+    (runs, older), now = listed(merged(outcomes), of, ended), time.time()
     if call.format == "json":
         show(documents.to_json(jobs.jobs_document(call.source, runs, outcomes, now)))
     elif any(outcome.ok for outcome in outcomes):
@@ -40,6 +55,8 @@ def list_(call: Call) -> int:
         show_table(
             lambda: tables.aligned(jobs.HEADER, rows), lambda: tables.table(jobs.HEADER, rows)
         )
+    if older and limit is None:
+        say(f"{older} that ended earlier are not shown (--limit N, --all)")
     for line in failures(outcomes):
         say(line)
     return 0 if any(outcome.ok for outcome in outcomes) else 125
@@ -47,6 +64,7 @@ def list_(call: Call) -> int:
 
 @grid_task(
     flags=SELECTION,
+    short={"follow": "f"},
     help={
         "id": ID,
         "follow": "go on until the run ends; its exit status is ours",
@@ -60,8 +78,8 @@ def logs(
     """Print what a run has printed, byte for byte: stdout to stdout, stderr to stderr."""
     from gridops.executor import Output
 
-    count = _count(tail)
-    job = call.grid.find_job(id, call.nodes)
+    count = _count(tail, "tail")
+    job = _found(call, id, in_time=follow)
     output = Output(write_bytes(1), write_bytes(2))
 
     def read() -> Job:
@@ -73,10 +91,28 @@ def logs(
     return _concluded(after) if follow else 0
 
 
-def _count(tail: str | None) -> int | None:
-    if tail is not None and not (tail.isascii() and tail.isdecimal() and len(tail) < 16):
-        raise UsageError(f"--tail {tail!r} is not a number of lines")
-    return None if tail is None else int(tail)
+def _found(
+    call: Call,
+    id: str,
+    *,
+    certain: bool = False,
+    in_time: bool = False,
+    timeout: float | None = None,
+) -> Job:
+    """The run that is meant; what is doubtful of it is said. `in_time`: also once it can be had."""
+    with call.narrated(only=(events.WARNING,)):
+        if in_time:
+            return call.grid.find_job_in_time(id, call.nodes, timeout=timeout)
+        return call.grid.find_job(id, call.nodes, certain=certain)
+
+
+def _count(text: str | None, flag: str) -> int | None:
+    if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise UsageError(f"--{flag} {text!r} is not a number of {_COUNTED[flag]}")
+    return None if text is None else int(text)
+
+
+_COUNTED = {"tail": "lines", "limit": "runs"}
 
 
 @grid_task(
@@ -104,17 +140,16 @@ def wait(
     limit, patterns = _values.seconds(timeout, "timeout"), checked(fetch or ())
     if (into or overwrite) and not patterns:
         raise UsageError(f"--{'into' if into else 'overwrite'} goes with --fetch PATTERN")
-    job = call.grid.find_job(id, call.nodes)
-    after = _attended(call, job, lambda: call.grid.wait(job, limit))
+    began = time.monotonic()
+    job = _found(call, id, in_time=True, timeout=limit)
+    after = _attended(call, job, lambda: call.grid.wait(job, limit, since=began))
     if after is None:
         return LEFT
     status = _concluded(after)
     if not patterns or not after.began:
         return status
     with call.narrated(only=TOLD):
-        return status_after(
-            status, lambda: call.grid.fetch(after, patterns, into or ".", overwrite=overwrite)
-        )
+        return call.grid.bring_home(after, status, patterns, into or ".", overwrite=overwrite)
 
 
 def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
@@ -154,7 +189,7 @@ def fetch(
     from gridops.fetch import checked
 
     patterns = checked(pattern)
-    job = call.grid.find_job(id, call.nodes)
+    job = _found(call, id)
     with call.narrated(only=TOLD):
         report = call.grid.fetch(job, patterns, into or ".", overwrite=overwrite)
     if job.active:
@@ -168,7 +203,7 @@ def kill(call: Call, id: str) -> int:
     from gridops.jobs.verdict import verdict
 
     grid = call.grid
-    before = grid.find_job(id, call.nodes, certain=True)
+    before = _found(call, id, certain=True)
     after = grid.kill(before)
     name = f"{after.node}: the run {after.id}"
     if after.active:
@@ -192,7 +227,7 @@ def show_(call: Call, id: str, diff: bool = False) -> int | None:
 
     if diff and call.format == "json":
         raise UsageError("--diff prints the changes themselves", hint="leave out --format")
-    job = call.grid.find_job(id, call.nodes)
+    job = _found(call, id)
     if diff:
         return _show_diff(call, job)
     job = call.grid.show_job(job)

@@ -13,6 +13,7 @@ from gridops import __version__
 from gridops.tasks import ns
 from gridops.tasks._task import guarded
 from gridops.tasks._terminal import open_streams, say
+from gridops.tasks._words import Words
 
 
 class GridProgram(Program):
@@ -32,8 +33,15 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except ParseError as exc:
-        say(f"{exc} (`gridops --list`, `gridops --help TASK`)")
+        say(f"{exc} ({_further(exc)}`gridops --list`, `gridops --help TASK`)")
         sys.exit(2)
+
+
+def _further(exc: ParseError) -> str:
+    """How to give one more of what a task takes several of."""
+    arguments = exc.context.args.values() if exc.context else ()
+    names = [argument.name for argument in arguments if isinstance(argument, Words)]
+    return f"more than one: --{names[0]} A --{names[0]} B; " if names else ""
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def run(
         command=_values.command(cmd, "run"),
         src=_values.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
         sync=sync,
-        env=_values.environment(env or ()),
+        env=_values.visible_gpus(_values.environment(env or ()), gpus),
         timeout=_values.seconds(timeout, "timeout"),
         gpus=_values.count(gpus, "gpus"),
         wait=_values.seconds(wait, "wait"),
@@ -107,6 +107,10 @@ def run(
 def _refuse_to_leave(spec: RunSpec) -> None:
     if spec.ports:
         raise UsageError("--port lasts as long as we stay with the run", hint="leave out --detach")
+    for flag in ("kill_on_exit", "give_up_after", "restart_lost"):
+        if getattr(spec, flag):
+            name = flag.replace("_", "-")
+            raise UsageError(f"--{name} is for who stays with the run", hint="leave out --detach")
     if spec.fetch:
         raise UsageError(
             "--fetch brings things home when we have seen the run end",

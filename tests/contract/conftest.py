@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dropbear import Dropbear, dropbear
 from jobhelpers import Place, shell_path
 
 from gridops.jobs import client
@@ -16,16 +17,33 @@ from gridops.reach.local import LocalLink
 WAYS = ("local", "bash", "busybox", "ssh")
 
 
-@pytest.fixture(params=WAYS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What a durable run promises holds with dropbear, too; all else has nothing to do with it."""
+    if "place" in metafunc.fixturenames and not hasattr(metafunc.module, "place"):
+        more = ("dropbear",) if metafunc.module.__name__.endswith("test_jobs") else ()
+        metafunc.parametrize("place", (*WAYS, *more), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def router(session_dir: Path, runtime_dir: Path) -> Iterator[Dropbear]:
+    with dropbear(session_dir / "db", session_dir) as made:
+        yield made
+
+
+@pytest.fixture
 def place(request: pytest.FixtureRequest, home: Path) -> Iterator[Place]:
     if request.param == "ssh":
         node = request.getfixturevalue("sandbox").node("node1")
         made = Place(request.getfixturevalue("link1"), node.home)
+    elif request.param == "dropbear":
+        found = request.getfixturevalue("router")
+        made = Place(found.link(), found.home, busybox=True, cuts=True)
     else:
         if request.param != "local":
             path = shell_path(request.param, home)
             request.getfixturevalue("monkeypatch").setenv("PATH", path)
-        made = Place(LocalLink(Node("here", "localhost", connection="local")), home)
+        here = LocalLink(Node("here", "localhost", connection="local"))
+        made = Place(here, home, busybox=request.param == "busybox")
     yield made
     for job in client.list_jobs(made.link):
         if job.active:

@@ -102,11 +102,13 @@ def put(root: Path, *names: str | bytes, text: str = "x", age: float = 0.0) -> N
 
 
 def entries(root: Path) -> set[str]:
-    """All files and symlinks below, and the empty directories with a slash."""
+    """All files and symlinks below but the record of fetches, and the empty directories with a
+    slash."""
     return {
         str(path.relative_to(root)) + ("/" if path.is_dir() and not path.is_symlink() else "")
         for path in root.rglob("*")
         if path.is_symlink() or not path.is_dir() or not any(path.iterdir())
+        if not str(path).endswith((".gridops/fetched", ".gridops/.gitignore"))
     }
 
 
@@ -130,14 +132,25 @@ def entries(root: Path) -> set[str]:
         ("**/deep", {"out/deep/3.json"}),
         ("out/deep/**", {"out/deep/3.json"}),
         ("lo\\*g", {"lo*g"}),
+        ("two  w*", {"two  words"}),
         ("nothing/*", set()),
         ("a.txt/*", set()),
-        (".", {"a.txt", "lo*g", "loog", "out/1.json", "out/2.json", "out/log", "out/deep/3.json"}
-         | {"out/.h", "out/none/"}),
+        (".", {"a.txt", "lo*g", "loog", "two  words", "out/1.json", "out/2.json", "out/log"}
+         | {"out/deep/3.json", "out/.h", "out/none/"}),
     ],
 )  # fmt: skip
 def test_what_a_pattern_names_lands_where_it_lay(there: There, pattern, names):
-    put(there.root, "a.txt", "lo*g", "loog", "out/1.json", "out/2.json", "out/log", "out/.h")
+    put(
+        there.root,
+        "a.txt",
+        "lo*g",
+        "loog",
+        "two  words",
+        "out/1.json",
+        "out/2.json",
+        "out/log",
+        "out/.h",
+    )
     put(there.root, "out/deep/3.json", ".gridops/marker", ".git/config")
     (there.root / "out/none").mkdir()
     report = there.fetch(pattern)
@@ -190,10 +203,15 @@ def test_a_tilde_is_the_nodes_home(there: There, home):
 def test_a_second_fetch_brings_nothing(there: There):
     put(there.root, "out/a", "out/b", age=100)
     there.fetch("out")
-    before = {path: path.stat() for path in there.into.rglob("*")}
+
+    def state() -> dict[Path, tuple[int, int]]:
+        found = [(path, path.stat()) for path in there.into.rglob("[!.]*")]
+        return {path: (info.st_ino, info.st_ctime_ns) for path, info in found}
+
+    before = state()
     report = there.fetch("out", "out/*")
     assert (report.files, report.kept, report.found) == (0, (), True)
-    assert {path: path.stat() for path in there.into.rglob("*")} == before
+    assert state() == before
 
 
 def test_of_a_changed_file_the_change_alone_travels(there: There):
@@ -250,7 +268,7 @@ def test_times_stay_and_modes_as_far_as_the_umask_allows(there: There):
         there.fetch("*")
     finally:
         os.umask(before)
-    modes = {path.name: path.stat().st_mode & 0o7777 for path in there.into.iterdir()}
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in there.into.glob("s*")}
     assert modes == {"script": 0o750, "secret": 0o600}
     written = (there.root / "script").stat().st_mtime_ns
     assert (there.into / "script").stat().st_mtime_ns == written
@@ -390,10 +408,18 @@ def test_a_directory_that_is_gone_is_an_error_or_the_home_is_meant(there: There,
     there.root.mkdir(parents=True)
 
 
+def test_a_place_at_home_within_the_runs_own_directory_ends_nowhere_deep(there: There):
+    """The run was on this machine, in the home directory perhaps."""
+    put(there.root, "a", "here/b")
+    there.fetch(".", into=there.root / "here")
+    assert entries(there.root) - {"here/here/.gridops/"} == {"a", "here/a", "here/b", "here/here/b"}
+
+
 def test_nothing_of_ours_stays_behind(there: There):
     put(there.root, "out/a")
     there.fetch("out")
-    assert [path.name for path in there.into.iterdir()] == ["out"]
+    left = sorted(path.name for path in (there.into / ".gridops").iterdir())
+    assert left == [".gitignore", "fetched"]
     put(there.into, ".gridops/marker")  # somebody's
     put(there.root, "out/b")
     there.fetch("out")
@@ -408,10 +434,11 @@ def test_names_are_found_by_every_shell_that_a_node_may_have(place: Place):
     for name in ODD_NAMES:
         put(root, b"d/" + name, b"d/e-" + name + b"/x")
     put(root, "d/.hidden", "d/.e/x")
+    (root / "d/loop").symlink_to(".")
     found = finding.find(place.link, str(root), [parse("d/*"), parse("**/x"), parse("d/.h*")])
     names = {os.fsencode(name) for name in found.groups[0].names}
     plain = [name for name in ODD_NAMES if not name.startswith(b".")]
-    wanted = {b"d/" + name for name in plain} | {b"d/e-" + name for name in ODD_NAMES}
+    wanted = {b"d/loop", *(b"d/" + name for name in plain)} | {b"d/e-" + name for name in ODD_NAMES}
     assert names == wanted | {b"d/e-" + name + b"/x" for name in ODD_NAMES} | {b"d/.hidden"}
     for name in ODD_NAMES:
         found = finding.find(place.link, str(root), [parse("d/" + os.fsdecode(name))])

@@ -20,6 +20,8 @@ from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
 from gridops.jobs.spec import JobSpec, new_id
 
+OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
+
 # -- one run --------------------------------------------------------------------------------------
 
 
@@ -133,6 +135,7 @@ def test_what_a_run_was_started_with_can_be_shown(place: Place) -> None:
     assert (job.commit, job.why, job.timeout, job.user) == ("abc123", "least busy", 50.0, "me@pc")
     assert (job.diff, job.diff_bytes) == (f"~/.gridops/jobs/{job_id}/spec/diff", 12)
     assert client.diff(place.link, job_id) == b"--- a\n+++ b\n"
+    done(place, job_id)
     assert client.diff(place.link, Kept().run(place, "true").job.id) == b""
     assert job_id in [one.id for one in client.list_jobs(place.link)]
     with pytest.raises(NoJob):
@@ -147,8 +150,9 @@ def test_a_hundred_racing_starts_of_one_id_run_it_once(place: Place) -> None:
     spec = JobSpec(command=f"echo ran >>{marks}; sleep 0.3")
     with ThreadPoolExecutor(20) as pool:
         replies = list(pool.map(lambda _: client.start(place.link, spec).state, range(100)))
-    assert replies.count("started") == 1
-    assert replies.count("exists") == 99
+    began = replies.count("started")
+    assert began == 1 or (place.cuts and began == 0)
+    assert replies.count("exists") == 100 - began
     assert done(place, spec.id).status == 0
     assert marks.read_text() == "ran\n"
     assert not list(place.job(spec.id).glob("new.*"))
@@ -210,13 +214,13 @@ STUBBORN = {
 
 @pytest.mark.parametrize("command", STUBBORN.values(), ids=STUBBORN)
 def test_kill_ends_the_whole_tree(place: Place, command: str) -> None:
-    job_id = start(place, command.replace("4711", "4711.25"))
+    job_id = start(place, command.replace("4711", f"4711.{OURS}"))
     begun(place, job_id)
-    wait_until(lambda: pids_with("4711.25") or "STOP" in command)
+    wait_until(lambda: pids_with(f"4711.{OURS}") or "STOP" in command)
     time.sleep(0.3)
     job = client.kill(place.link, job_id, by="me@pc", grace=1)
     assert (job.state, job.by) == ("killed", "me@pc")
-    assert pids_with("4711.25") == []
+    assert pids_with(f"4711.{OURS}") == []
 
 
 def test_a_command_has_its_grace_to_save_its_work(place: Place) -> None:
@@ -236,17 +240,17 @@ def test_a_run_that_ended_is_not_killed_afterwards(place: Place) -> None:
 
 
 def test_the_node_ends_a_run_that_takes_too_long(place: Place) -> None:
-    end = Kept().run(place, "sleep 4712.25 & sleep 4712.25", timeout=0.5, grace=1)
+    end = Kept().run(place, f"sleep 4712.{OURS} & sleep 4712.{OURS}", timeout=0.5, grace=1)
     assert (end.job.state, end.job.reason, end.job.status) == ("timed out", "timeout", 143)
-    assert pids_with("4712.25") == []
+    assert pids_with(f"4712.{OURS}") == []
     assert 0.4 < (end.job.seconds or 0) < 5
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(place: Place) -> None:
     kept = Kept()
-    end = kept.run(place, "sleep 4713.25 & (setsid sleep 4713.25 &) ; echo hi")
+    end = kept.run(place, f"sleep 4713.{OURS} & (setsid sleep 4713.{OURS} &) ; echo hi")
     assert (end.job.state, end.job.status, kept.out) == ("finished", 0, b"hi\n")
-    assert pids_with("4713.25") == []
+    assert pids_with(f"4713.{OURS}") == []
 
 
 def test_what_a_kept_daemon_writes_later_is_not_output_of_the_run(place: Place) -> None:
@@ -262,8 +266,8 @@ def test_what_a_kept_daemon_writes_later_is_not_output_of_the_run(place: Place) 
 def test_a_daemon_may_be_kept_and_holds_nobody_up(place: Place) -> None:
     began = time.monotonic()
     kept = Kept()
-    end = kept.run(place, "sleep 4714.25 & echo hi", keep=True)
-    left = pids_with("4714.25")
+    end = kept.run(place, f"sleep 4714.{OURS} & echo hi", keep=True)
+    left = pids_with(f"4714.{OURS}")
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert (end.job.status, kept.out, len(left)) == (0, b"hi\n", 1)
@@ -284,7 +288,7 @@ def test_a_run_goes_on_without_its_client_and_is_running_until_it_ends(place: Pl
 
 
 def test_a_run_whose_supervisor_is_killed_is_lost_and_leaves_nothing(place: Place) -> None:
-    job_id = start(place, "echo some; sleep 4715.25", grace=1)
+    job_id = start(place, f"echo some; sleep 4715.{OURS}", grace=1)
     begun(place, job_id)
     wait_until(lambda: (place.job(job_id) / "out").stat().st_size == 5)
     os.kill(supervisor(place, job_id), signal.SIGKILL)
@@ -292,7 +296,7 @@ def test_a_run_whose_supervisor_is_killed_is_lost_and_leaves_nothing(place: Plac
     job = kept.follow(place, job_id).job
     assert (job.state, job.reason, job.status, job.began) == ("lost", "supervisor", None, True)
     assert kept.out == b"some\n"
-    assert pids_with("4715.25") == []
+    assert pids_with(f"4715.{OURS}") == []
     again = Kept()
     assert again.run(place, "echo next").job.status == 0  # the slot is free again
 
@@ -387,7 +391,7 @@ def test_a_line_is_seen_soon_after_it_was_written(place: Place) -> None:
         lags.extend(time.time() - int(stamp) / 1e9 for stamp in data.split())
 
     command = "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; date +%s%N; done"
-    if not os.environ["PATH"].count(":"):
+    if place.busybox:
         pytest.skip("BusyBox's date knows no nanoseconds")
     spec = JobSpec(command=command)
     follow.run(place.link, spec, on_stdout=seen, on_stderr=seen)
@@ -566,3 +570,72 @@ def test_prune_spares_what_runs_and_what_is_young(place: Place) -> None:
     assert [job.id for job in client.list_jobs(place.link)] == [running]
     assert not (place.job(ended) / "out").exists()
     assert (place.job(ended) / "exit").is_symlink()
+
+
+def settled(place: Place, job_id: str) -> None:
+    """Wait until the run has ended, and its supervisor has nothing more to do."""
+    done(place, job_id)
+    pid = supervisor(place, job_id)
+    wait_until(lambda: pid not in pids_with("supervise"))
+
+
+def aged(place: Place, job_id: str, days: float) -> None:
+    """Have the run ended so long ago."""
+    at = time.time() - days * 86400 - 60
+    for record in place.job(job_id).iterdir():
+        if record.is_symlink():
+            os.utime(record, (at, at), follow_symlinks=False)
+
+
+def tidied(place: Place) -> Path:
+    """The file that says when that happened; it is written soon after the end of a run."""
+    found: list[Path] = []
+    locks = place.home / ".gridops" / "locks"
+    wait_until(lambda: found.extend(locks.glob("*/tidied")) or (found and found[0].read_text()))
+    return found[0]
+
+
+def test_a_run_that_ends_takes_those_along_whose_time_has_come(place: Place) -> None:
+    ids = {}
+    for name, kept_for, ended in (
+        ("young", 2, 1), ("old", 2, 3), ("ancient", 2, 31), ("for ever", None, 400), ("90", 90, 89),
+    ):  # fmt: skip
+        forget = None if kept_for is None else kept_for * 86400.0
+        ids[name] = start(place, f"echo {name}", forget=forget, slots=9)
+        settled(place, ids[name])
+        aged(place, ids[name], ended)
+    running = start(place, "sleep 300", forget=3600.0, slots=9)
+    begun(place, running)
+    aged(place, running, 500)
+    tidied(place).unlink()
+    trigger = Kept().run(place, "true", slots=9).job.id
+    wait_until(lambda: not place.job(ids["ancient"]).exists())
+    wait_until(lambda: not (place.job(ids["old"]) / "spec").exists())
+    left = [job.id for job in client.list_jobs(place.link)]
+    assert left == [ids["young"], ids["for ever"], ids["90"], running, trigger]
+    old = client.status(place.link, [ids["old"]])[ids["old"]]
+    assert (old.state, old.status, old.command) == ("finished", 0, "")
+    assert not (place.job(ids["old"]) / "out").exists()
+
+
+def test_that_happens_at_most_once_a_day_and_boot(place: Place) -> None:
+    old = start(place, "true", forget=3600.0)
+    settled(place, old)
+    aged(place, old, 2)
+    at, boot = tidied(place).read_text().split()
+
+    def after_a_run() -> bool:
+        """Whether the old run is still there once another has ended, and its supervisor."""
+        settled(place, start(place, "true"))
+        return (place.job(old) / "spec").exists()
+
+    assert after_a_run()
+    assert tidied(place).read_text() == f"{at} {boot}\n"
+    tidied(place).write_text(f"{int(at) - 8_600_000} {boot}\n")
+    assert after_a_run()
+    tidied(place).write_text(f"{int(at) - 8_640_000} {boot}\n")
+    assert not after_a_run()
+    assert int(tidied(place).read_text().split()[0]) >= int(at)
+    tidied(place).write_text(f"{at} 0badb007\n")
+    after_a_run()
+    assert tidied(place).read_text().split()[1] == boot

@@ -1,13 +1,11 @@
-"""A node whose connection can be made to fail, and runs that go through it."""
+"""Nodes whose connections can be made to fail."""
 
 from __future__ import annotations
 
+import json
 import os
-import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,17 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.errors import JobUnreachable, NodeTimeout, NotStarted, ReachError, SandboxError
-from gridops.jobs import client, follow
-from gridops.jobs.follow import JobEnd
-from gridops.jobs.spec import JobSpec
-from gridops.model import Job, Node
+from gridops.errors import SandboxError
+from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox
 from gridops.settings import SshSettings
 
-SILENCE = 4.0  # seconds: shorter than in earnest, so that long stalls are noticed within a test
+SLOTS = 8  # of a node
 
 
 class Proxy:
@@ -83,32 +78,38 @@ def _shut(one: socket.socket) -> None:
 
 @dataclass
 class Bench:
-    """One node, reached through the proxy."""
+    """A node that is reached through a proxy of its own."""
 
+    name: str
     sandbox: Sandbox
     proxy: Proxy
     settings: SshSettings
-    home: Path
+    inventory: Path
     restarting: threading.Lock = field(default_factory=threading.Lock)
     troubles: list[str] = field(default_factory=list)  # what the bench itself met
 
-    def link(self) -> Link:
-        return link_to(Node("node1", "node1"), self.settings)
+    @property
+    def home(self) -> Path:
+        return self.sandbox.node(self.name).home
 
-    def job(self, job_id: str) -> Path:
-        return self.home / ".gridops" / "jobs" / job_id
+    @property
+    def listener(self) -> int | None:
+        return self.sandbox.node(self.name).pid
+
+    def link(self) -> Link:
+        return link_to(Node(self.name, self.name), self.settings)
 
     # -- what can go wrong -----------------------------------------------------------------------
 
     def kill_sessions(self) -> None:
         """Every sshd process that serves a connection dies."""
-        for pid in children_of(self.listener(), "sshd"):
+        for pid in children_of(self.listener, "sshd"):
             kill_one(pid)
 
     def restart(self) -> None:
         """sshd and all its connections die, and it comes back."""
         with self.restarting:
-            listener = self.listener()
+            listener = self.listener
             sessions = children_of(listener, "sshd") if listener else []
             for pid in [listener, *sessions]:
                 kill_one(pid)
@@ -119,37 +120,42 @@ class Bench:
     def _back(self, before: int | None) -> bool:
         """Have another sshd than `before`; one that is only just dying still looks alive."""
         try:
-            after = self.sandbox.start("node1").pid
+            after = self.sandbox.start(self.name).pid
         except SandboxError as exc:  # the port is still held by a dying child
             self.troubles.append(str(exc))
             return False
         return after is not None and after != before
 
-    def listener(self) -> int | None:
-        return self.sandbox.node("node1").pid
-
     def kill_supervisor(self, job_id: str) -> None:
+        record = self.home / ".gridops" / "jobs" / job_id / "sup"
         with suppress(OSError, ValueError):
-            kill_one(int((self.job(job_id) / "sup").readlink().name.split(".")[0]))
+            kill_one(int(record.readlink().name.split(".")[0]))
 
 
 @contextmanager
-def bench(sandbox: Sandbox, directory: Path) -> Iterator[Bench]:
-    node = sandbox.node("node1")
-    proxy = Proxy(node.port)
-    text = sandbox.ssh_config.read_text()
+def benches(sandbox: Sandbox, directory: Path) -> Iterator[list[Bench]]:
+    """All nodes of the sandbox; in `directory` go their ssh_config and inventory."""
     # A copy: the sandbox writes its own anew whenever a node starts.
     known = directory / "known_hosts"
     known.write_bytes((sandbox.root / "known_hosts").read_bytes())
-    text = text.replace(str(sandbox.root / "known_hosts"), str(known))
-    alias = f"HostKeyAlias [127.0.0.1]:{node.port}"
-    config = directory / "proxied_config"
-    config.write_text(text.replace(f"Port {node.port}\n", f"Port {proxy.port}\n    {alias}\n"))
+    text = sandbox.ssh_config.read_text().replace(str(sandbox.root / "known_hosts"), str(known))
+    config, inventory = directory / "proxied_config", directory / "nodes.yaml"
     settings = SshSettings(config_file=config, connect_timeout=4)
+    made = []
     try:
-        yield Bench(sandbox, proxy, settings, node.home)
+        for node in sandbox.nodes:
+            proxy = Proxy(node.port)
+            made.append(Bench(node.name, sandbox, proxy, settings, inventory))
+            alias = f"HostKeyAlias [127.0.0.1]:{node.port}"
+            text = text.replace(f"Port {node.port}\n", f"Port {proxy.port}\n    {alias}\n")
+        config.write_text(text)
+        nodes = {one.name: {"slots": SLOTS} for one in made}
+        ssh = {"config_file": str(config), "connect_timeout": 4}
+        inventory.write_text(json.dumps({"nodes": nodes, "ssh": ssh}))
+        yield made
     finally:
-        proxy.close()
+        for one in made:
+            one.proxy.close()
 
 
 def kill_one(pid: int | None) -> None:
@@ -170,130 +176,3 @@ def children_of(parent: int | None, name: str) -> list[int]:
                 if comm.startswith(name) and int(rest.split()[1]) == parent:
                     found.append(int(entry.name))
     return found
-
-
-@dataclass
-class Run:
-    """A run whose output is known beforehand, with what shall go wrong."""
-
-    number: int
-    fault: str
-    rng: random.Random
-    marks: Path
-    out: bytearray = field(default_factory=bytearray)
-    err: bytearray = field(default_factory=bytearray)
-
-    def __post_init__(self) -> None:
-        self.code = self.rng.choice((0, 0, 1, 7, 143))
-        self.lines = self.rng.randint(3, 25)
-        self.width = self.rng.choice((1, 80, 5000))
-        mark = self.marks / str(self.number)
-        self.spec = JobSpec(
-            command=(
-                f"echo ran >>{mark}; w=$(printf '%0{self.width}d' {self.number}); i=0\n"
-                f"while [ $i -lt {self.lines} ]; do echo out $i $w; echo err $i >&2; "
-                f"sleep 0.0{self.rng.randint(1, 6)}; i=$((i+1)); done; printf end; exit {self.code}"
-            ),
-            slots=8,
-            wait=300.0,
-            grace=1,
-        )
-
-    @property
-    def expected(self) -> tuple[bytes, bytes]:
-        word = str(self.number).rjust(self.width, "0")
-        out = "".join(f"out {i} {word}\n" for i in range(self.lines)) + "end"
-        return out.encode(), "".join(f"err {i}\n" for i in range(self.lines)).encode()
-
-    @property
-    def times_run(self) -> int:
-        mark = self.marks / str(self.number)
-        return len(mark.read_text().split()) if mark.exists() else 0
-
-
-def carry_out(bench: Bench, run: Run) -> Job:
-    """Start the run, let it go wrong, and follow it to its end like a patient user."""
-    timer = threading.Timer(run.rng.uniform(0.0, 1.0), _go_wrong, (bench, run))
-    timer.start()
-    try:
-        if run.fault == "client":
-            _killed_client(bench, run)
-        return _patiently(bench, run).job
-    except NotStarted as exc:
-        if exc.reason != "supervisor":
-            raise
-        return _status(bench, run)
-    finally:
-        timer.join()
-
-
-def _status(bench: Bench, run: Run) -> Job:
-    for _ in range(100):  # the others' faults hit this call as well
-        with suppress(ReachError, NodeTimeout):
-            return client.status(bench.link(), [run.spec.id])[run.spec.id]
-        time.sleep(0.3)
-    raise TimeoutError(run.spec.id)
-
-
-def _patiently(bench: Bench, run: Run) -> JobEnd:
-    end = time.monotonic() + 100
-    while True:
-        try:
-            return follow.run(
-                bench.link(),
-                run.spec,
-                on_stdout=run.out.extend,
-                on_stderr=run.err.extend,
-                give_up_after=90,
-                silence=SILENCE,
-            )
-        except (ReachError, JobUnreachable) as exc:
-            if time.monotonic() > end or isinstance(exc, JobUnreachable):
-                raise
-            time.sleep(0.3)  # certainly not started: the same again
-
-
-def _go_wrong(bench: Bench, run: Run) -> None:
-    match run.fault:
-        case "session":
-            bench.kill_sessions()
-        case "sshd":
-            bench.restart()
-        case "stall":
-            bench.proxy.stall(run.rng.choice((1.0, 1.5, 2.0, 3.0, 8.0)))
-        case "long stall":
-            bench.proxy.stall(run.rng.uniform(8.0, 20.0))
-        case "supervisor":
-            bench.kill_supervisor(run.spec.id)
-
-
-CLIENT = """
-import json, sys
-from pathlib import Path
-from gridops.jobs import follow
-from gridops.jobs.spec import JobSpec
-from gridops.model import Node
-from gridops.reach import link_to
-from gridops.settings import SshSettings
-
-config, spec = sys.argv[1], JobSpec(**json.loads(sys.argv[2]))
-link = link_to(Node("node1", "node1"), SshSettings(config_file=Path(config), connect_timeout=4))
-follow.run(link, spec, on_stdout=lambda data: None, on_stderr=lambda data: None)
-"""
-
-
-def _killed_client(bench: Bench, run: Run) -> None:
-    """Another process starts the run, and is killed at some moment."""
-    import json
-
-    spec = {"command": run.spec.command, "id": run.spec.id, "slots": 8, "wait": 300.0, "grace": 1}
-    config = str(bench.settings.config_file)
-    child = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, config, json.dumps(spec)],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(run.rng.uniform(0.2, 1.5))
-    child.kill()
-    child.wait(10)

@@ -8,78 +8,170 @@ from __future__ import annotations
 import os
 import random
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
-from jobhelpers import pids_with_environment
+from helpers import close_masters, sshd_sessions, wait_until
+from jobhelpers import pids_with, pids_with_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
-from faultbench import Bench, Run, bench, carry_out
+from faultbench import SLOTS, Bench, benches
+from faultruns import FAULTS, Run, Seen, carry_out, look_again
 
 from gridops.errors import GridError
+from gridops.jobs import client, follow
+from gridops.jobs.spec import JobSpec
+from gridops.reach import pool
 from gridops.sandbox import Sandbox
 
 RUNS = int(os.environ.get("GRIDOPS_FAULT_RUNS", "200"))
 SEED = int(os.environ.get("GRIDOPS_FAULT_SEED", "0")) or random.randrange(1, 1_000_000)
-AT_ONCE = 6
-FAULTS = {"none": 20, "client": 25, "session": 20, "sshd": 5, "stall": 10, "supervisor": 20}
+NODES = 3
+AT_ONCE = 3  # on a node
+LOST = 125
+SINKS = {"on_stdout": lambda data: None, "on_stderr": lambda data: None}
 
 
-def check(bench: Bench, run: Run) -> str:
-    """What is wrong with how the run went; empty when nothing is."""
-    try:
-        job = carry_out(bench, run)
-    except GridError as exc:
-        return f"run {run.number} ({run.fault}): {exc}; the bench: {bench.troubles[-3:]}"
-    out, err = run.expected
-    streams = bytes(run.out), bytes(run.err)
-    where = f"run {run.number} ({run.fault}): {job.state} {job.reason}"
+def runs_for(seed: int, count: int, marks: Path) -> list[Run]:
+    """The same for the same seed."""
+    rng = random.Random(seed)
+    faults = rng.choices(list(FAULTS), list(FAULTS.values()), k=count)
+    faults[19::100] = ["long stall"] * len(faults[19::100])
+    processes = [rng.random() < 0.25 for _ in faults]
+    return [
+        Run(n, fault, by_process, random.Random(f"{seed}.{n}"), marks)
+        for n, (fault, by_process) in enumerate(zip(faults, processes, strict=True))
+    ]
+
+
+def what_is_wrong(run: Run, seen: Seen) -> str:
+    """Nothing is: ""."""
+    job = seen.job
+    if seen.wrong or job is None:
+        return seen.wrong or ("ran, and its node knows nothing of it" if run.times else "")
+    if run.times > 1:
+        return f"ran {run.times} times"
     if job.state == "lost":
-        if run.fault != "supervisor":
-            return f"{where}: lost although its supervisor was left alone"
-        if run.times_run > 1 or (run.times_run == 1 and not job.began):
-            return f"{where}: ran {run.times_run} times, began {job.began}"
-        # bash may say of a `sleep` that it was "Terminated", before it is itself
-        said = b"".join(x for x in streams[1].splitlines(True) if b"Terminated" not in x)
-        if not out.startswith(streams[0]) or not err.startswith(said):
-            return f"{where}: what came is not the beginning of what was written"
-        return ""
+        return _wrong_with_lost(run, seen)
     if job.state != "finished" or job.status != run.code:
-        return f"{where}: status {job.status} instead of {run.code}"
-    if run.times_run != 1:
-        return f"{where}: ran {run.times_run} times"
-    if streams != (out, err):
-        return f"{where}: streams differ ({len(streams[0])} of {len(out)} bytes)"
+        return f"is {job.state}, {job.reason}, status {job.status} instead of {run.code}"
+    if seen.status not in (None, run.code):
+        return f"its client ended with {seen.status} instead of {run.code}"
+    if run.times != 1:
+        return "did not run"
+    if (seen.out, seen.err) != run.expected:
+        sizes = [len(x) for x in (seen.out, run.expected[0], seen.err, run.expected[1])]
+        return "streams differ: {} of {} and {} of {} bytes".format(*sizes)
     return ""
 
 
+def _wrong_with_lost(run: Run, seen: Seen) -> str:
+    out, err = run.expected
+    if run.fault != "supervisor":
+        return "is lost although its supervisor was left alone"
+    if seen.status not in (None, LOST):
+        return f"is lost, and its client ended with {seen.status}"
+    if seen.job and run.times and not seen.job.began:
+        return "ran, and is said not to have begun"
+    # bash may say of a `sleep` that it was "Terminated", before it is itself
+    said = b"".join(x for x in seen.err.splitlines(True) if b"Terminated" not in x)
+    if not out.startswith(seen.out) or not err.startswith(said):
+        return "what came is not the beginning of what was written"
+    return ""
+
+
+def under_fire(bench: Bench, run: Run) -> tuple[Run, str]:
+    """The run, and what is wrong with how it went."""
+    try:
+        seen = carry_out(bench, run)
+    except GridError as exc:
+        return run, f"{exc}; the bench: {bench.troubles[-3:]}"
+    run.known = seen.job is not None
+    return run, what_is_wrong(run, seen)
+
+
+def said(bench: Bench, run: Run, wrong: str) -> str:
+    how = "process" if run.by_process else "library"
+    return f"run {run.number} ({run.fault}, by {how}, on {bench.name}) {wrong}"
+
+
 @pytest.mark.timeout(600 + 10 * RUNS)
-@pytest.mark.usefixtures("fresh_runtime_dir")
 def test_runs_under_fire_are_exact_or_said_to_be_lost(
-    make_sandbox: Callable[..., Sandbox], home: Path
+    make_sandbox: Callable[..., Sandbox], home: Path, fresh_runtime_dir: Path
 ) -> None:
-    rng = random.Random(SEED)
     marks = home / "marks"
     marks.mkdir()
-    names = rng.choices(list(FAULTS), list(FAULTS.values()), k=RUNS)
-    for place in range(19, RUNS, 100):
-        names[place] = "long stall"
-    runs = [Run(n, fault, random.Random(f"{SEED}.{n}"), marks) for n, fault in enumerate(names)]
-    sandbox = make_sandbox(1, options={"MaxStartups": "500:30:1000", "MaxSessions": "50"})
-    with bench(sandbox, home) as made:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            wrong = [text for text in pool.map(lambda run: check(made, run), runs) if text]
-        assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong)
-        base = made.home / ".gridops"
-        wait_until(lambda: not list(base.glob("jobs/*/p.*")), 20)
-        wait_until(lambda: not pids_with_environment("GRIDOPS_RUN_ID="), 20)
-        left = [path for path in base.glob("locks/*/leases/*") if not _ended(base, path)]
-        assert left == []
-        assert not list(base.glob("locks/*/queue/*"))
+    runs = runs_for(SEED, RUNS, marks)
+    sandbox = make_sandbox(NODES, options={"MaxStartups": "500:30:1000", "MaxSessions": "50"})
+    with benches(sandbox, home) as made, ExitStack() as pools:
+        arriving = []
+        for number, bench in enumerate(made):
+            workers = pools.enter_context(ThreadPoolExecutor(AT_ONCE))
+            mine = runs[number::NODES]
+            arriving.append((bench, workers.map(lambda run, b=bench: under_fire(b, run), mine)))
+        wrong = [
+            said(bench, run, text) for bench, results in arriving for run, text in results if text
+        ]
+        for number, bench in enumerate(made):
+            mine = runs[number::NODES]
+            wrong += [said(bench, run, text) for run in mine if (text := afterwards(bench, run))]
+            wrong += what_is_left(bench)
+        wrong += what_is_left_here(fresh_runtime_dir, made)
+    assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong)
 
 
-def _ended(base: Path, lease: Path) -> bool:
-    return (base / "jobs" / lease.name.rpartition(".")[2] / "exit").is_symlink()
+def afterwards(bench: Bench, run: Run) -> str:
+    """What is wrong with a run when all of them are over."""
+    if not run.known:
+        return what_is_wrong(run, look_again(bench, run))
+    return f"has run {run.times} times by now" if run.times > 1 else ""
+
+
+def what_is_left_here(runtime_dir: Path, made: list[Bench]) -> list[str]:
+    """Connections and control sockets that outlive their use."""
+    pool.close()
+    close_masters(runtime_dir)  # those that nobody came to use: the client died while it logged in
+    found: list[str] = []
+
+    def look() -> bool:
+        found[:] = [str(path) for path in runtime_dir.iterdir() if path.is_socket()]
+        for bench in made:
+            found.extend(f"sshd's {pid} on {bench.name}" for pid in sshd_sessions(bench.listener))
+        return not found
+
+    with suppress(AssertionError):
+        wait_until(look, 20)
+    return [f"here is left: {what}" for what in found]
+
+
+def what_is_left(bench: Bench) -> list[str]:
+    """Processes, pipes, locks and places in line that outlive the runs of a node."""
+    base = bench.home / ".gridops"
+    found: list[str] = []
+
+    def look() -> bool:
+        tagged = set(pids_with_environment("GRIDOPS_RUN_ID="))
+        ours = tagged & set(pids_with_environment(str(bench.home.parent)))
+        found[:] = [f"process {pid}" for pid in [*ours, *pids_with(f"{base}/lib/")]]
+        found.extend(str(path) for path in base.glob("jobs/*/p.*"))
+        found.extend(str(path) for path in base.glob("locks/*/queue/*"))
+        return not found
+
+    with suppress(AssertionError):
+        wait_until(look, 20)
+    # Whoever was killed with a lock or a slot in its hands does not keep the next one waiting.
+    begun = time.monotonic()
+    specs = [JobSpec(command="sleep 0.5", slots=SLOTS, wait=20.0) for _ in range(SLOTS)]
+    for spec in specs:
+        client.start(bench.link(), spec)
+    ends = [follow.follow_through(bench.link(), one.id, **SINKS).job for one in specs]
+    if not all(job.status == 0 for job in ends) or time.monotonic() - begun > 15:
+        found.append(f"a lock or a slot: {SLOTS} more runs took {time.monotonic() - begun:.0f} s")
+    with suppress(AssertionError):
+        wait_until(lambda: not list(base.glob("locks/*/leases/*")), 5)
+    found += [str(path) for path in base.glob("locks/*/leases/*")]
+    return [f"on {bench.name} there is left: {what}" for what in found]

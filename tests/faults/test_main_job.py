@@ -296,7 +296,7 @@ def test_a_degraded_node_alone_is_no_reason_to_hurry(monkeypatch):
 def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkeypatch, tmp_path):
     asked = []
 
-    def sync_tree(link, tree, settings):
+    def sync_tree(link, tree, settings, **_):
         asked.append(link.node.name)
         raise SourceUnreadable("s cannot be read here", files=["s"])
 

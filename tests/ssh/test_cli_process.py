@@ -203,8 +203,9 @@ def test_a_signal_ends_the_remote_tree_when_it_is_to(name, status, nowhere, node
         assert child.wait(15) == status
         said = child.stderr.read()
     assert gone(node2)
-    asked = f"gridops: node2: {name}: asking the node to stop the command; Ctrl-C leaves it\n"
-    assert RUN.sub(b"", said) == SELECTED + asked.encode()
+    asked = "asking the node to stop the command (KILL follows after 10 s); Ctrl-C leaves it"
+    lines = f"gridops: node2: {name}: {asked}\ngridops: node2: the run has ended\n"
+    assert RUN.sub(b"", said) == SELECTED + lines.encode()
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
@@ -238,7 +239,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_node_sees_to_the_rest(nowhere, n
         time.sleep(1)  # for it to have been asked
         child.send_signal(signal.SIGINT)
         assert child.wait(5) == 130
-        assert b"SIGINT: left; the run goes on there" in child.stderr.read()
+        assert b"SIGINT: left; the run is being ended there" in child.stderr.read()
     wait_until(lambda: gone(node2), 20)  # ten seconds later the node does it
 
 

@@ -46,7 +46,7 @@ def test_the_tree_is_synced_and_the_command_runs_in_it(tell, inventory, project)
     assert where == str((inventory.tree(node) / "project").resolve())
     lines = done.err.splitlines()
     assert lines[0].startswith(f"gridops: {node}: ")
-    assert re.match(rf"gridops: {node}: synced 1 files, .* in .* s", lines[1])
+    assert re.match(rf"gridops: {node}: synced 1 file, .* in .* s", lines[1])
     assert re.fullmatch(rf"gridops: {node}: the run is \d{{8}}-\d{{6}}-[0-9a-f]{{8}}", lines[2])
     assert lines[3:] == ["oops"]
     others = NODES - {node}
@@ -298,7 +298,7 @@ def test_results_come_home_however_the_run_ends(tell, inventory, project, comman
 def test_a_success_without_its_results_is_none(tell, inventory, project):
     done = tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "echo ran")
     assert (done.status, done.out) == (125, "ran\n")
-    assert "no result came home" in done.err
+    assert "node1: the run succeeded, but its results did not come home" in done.err
     assert tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "exit 3").status == 3
     assert tell("run", "--detach", "--fetch", "x", "--cmd", "true").status == 2
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from cli import Inventory, run, started
 from helpers import node_of, settings_of, wait_until
+from jobhelpers import pids_with
 
 from gridops.grid import Grid
 from gridops.jobs import client
+from gridops.jobs.attending import BEYOND
 from gridops.jobs.spec import JobSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
@@ -55,7 +57,9 @@ def start(link: Link, there: Path) -> Callable[..., str]:
 
 
 def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+    """All but the record of fetches."""
+    every = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
+    return {str(path) for path in every if path.parent.name != ".gridops"}
 
 
 # -- jobs.wait --fetch ---------------------------------------------------------------------------
@@ -100,7 +104,7 @@ def test_a_wait_that_is_left_brings_nothing(start, there, project):
     job = start(f"{RESULTS}; sleep 60")
     wait_until(lambda: (there / "results/deep/b").exists())
     with started("jobs.wait", job, "--fetch", "results", until=b"", cwd=project) as child:
-        time.sleep(1.0)
+        wait_until(lambda: pids_with(f"\0{job}\0{BEYOND}\0"))  # the node's follower
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=20)
     assert child.returncode == 130
@@ -168,7 +172,7 @@ def test_a_newer_file_here_stays_unless_it_may_be_overwritten(tell, start, proje
     assert "newer here than there, so kept (or --overwrite): results/a.json" in done.err
     assert path.read_text() == "mine"
     done = tell("jobs.fetch", job, "results", "--overwrite")
-    assert "fetched 1 files (1 replaced)" in done.err
+    assert "fetched 1 file (1 replaced)" in done.err
     assert path.read_text() == "1\n"
 
 

@@ -95,7 +95,8 @@ def test_a_full_disk_here_has_its_own_line_and_gets_its_room_back(sandbox, there
     with pytest.raises(DiskFull) as caught:
         fetch(sandbox, there, point)
     assert str(caught.value).startswith(f"no space is left here: {point} (free some")
-    assert {path.name for path in point.iterdir()} <= {"small"}
+    assert {path.name for path in point.iterdir()} <= {"small", ".gridops"}
+    assert not list(point.glob(".gridops/fetch-*"))
 
 
 @needs_root
@@ -163,7 +164,8 @@ def test_a_broken_connection_is_made_anew_and_the_file_continued(
     assert report.new == ("big",)
     assert report.bytes < 34_000_000  # not all of it twice
     assert (into / "big").read_bytes() == data
-    assert [path.name for path in into.iterdir()] == ["big"]
+    assert sorted(path.name for path in into.iterdir()) == [".gridops", "big"]
+    assert not list(into.glob(".gridops/fetch-*"))
 
 
 def test_what_came_whole_before_it_broke_is_home(sandbox, there, into, tmp_path, monkeypatch):
@@ -220,7 +222,8 @@ def test_ctrl_c_leaves_nothing_half_and_the_next_fetch_goes_on(
     (end,) = [event for event in seen if event.name == events.FETCH_FINISHED]
     assert end.fields["bytes"] < 20_000_000
     assert (into / "big").read_bytes() == data
-    assert [path.name for path in into.iterdir()] == ["big"]
+    assert sorted(path.name for path in into.iterdir()) == [".gridops", "big"]
+    assert not list(into.glob(".gridops/fetch-*"))
 
 
 def test_a_fetch_that_is_given_up_says_so(sandbox, there, into, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from gridops.jobs.spec import JobSpec
 from gridops.reach import link_to
 from gridops.sandbox import Sandbox, Setup
 
+MEGABYTES = int(os.environ.get("GRIDOPS_OUTPUT_MB", "100"))  # `make soak`: 1000
 SHELLS = ("fish", "tcsh", "zsh", "dash", "busybox sh")
 
 
@@ -67,6 +68,7 @@ def test_a_run_outlives_its_session_the_connection_and_sshd(
     os.kill(listener, 9)
     for pid in pids_with(str(fresh_runtime_dir)):
         os.kill(pid, 9)  # our own masters
+    wait_until(lambda: not sandbox.node("node1").running)
     sandbox.start("node1")
     kept = Kept()
     assert kept.follow(place, job_id).job.status == 3
@@ -76,7 +78,6 @@ def test_a_run_outlives_its_session_the_connection_and_sshd(
 def test_much_output_is_followed_fast_and_in_little_memory(
     make_sandbox: Callable[..., Sandbox],
 ) -> None:
-    megabytes = int(os.environ.get("GRIDOPS_OUTPUT_MB", "100"))  # `make soak`: 1000
     sandbox = make_sandbox(1)
     link = link_to(node_of(sandbox), settings_of(sandbox))
     count = 0
@@ -86,9 +87,9 @@ def test_much_output_is_followed_fast_and_in_little_memory(
         count += len(data)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    spec = JobSpec(command=f"head -c {megabytes}000000 /dev/zero")
+    spec = JobSpec(command=f"head -c {MEGABYTES}000000 /dev/zero")
     end = follow.run(link, spec, on_stdout=sink, on_stderr=sink)
-    assert (end.job.status, count, end.out_offset) == (0, megabytes * 10**6, megabytes * 10**6)
+    assert (end.job.status, count, end.out_offset) == (0, MEGABYTES * 10**6, MEGABYTES * 10**6)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
     client.prune(link, 0)
 

@@ -24,6 +24,7 @@ from gridops.jobs.spec import JobSpec
 from gridops.probe.score import rank
 from gridops.reach import link_to
 
+ROOT = Path(__file__).parents[2]
 ID = re.compile(r"\d{8}-\d{6}-\d{3}[0-9a-f]{5}")
 NODES = ("node1", "node2", "node3")
 
@@ -79,7 +80,7 @@ def test_detach_prints_the_id_alone_and_the_run_goes_on_without_us(tell, invento
     job_id = done.out.strip()
     assert ID.fullmatch(job_id)
     assert done.out == f"{job_id}\n"
-    assert re.search(r"node2: synced 1 files", done.err)
+    assert re.search(r"node2: synced 1 file", done.err)
     assert tell("jobs.wait", job_id).status == 3
     where = (inventory.tree("node2") / "project").resolve()
     assert tell("jobs.logs", job_id).out == f"hello\n{job_id}\n{where}\n"
@@ -221,14 +222,21 @@ def test_a_dead_node_does_not_hide_the_others_and_its_runs_are_not_called_failed
         assert [one["name"] for one in done.document["unreachable"]] == ["node1", "mute"]
         assert "gridops: node1: " in done.err
         assert "failed" not in done.out
-        assert tell("jobs.show", "@last").out.startswith(f"id         {job_id}\n")
         began = time.monotonic()
         assert tell("jobs.logs", job_id).status == 0  # an id in full waits for nobody else
         assert time.monotonic() - began < 1
-        done = tell("jobs.wait", "20200101-000000-000abcde")
+        done = tell("jobs.show", "20200101-000000-000abcde")
         assert done.status == 125
         assert re.search(r"know no run .*, and mute, node1 cannot be asked", done.complaint)
-        done = tell("jobs.kill", "@last")
+        for task in ("wait", "logs", "show", "kill", "fetch"):  # a newer one may be there
+            done = tell(f"jobs.{task}", "@last", *(["x"] if task == "fetch" else []))
+            assert done.status == 125
+            assert re.search("nobody knows which run is the newest: .+", done.complaint)
+            assert done.complaint.endswith(f"(the newest that is known is {job_id} on node2)")
+        done = tell("jobs.show", job_id[:-2])
+        assert (done.status, done.out[:40].split()[1]) == (0, job_id)
+        assert re.search(f"may name a run there as well: .*; going on with {job_id}", done.err)
+        done = tell("jobs.kill", job_id[:-2])
         assert done.status == 125
         assert done.complaint.endswith(f"give its id in full: {job_id})")
         assert known(tell)[job_id]["state"] == "running"
@@ -243,18 +251,36 @@ def test_a_run_whose_node_dies_is_unreachable_not_failed(
 ):
     made = make_sandbox(1)
     monkeypatch.setenv("GRIDOPS_INVENTORY", str(made.inventory))
-    job_id = tell("run", "--detach", "--no-sync", "--cmd", "sleep 60").out.strip()
+    command = "echo up; sleep 60"
+    job_id = tell("run", "--detach", "--no-sync", "--cmd", command).out.strip()
     close_masters(fresh_runtime_dir)
     listener = made.node("node1").pid
     assert listener
     end([listener, *sshd_sessions(listener)])
-    for task in ("jobs.wait", "jobs.logs", "jobs.kill", "jobs.show"):
+    for task in ("jobs.logs", "jobs.kill", "jobs.show"):
         done = tell(task, job_id)
         assert done.status == 125
         assert "cannot be asked" in done.complaint
-    made.start("node1")
-    assert known(tell)[job_id]["state"] == "running"
-    assert tell("jobs.kill", job_id).status == 0
+    done = tell("jobs.wait", job_id, "--timeout", "1")
+    assert (done.status, done.out) == (124, "")
+    assert re.fullmatch(
+        r"gridops: warning: node1 cannot be reached: [^\n]+; trying again\n"
+        r"gridops: no node that knows [^\n]+ within 1 s \([^\n]+\)\n",
+        done.err,
+    )
+    with (
+        started("jobs.wait", job_id, "--timeout", "30", until=b"") as waiting,
+        started("jobs.logs", job_id, "-f", until=b"") as following,
+    ):
+        for child in (waiting, following):
+            assert child.stderr
+            assert b"cannot be reached" in child.stderr.readline()
+        made.start("node1")
+        assert following.stdout
+        assert following.stdout.read(3) == b"up\n"
+        assert known(tell)[job_id]["state"] == "running"
+        assert tell("jobs.kill", job_id).status == 0
+        assert (waiting.wait(30), following.wait(30)) == (143, 143)
     close_masters(fresh_runtime_dir)
 
 
@@ -432,6 +458,18 @@ def test_prune_forgets_what_has_ended_never_what_runs(tell, detach):
     assert tell("jobs.prune", "--older-than", "soon").status == 2
 
 
+def test_the_inventory_says_how_long_a_run_is_kept(tell, detach, inventory):
+    for keep, told in ("2h", "7200\n"), (None, None):
+        inventory(jobs={"keep": keep})
+        kept = place(inventory).job(detach("true")) / "spec" / "forget"
+        assert (kept.read_text() if kept.exists() else None) == told
+        tell("jobs.wait", "@last")
+    inventory(jobs={"keep": 0})
+    done = tell("jobs")
+    assert done.status == 2
+    assert "jobs.keep" in done.complaint
+
+
 def test_a_run_whose_supervisor_was_killed_is_lost(tell, detach, inventory):
     from jobhelpers import supervisor
 
@@ -457,7 +495,7 @@ def test_a_prefix_names_a_run_when_only_one_begins_so(tell, detach, inventory):
     for task in ("logs", "wait", "kill", "show"):
         done = tell(f"jobs.{task}", "train")
         assert done.status == 2
-        assert "'train' begins 2 ids" in done.complaint
+        assert "'train' fits 2 ids" in done.complaint
         assert "train-a on node1" in done.complaint
         assert "train-a1 on node1" in done.complaint
         done = tell(f"jobs.{task}", "nothing")
@@ -470,8 +508,72 @@ def test_a_prefix_names_a_run_when_only_one_begins_so(tell, detach, inventory):
     assert tell("jobs.logs", "@last").out == "mine\n"
     assert tell("jobs.logs", "@last", "--nodes", "node2").status == 2
     assert tell("jobs.show", "20200101-000000-000abcde").status == 2
-    for odd in ("", "two words", "../x", "-", "$(x)"):
-        assert tell("jobs.show", "--id", odd).status == 2
+    for odd in ("", "two words", "../x", "$(x)"):
+        for task in ("logs", "wait", "kill", "show"):
+            done = tell(f"jobs.{task}", "--id", odd)
+            assert done.status == 2
+            assert "is not the id of a run" in done.complaint
+
+
+def test_an_end_names_a_run_and_a_beginning_that_says_little_kills_none(tell, detach):
+    job_id = detach("sleep 60")
+    assert tell("jobs.show", job_id[-4:]).status == 0
+    assert tell("jobs.show", job_id[-3:]).status == 2
+    for short in (job_id[:1], job_id[:7]):
+        done = tell("jobs.kill", short)
+        assert done.status == 2
+        assert "too short a part of an id" in done.complaint
+        assert job_id in done.complaint
+    assert known(tell)[job_id]["state"] == "running"
+    assert tell("jobs.kill", job_id[-4:]).status == 0
+
+
+def test_a_flag_is_not_taken_for_an_id(inventory):
+    inventory({"gone": {"host": "127.0.0.1", "port": 1}})  # would be asked, and named
+    for words, said in (
+        (("jobs.logs", "--help"), "`inv --help jobs.logs` shows the flags"),
+        (("jobs.kill", "-h"), "`inv --help jobs.kill` shows the flags"),
+        (("jobs.wait", "--follow", "@last"), "--follow is no flag of jobs.wait: `inv --help jobs."),
+        (("jobs.fetch", "@last", "--all"), "--all is no flag of jobs.fetch: `inv --help jobs."),
+    ):
+        for program in ("inv", "gridops"):
+            done = run(program, *words, cwd=ROOT)
+            assert done.status == 2
+            assert done.complaint.startswith(said)
+    done = run("gridops", "jobs.fetch", "@last", "a", "b")
+    assert (done.status, done.out) == (2, "")
+    assert "more than one: --pattern A --pattern B" in done.err
+
+
+def test_attempts_that_another_node_or_the_line_took_over_are_no_runs(tell, detach, inventory):
+    busy = detach("sleep 60")
+    done = tell("run", "--no-sync", "--on", "node1", "--cmd", "true")
+    assert done.status == 125
+    assert busy in tell("jobs").out
+    assert len(tell("jobs").out.splitlines()) == 2
+    assert f"id         {busy}\n" in tell("jobs.show", "@last").out
+    (attempt,) = (job_id for job_id, job in known(tell).items() if job["state"] == "refused")
+    assert attempt in tell("jobs", "--all").out
+    assert attempt in tell("jobs", "--state", "refused").out
+    assert tell("jobs.show", attempt).status == 0
+
+
+def test_the_list_has_what_has_not_ended_and_the_newest_of_the_rest(tell, detach):
+    ids = [detach(f"exit {n}") for n in range(3) if not tell("jobs").status]
+    tell("jobs.wait", ids[-1])
+    active = detach("sleep 60")
+
+    def shown(*words: str) -> list[str]:
+        return [line.split()[0] for line in tell("jobs", *words).out.splitlines()[1:]]
+
+    assert shown() == shown("--all") == [*ids, active]
+    assert shown("--limit", "1") == [ids[2], active]
+    assert shown("--limit", "0") == [active]
+    assert shown("--state", "finished", "--limit", "2") == ids[1:]
+    assert shown("--state", "running,queued") == [active]
+    assert list(known(tell)) == [*ids, active]
+    for wrong in (("--state", "runing"), ("--limit", "-1"), ("--limit", "1", "--all")):
+        assert tell("jobs", *wrong).status == 2
 
 
 def test_a_shared_home_shows_each_run_once(tell, inventory, detach):

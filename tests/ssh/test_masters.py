@@ -251,6 +251,26 @@ class TestStaleMasters:
         assert hello(node1, ssh) == b"hello\n"
         assert len(opened) == 2
 
+    def test_a_retired_master_ends_with_the_last_that_runs_over_it(
+        self, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        with silenceable(sandbox.node("node1").port) as way:
+            ssh = way.settings(sandbox, tmp_path, connect_timeout=1)
+            far = Node("far", "far")
+            process = link_to(far, ssh).start("cat; exit 5", timeout=20)
+            retired = pid_of(only_master())
+            way.silent = True
+            with pytest.raises(ConnectTimeout):
+                hello(far, ssh, timeout=15)
+            way.silent = False
+            assert hello(far, ssh) == b"hello\n"
+            assert not gone(retired)
+            process.close_stdin()
+            assert process.wait(10) == 5
+            process.close()
+            wait_until(lambda: gone(retired))
+            assert hello(far, ssh) == b"hello\n"
+
     def test_many_who_find_a_master_hung_replace_it_once(
         self, sandbox: Sandbox, node1: Node, opened: list[events.Event]
     ) -> None:

@@ -103,7 +103,16 @@ def test_a_node_with_a_free_slot_is_taken_first(tell: Tell, inventory, fill):
 
 def test_one_node_queues_the_run_and_begins_it_when_its_slot_is_free(inventory, fill):
     job_id = fill("node1")
-    words = ("run", "--on", "node1", "--no-sync", "--wait", "1m", "--cmd", "echo ran; exit 4")
+    words = (
+        "run",
+        "--on",
+        "node1",
+        "--no-sync",
+        "--wait",
+        "1m",
+        "--cmd",
+        "echo ran; sleep 1; exit 4",
+    )
     with started(*words, until=b"") as child:
         wait_until(lambda: any(job.state == "queued" for job in jobs(inventory, "node1")))
         assert child.poll() is None
@@ -153,6 +162,10 @@ def test_ctrl_c_leaves_the_line_and_nothing_runs(inventory, fill, tmp_path, node
         time.sleep(0.5)
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
+        assert (
+            nodes == "node1"
+            or b"SIGINT: the run has not begun, and will not" in child.stderr.read()
+        )
     for name, job_id in held.items():
         free(inventory, name, job_id)
     time.sleep(1)
@@ -162,13 +175,16 @@ def test_ctrl_c_leaves_the_line_and_nothing_runs(inventory, fill, tmp_path, node
 def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     inventory, tell: Tell, fill, monkeypatch
 ):
-    """Its places lapse when their turn comes."""
+    """Its places lapse, before their turn comes or when it does."""
     monkeypatch.setattr("gridops.line.HOLD", 1.0)
     held = fill("node1")
     settings = Grid.load(inventory.path).settings
     one = Candidate(node_of(inventory.sandbox, "node1"), "")
     line = Line(Handover(RunSpec("echo never"), settings), [one], settings, 60)
     line._join()  # and nothing more is heard of it
+    waiting = [job.id for job in jobs(inventory, "node1") if job.state == "queued"]
+    assert len(waiting) == 1
+    wait_until(lambda: not any(job.state == "queued" for job in jobs(inventory, "node1")))
     free(inventory, "node1", held)
     done = tell("run", "--on", "node1", "--no-sync", "--wait", "1m", "--cmd", "echo ran")
     assert (done.status, done.out) == (0, "ran\n")
@@ -228,7 +244,8 @@ def test_an_isolated_run_keeps_its_code_whatever_is_synced(
 
 def test_a_lost_run_is_run_again_only_when_asked(tell: Tell, inventory, project, tmp_path):
     marks = tmp_path / "marks"
-    command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || kill -9 $PPID; sleep 0.5; echo end"
+    dies = "{ kill -9 $PPID; sleep 60; }"
+    command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || {dies}; echo end"
     done = tell("run", "--on", "node1", "--no-sync", "--cmd", command)
     assert done.status == 125
     said = done.err.splitlines()[-1]
@@ -247,7 +264,23 @@ def test_a_log_cap_and_bad_numbers(tell: Tell, inventory, project):
     done = tell(*words, "--log-cap", "4K", "--cmd", "head -c 100000 /dev/zero; exit 6")
     assert (done.status, len(done.out)) == (6, 4096)
     assert "printed more than --log-cap" in done.err
+    for flag in ("kill-on-exit", "restart-lost", "give-up-after=5"):
+        assert tell("run", "--detach", f"--{flag}", "--cmd", "true").status == 2
+    for env in ("CUDA_VISIBLE_DEVICES=7", "GRIDOPS_NODE=x"):
+        assert tell(*words, "--gpus", "1", "--env", env, "--cmd", "true").status == 2
+    seen = tell(*words, "--gpus", "0", "--cmd", 'echo "${CUDA_VISIBLE_DEVICES-unset}."').out
+    assert seen == ".\n"
     for flag, value in (("log-cap", "x"), ("log-cap", "0"), ("gpus", "-1"), ("wait", "soon")):
         done = tell(*words, f"--{flag}={value}", "--cmd", "true")
         assert done.status == 2
         assert f"--{flag} {value!r}" in done.complaint
+
+
+def test_a_run_whose_files_are_deleted_is_no_mistake_of_the_user(tell: Tell, inventory, tmp_path):
+    home = inventory.sandbox.node("node1").home
+    command = "rm -rf ~/.gridops/jobs; sleep 1"
+    done = tell("run", "--on", "node1", "--no-sync", "--cmd", command)
+    assert done.status == 125
+    assert "under ~/.gridops are gone" in done.err.splitlines()[-1]
+    leases = next((home / ".gridops/locks").iterdir()) / "leases"
+    wait_until(lambda: not list(leases.iterdir()))  # the slot is free once the command has ended

@@ -15,6 +15,9 @@ nodes:
 """
 
 
+WHO_CONNECTS = ("executor", "handover", "fullness", "broadcast", "jobs.finding", "probe.checker")
+
+
 @pytest.fixture
 def tell(
     capfdbinary: pytest.CaptureFixture[bytes],
@@ -22,10 +25,8 @@ def tell(
     cwd: Path,
 ) -> Iterator[Tell]:
     connected: list[object] = []
-    for module in ("reach", "executor", "probe.checker", "reach.pool", "reach.hostkeys"):
-        monkeypatch.setattr(
-            f"gridops.{module}.link_to", lambda *args: connected.append(args), raising=False
-        )
+    for module in (*WHO_CONNECTS, "reach"):  # that last: the others take theirs from there
+        monkeypatch.setattr(f"gridops.{module}.link_to", lambda *args: connected.append(args))
     (cwd / "nodes.yaml").write_text(NODES)
     (cwd / "bad.yaml").write_text("nodes:\n  a: {slot: 1}\n")
     (cwd / "twice.yaml").write_text("nodes:\n  a: {}\n  a: {}\n")

@@ -61,7 +61,7 @@ def test_it_says_where_what_and_what_next():
 def test_what_the_user_typed_wrong_ends_with_2_and_the_rest_with_125():
     typed = below(UsageError)
     assert {cls.exit_status for cls in typed} == {2}
-    own = {errors.RunTimeout, errors.NoJob}
+    own = {errors.RunTimeout, errors.NoJob, errors.NoRayJob}
     assert {cls.exit_status for cls in set(CLASSES) - typed - own} == {125}
     assert errors.RunTimeout.exit_status == 124
 

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from gridops.fetch.patterns import parse
 from gridops.fetch.report import FetchReport
 from gridops.fetch.session import _here
 from gridops.fetch.stage import staging
-from gridops.model import Node
-from gridops.tasks._fetching import status_after
+from gridops.homecoming import status_after
+from gridops.model import Job, Node
+from gridops.observe import events
 from gridops.tasks._task import grid_task
 
 NODE = Node("gpu1", "gpu1")
@@ -147,9 +149,18 @@ def test_two_fetches_of_the_same_files_take_turns(tmp_path, runtime_dir):
     assert list(runtime_dir.glob("fetch-*")) == []
 
 
+def test_what_a_killed_fetch_left_is_not_taken_for_results(tmp_path):
+    with staging(tmp_path, NODE, "/run") as stage:
+        (stage.tree / "old").write_text("of another time")
+        (stage.temporary / "big.AbC123").write_text("half")
+    with staging(tmp_path, NODE, "/run") as stage:
+        assert [*stage.tree.iterdir(), *stage.temporary.iterdir()] == []
+        stage.remove(resume=False)
+
+
 def test_half_a_file_is_kept_only_to_be_continued(tmp_path):
     with staging(tmp_path, NODE, "/run") as stage:
-        (stage.tree / "old").write_text("of a fetch that was killed")
+        (stage.tree / "old").write_text("whole")
         stage.partial.mkdir()
         (stage.partial / "big").write_text("half")
         assert stage.remove(resume=True)
@@ -181,24 +192,41 @@ def came(**fields: object) -> FetchReport:
     return FetchReport(NODE, "/here", **fields)  # type: ignore[arg-type]
 
 
+JOB = Job("a-run", "gpu1", "finished")
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What warnings there were."""
+    lines: list[str] = []
+    with events.listening(lambda event: lines.append(str(event.fields["message"]))):
+        yield lines
+
+
 @pytest.mark.parametrize(("run", "status"), [(0, 125), (3, 3), (124, 124)])
-def test_a_success_whose_results_did_not_come_home_is_none(run, status, capsys):
+def test_a_success_whose_results_did_not_come_home_is_none(run, status, said):
     def lost() -> FetchReport:
         raise TransferLost("the transfer broke off", node="gpu1")
 
-    assert status_after(run, lost) == status
-    assert capsys.readouterr().err.startswith("gridops: gpu1: the transfer broke off\n")
-    assert status_after(run, lambda: came(missing=("a",))) == status
-    assert ("did not come home" in capsys.readouterr().err) == (run == 0)
-    assert status_after(run, lambda: came(matched=1, missing=("a",))) == run
-    assert capsys.readouterr().err == ""
+    succeeded = "" if run else "the run succeeded, but "
+    missed = f"gpu1: {succeeded}its results did not come home (`inv jobs.fetch a-run PATTERN`)"
+    assert status_after(run, JOB, lost) == status
+    assert said == ["gpu1: the transfer broke off", missed]
+    said.clear()
+    assert status_after(run, JOB, lambda: came(missing=("a",))) == status
+    assert said == [missed]
+    said.clear()
+    assert status_after(run, JOB, lambda: came(matched=1, missing=("a",))) == run
+    assert said == []
 
 
-def test_ctrl_c_while_results_come_is_130():
+def test_ctrl_c_while_results_come_leaves_and_says_how_to_go_on(said):
     def interrupted() -> FetchReport:
         raise KeyboardInterrupt
 
-    assert status_after(0, interrupted) == 130
+    with pytest.raises(KeyboardInterrupt):
+        status_after(0, JOB, interrupted)
+    assert said == ["left before all results were home (`inv jobs.fetch a-run PATTERN`)"]
 
 
 def test_a_repeatable_argument_has_every_value():

@@ -15,7 +15,7 @@ from gridops.observe import events, sentences
 from gridops.reach.forwards import Forwards
 from gridops.reach.ports import Ports, look, why_not
 from gridops.tasks import _values
-from gridops.tasks._terminal import Narrator
+from gridops.tasks._narrator import Narrator
 
 
 @pytest.mark.parametrize(

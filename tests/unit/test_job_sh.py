@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import pytest
 from helpers import wait_until
 from jobhelpers import Kept, Place, begun, done, pids_with, shell_path, start
 
-from gridops.errors import NotStarted
+from gridops.errors import NodeError, NotStarted
 from gridops.jobs import client, script
 from gridops.model import Node
 from gridops.reach.local import LocalLink
 
 SHELLS = ("dash", "bash", "busybox")
+OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().split("-")[0]
 
 
@@ -64,7 +66,7 @@ def tick_of(pid: int) -> str:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own."""
-    child = subprocess.Popen(["/bin/sleep", "4720.25"], start_new_session=True)
+    child = subprocess.Popen(["/bin/sleep", f"4720.{OURS}"], start_new_session=True)
     yield child
     child.kill()
     child.wait()
@@ -138,6 +140,38 @@ def test_a_process_with_an_evil_name_is_read_right(shell: str, home: Path) -> No
         child.wait()
 
 
+def test_helpers_of_a_supervisor_that_died_before_it_was_ready_are_let_go(
+    shell: str, home: Path
+) -> None:
+    job = home / "job"
+    job.mkdir()
+    (job / "sup").symlink_to(f"999999.1.{BOOT}.host")
+    for name in ("p.out", "p.err", "p.sup"):
+        os.mkfifo(job / name)
+    helper = subprocess.Popen(["sh", "-c", "cat <job/p.out"], cwd=home)
+    try:
+        time.sleep(0.1)
+        sh(home, "settle job")
+        assert helper.wait(5) == 0
+    finally:
+        helper.kill()
+        helper.wait()
+    assert not list(job.glob("p.*"))
+    assert (job / "exit").is_symlink()
+
+
+def test_pipes_of_a_supervisor_that_died_once_it_had_recorded_the_end_are_removed(
+    shell: str, home: Path
+) -> None:
+    job = home / "job"
+    job.mkdir()
+    (job / "exit").symlink_to("0.0.1.0.0.exit")
+    for name in ("p.out", "p.err", "p.sup"):
+        os.mkfifo(job / name)
+    sh(home, "id=job timer=''\nguard </dev/null")
+    assert not list(job.glob("p.*"))
+
+
 def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -149,6 +183,15 @@ def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     assert sh(home, "members j1").split() == [str(sleeper.pid)]
     sh(home, "sweep j1 1")
     assert sleeper.wait(5) == -signal.SIGTERM
+
+
+def test_ending_processes_without_mercy_is_known_to_have_worked(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    (home / "j1").mkdir()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}")
+    assert sh(home, "sweep j1 0 && echo ended") == "ended\n"
+    assert sleeper.wait(5) == -signal.SIGKILL
 
 
 def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: Path) -> None:
@@ -163,6 +206,59 @@ def test_the_tag_of_one_run_is_not_taken_for_that_of_another(shell: str, home: P
     finally:
         child.kill()
         child.wait()
+
+
+# -- many of them ---------------------------------------------------------------------------------
+
+
+def test_many_runs_are_told_of_at_the_cost_of_a_few_processes(place: Place) -> None:
+    first = Kept().run(place, "echo hi; exit 3").job.id
+    about = (place.job(first) / "spec" / "run").read_text()
+    for number in range(400):
+        job_id = f"20200101-{number:06}-000abcde"
+        (place.job(job_id) / "spec").mkdir(parents=True)
+        (place.job(job_id) / "spec" / "run").write_text(about.replace(first, job_id))
+        for name in ("out", "err"):
+            (place.job(job_id) / name).touch()
+        for name in ("sup", "child", "exit"):
+            (place.job(job_id) / name).symlink_to((place.job(first) / name).readlink())
+    odd = place.home / ".gridops" / "jobs" / "o'd d\"r\n x"
+    odd.mkdir()
+    (odd / "exit").symlink_to("odd")
+    pruned = place.job("20200101-000000-000abcde") / "spec"
+    shutil.rmtree(pruned)
+    running = start(place, "sleep 300")
+    begun(place, running)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    jobs = client.list_jobs(place.link)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert [job.state for job in jobs] == ["finished"] * 400 + ["running"]
+    assert (jobs[-1].id, jobs[0].status, jobs[0].out_bytes) == (running, 3, 3)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < 0.25  # seconds; bash took 0.6 when it looked at each
+
+
+# -- forgetting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_snapshot_with_directories_that_cannot_be_written_to_is_forgotten(
+    shell: str, home: Path
+) -> None:
+    (home / "j1/tree/fixed/deep").mkdir(parents=True)
+    (home / "j1/spec").mkdir()
+    (home / "j1/tree/fixed/deep/file").write_text("x")
+    for path in (home / "j1/tree/fixed/deep", home / "j1/tree/fixed"):
+        path.chmod(0o555)
+    subprocess.run(["chown", "-R", "65534:65534", str(home)], check=True)
+    home.parent.chmod(0o711)
+    script = f"{functions()}\ndrop j1 0 5 2>/dev/null\n"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=home, capture_output=True, text=True, check=False, user=65534
+    )
+    home.parent.chmod(0o700)
+    assert (done.stdout, done.stderr) == ("pruned j1\n", "")
+    assert list((home / "j1").iterdir()) == []
 
 
 # -- the mutex ------------------------------------------------------------------------------------
@@ -241,14 +337,14 @@ def test_gpus_that_nobody_uses_are_leased_by_uuid(place: Place) -> None:
 
 @pytest.mark.usefixtures("nvidia")
 def test_a_lease_ends_with_its_run_whatever_ends_that(place: Place) -> None:
-    holder = start(place, "sleep 4721.25", gpus=3, slots=9, grace=0)
+    holder = start(place, f"sleep 4721.{OURS}", gpus=3, slots=9, grace=0)
     begun(place, holder)
     waiter = start(place, 'echo "$CUDA_VISIBLE_DEVICES"', gpus=3, slots=9, wait=60.0)
     pid = int((place.job(holder) / "sup").readlink().name.split(".")[0])
     os.kill(pid, signal.SIGKILL)
     assert done(place, waiter).status == 0
     assert (place.job(waiter) / "out").read_text() == "GPU-aaa,GPU-ccc,GPU-ddd\n"
-    assert pids_with("4721.25") == []
+    assert pids_with(f"4721.{OURS}") == []
 
 
 @pytest.mark.usefixtures("nvidia")
@@ -293,6 +389,10 @@ def test_amd_gpus_are_those_of_the_kernels_topology(shell: str, home: Path) -> N
     assert said == "0 1 2 . 0 2\n"
 
 
+MOUNT = shutil.which("mount", path="/bin:/usr/bin:/sbin") or "mount"
+UMOUNT = shutil.which("umount", path="/bin:/usr/bin:/sbin") or "umount"
+
+
 # -- a full disk ----------------------------------------------------------------------------------
 
 
@@ -310,19 +410,16 @@ def small_disk(place: Place) -> Iterator[Path]:
     client.list_jobs(place.link)
     kept = base / "lib"
     shutil.move(kept, place.home / "lib")
-    mounted = shutil.which("mount", path="/bin:/usr/bin:/sbin")
-    if os.getuid() or not mounted:
+    if os.getuid():
         pytest.skip("only root can mount")
-    subprocess.run(
-        [mounted, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(base)], check=True
-    )
+    subprocess.run([MOUNT, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(base)], check=True)
     shutil.copytree(place.home / "lib", kept)
     yield base
     for job in client.list_jobs(place.link):
         if job.active:
             client.kill(place.link, job.id, grace=0)
     time.sleep(0.3)
-    subprocess.run(["/bin/umount", "-l", str(base)], check=True)
+    subprocess.run([UMOUNT, "-l", str(base)], check=True)
 
 
 def test_a_disk_that_fills_up_cuts_the_output_but_not_the_run(
@@ -352,3 +449,22 @@ def test_a_run_on_a_disk_that_is_full_by_then_keeps_its_true_state(
     (place.home / "go").touch()
     job = done(place, job_id)
     assert (job.state, job.status, job.signal) == ("finished", 137, 9)
+
+
+@pytest.mark.parametrize("jobs", [True, False])
+def test_a_node_where_nothing_can_be_written_says_so(
+    place: Place, small_disk: Path, jobs: bool
+) -> None:
+    client.list_jobs(place.link)
+    if not jobs:
+        (small_disk / "jobs").rmdir()
+    subprocess.run([MOUNT, "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        with pytest.raises(NotStarted, match="Read-only file system") as caught:
+            start(place, "echo never")
+        assert (caught.value.reason, caught.value.exit_status) == ("unwritable", 125)
+        if not jobs:
+            with pytest.raises(NodeError, match="cannot be written to: Read-only file system"):
+                client.list_jobs(place.link)
+    finally:
+        subprocess.run([MOUNT, "-o", "remount,rw", str(small_disk)], check=True)

@@ -114,6 +114,7 @@ def test_a_health_document_has_every_key_of_the_contract():
                 "jobs": {"running": 1, "slots": 2, "queued": 3},
                 "uptime_s": 86400.1,
                 "users": ["ada", "bob"],
+                "ray": None,
             }
         ],
     }
@@ -131,6 +132,7 @@ def test_an_unreachable_node_has_the_same_keys_with_nulls():
         "reasons": [],
         "gpus": [],
         "users": [],
+        "ray": None,
     }
 
 
@@ -297,6 +299,7 @@ def test_every_row_of_the_csv_has_a_value_for_every_column():
         "jobs_queued": "3",
         "reasons": "memory 97 % used (limit 95 %); GPU 0 at 99 °C",
         "error": "",
+        "ray": "",
     }
     told = {name: value for name, value in dead.items() if value}
     assert told == {
@@ -316,6 +319,14 @@ def test_csv_ends_without_a_newline_of_its_own():
 
 
 # -- tables ------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_column_for_ray_only_where_a_node_belongs_to_a_cluster():
+    header, rows = tables.health_columns([BUSY, DEAD, IDLE])
+    assert "RAY" not in header
+    header, rows = tables.health_columns([replace(BUSY, ray="head"), DEAD, IDLE])
+    assert [row[header.index("RAY")] for row in rows] == ["head", "-", "none"]
+    assert {len(row) for row in rows} == {len(header)}
 
 
 def test_the_columns_of_a_plain_table_are_aligned():

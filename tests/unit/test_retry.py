@@ -207,10 +207,10 @@ def test_tests_need_not_wait(run, clock):
 @both
 def test_each_failed_attempt_and_the_end_are_told(run, told):
     run(EXACT, ConnectRefused, Work(*refused(2)))
-    error = "gpu01: refused"
+    why = {"error": "gpu01: refused", "reason": "ConnectRefused"}
     assert [(event.name, dict(event.fields)) for event in told] == [
-        (events.RETRY, {"what": "work", "attempt": 1, "delay": 1.0, "error": error}),
-        (events.RETRY, {"what": "work", "attempt": 2, "delay": 2.0, "error": error}),
+        (events.RETRY, {"what": "work", "attempt": 1, "delay": 1.0, **why}),
+        (events.RETRY, {"what": "work", "attempt": 2, "delay": 2.0, **why}),
         (events.RETRY_ENDED, {"what": "work", "attempts": 3, "ok": True, "error": None}),
     ]
 

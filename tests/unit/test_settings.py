@@ -18,6 +18,7 @@ from gridops.inventory import load, schema
 from gridops.retry import RetryConfig
 from gridops.settings import (
     HealthSettings,
+    JobSettings,
     NodeRay,
     NodeSettings,
     RaySettings,
@@ -38,6 +39,7 @@ SECTIONS: list[type[Section]] = [
     HealthSettings,
     SshSettings,
     SyncSettings,
+    JobSettings,
     RetrySettings,
     RaySettings,
 ]

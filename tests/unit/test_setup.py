@@ -97,6 +97,17 @@ def test_no_service_is_started_by_the_installation(machine):
     assert before < install < after
 
 
+def test_no_service_is_started_at_the_next_boot(machine):
+    one = machine()
+    one.program("systemctl", f'echo "systemctl $*" >>"{one.notes}"')
+    one.lacks("no-sshd=openssh-server", "no-promtool=prometheus", "no-git=git")
+    disabled = [line for line in one.asked.splitlines() if line.startswith("systemctl")]
+    assert disabled == [
+        "systemctl disable ssh.service ssh.socket",
+        "systemctl disable prometheus.service",
+    ]
+
+
 @pytest.mark.parametrize(
     ("manager", "command"),
     [
@@ -129,4 +140,4 @@ def test_make_tells_what_it_can_do():
         check=True,
     )
     named = [line.split()[1] for line in done.stdout.splitlines()]
-    assert " ".join(named) == "help install dev demo test lint format bench clean"
+    assert " ".join(named) == "help install dev demo test ray soak lint format bench clean"

@@ -9,7 +9,14 @@ import pytest
 from helpers import wait_until
 from jobhelpers import Kept, Place, done
 
-from gridops.errors import ConnectionLost, ConnectTimeout, JobUnreachable, NotStarted, StartUnknown
+from gridops.errors import (
+    ConnectionLost,
+    ConnectTimeout,
+    JobUnreachable,
+    NotStarted,
+    ProcessKilled,
+    StartUnknown,
+)
 from gridops.jobs import client, follow
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
@@ -41,6 +48,19 @@ class Deaf:
         os.close(self.stderr)
 
 
+class Mute:
+    """A process whose answer arrives, but not its status."""
+
+    def __init__(self, process: LocalProcess) -> None:
+        self._process = process
+        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+        self.close_stdin, self.close = process.close_stdin, process.close
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.wait(10)
+        raise ProcessKilled("the process was killed on the node")
+
+
 class Flaky(LocalLink):
     """The first sessions go wrong in the ways that `faults` says, one after the other."""
 
@@ -55,7 +75,7 @@ class Flaky(LocalLink):
         if fault == "unreachable":
             raise ConnectTimeout("no answer")
         process = super().start(command, timeout=timeout)
-        return Deaf(process) if fault == "deaf" else process
+        return {"deaf": Deaf, "mute": Mute}[fault](process) if fault else process
 
 
 @pytest.fixture
@@ -90,6 +110,33 @@ def test_a_run_whose_first_answer_was_lost_is_followed_all_the_same(marks: Path)
     )
     assert (end.job.status, kept.out, len(told)) == (0, b"ran\n", 1)
     assert marks.read_text() == "ran\n"
+
+
+def test_an_answer_that_arrived_whole_needs_no_status(marks: Path) -> None:
+    link = Flaky("mute")
+    assert client.list_jobs(link) == ()
+    assert len(link.commands) == 1
+
+
+def test_what_may_be_asked_twice_is_asked_again_when_its_answer_was_lost(marks: Path) -> None:
+    spec = JobSpec(command="true", diff="x\n" * 5)
+    client.start(Flaky(), spec)
+    assert [job.id for job in client.list_jobs(Flaky("deaf", "deaf"))] == [spec.id]
+    assert client.diff(Flaky("deaf"), spec.id) == b"x\n" * 5
+    link = Flaky(*["deaf"] * 99)
+    with pytest.raises(ConnectionLost):
+        client.list_jobs(link)
+    assert len(link.commands) < 10
+
+
+def test_an_id_that_is_taken_is_not_said_to_run_before_that_is_known(marks: Path) -> None:
+    spec = JobSpec(command="true")
+    client.kill(Flaky(), spec.id)
+    with pytest.raises(NotStarted) as caught:
+        client.start(Flaky("", "unreachable"), spec, sleep=no_sleep)
+    assert caught.value.reason == "cancelled"
+    with pytest.raises(StartUnknown):
+        client.start(Flaky("", *["unreachable"] * 50), spec, give_up_after=0, sleep=no_sleep)
 
 
 def test_a_node_that_was_never_reached_certainly_runs_nothing(marks: Path) -> None:

@@ -15,8 +15,9 @@ from gridops.errors import GridError, NoNode, OutputError, RunTimeout, UsageErro
 from gridops.observe import events
 from gridops.observe.log import shutdown_logging
 from gridops.tasks import _values, ns
+from gridops.tasks._narrator import Narrator
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import Narrator, say, show, write_bytes
+from gridops.tasks._terminal import say, show, write_bytes
 from gridops.tasks.program import GridProgram
 
 Tell = Callable[..., tuple[int, str, str]]
@@ -456,6 +457,8 @@ def test_the_narrator_tells_what_it_has_words_for(capsys):
         events.emit(
             events.SYNC_FINISHED, node="a", status="success", files=2, bytes=1200, seconds=0.26
         )
+        told = {"node": "a", "status": "success", "bytes": 1200, "seconds": 0.26}
+        events.emit(events.SYNC_FINISHED, files=1, deleted=3, fetched=4, **told)
         events.emit(
             events.SYNC_FINISHED, node="a", status="failure", files=2, bytes=1200, seconds=0.26
         )
@@ -467,6 +470,7 @@ def test_the_narrator_tells_what_it_has_words_for(capsys):
         "gridops: warning: no healthy node; taking the least loaded: b (full)\n"
         "gridops: a: refused; trying the next best node\n"
         "gridops: a: synced 2 files, 1.2 kB in 0.3 s\n"
+        "gridops: a: synced 1 file, deleted 3, 1.2 kB in 0.3 s (without 4 fetched)\n"
         "gridops: sync to a: attempt 1 failed: lost; again in 1.2 s\n"
     )
 

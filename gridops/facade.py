@@ -1,0 +1,19 @@
+"""What every part of Grid stands on: an inventory, and which of its nodes are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gridops.inventory import Inventory
+from gridops.model import Node
+
+
+class Facade:
+    """An inventory's nodes and settings."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.settings = inventory.settings
+
+    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
+        return self.inventory.nodes if nodes is None else nodes

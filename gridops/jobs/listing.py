@@ -1,0 +1,41 @@
+"""Which runs a list shows: those that have not ended and the newest of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from gridops.errors import UnknownNameError
+from gridops.jobs.finding import passed_over
+from gridops.model import Job, JobState
+
+ENDED = 20  # how many that have ended, unless the user says otherwise
+
+
+def states(text: str | None) -> tuple[str, ...]:
+    """The states that `text` names, separated by commas; none: all. Raises UnknownNameError."""
+    valid = get_args(JobState)
+    named = tuple(word.strip() for word in text.split(",")) if text is not None else ()
+    for name in named:
+        if name not in valid:
+            raise UnknownNameError("state", name, valid)
+    return named
+
+
+def listed(
+    jobs: Sequence[Job], of: Sequence[str] = (), ended: int | None = None
+) -> tuple[tuple[Job, ...], int]:
+    """Those of `jobs`, oldest first, that are in a state `of` these, and how many are left out.
+
+    At most `ended` that have ended (None: all, with the attempts that another node or the line took
+    over, which are no runs; else those are there only if `of` names their state).
+    """
+    wanted = [
+        job
+        for job in jobs
+        if (not of or job.state in of) and (ended is None or of or not passed_over(job))
+    ]
+    over = [job for job in wanted if not job.active]
+    left_out = 0 if ended is None else max(0, len(over) - ended)
+    hidden = {job.id for job in over[:left_out]}
+    return tuple(job for job in wanted if job.id not in hidden), left_out

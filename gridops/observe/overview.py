@@ -1,0 +1,24 @@
+"""All that the status page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gridops.model import Job, NodeHealth
+from gridops.observe.rows import RunRow, Sample
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The grid as it was last seen. Times are seconds since the epoch."""
+
+    inventory: str  # its path, or "this machine"
+    at: float  # when the last round of probing ended; 0: there was none yet
+    every: float  # seconds between rounds; 0: there was but one (a report)
+    elapsed: float  # seconds that the round took
+    nodes: tuple[NodeHealth, ...] = ()  # in the inventory's order
+    history: Mapping[str, Sequence[Sample]] = field(default_factory=dict)  # oldest first
+    runs: tuple[RunRow, ...] = ()  # newest first
+    jobs: tuple[Job, ...] = ()  # durable runs, as the nodes tell of them
+    warning: str = ""  # what the reader should know: the inventory's last edit is broken, say

@@ -1,0 +1,1 @@
+"""A Ray cluster on the nodes of the inventory, and its jobs."""

@@ -1,0 +1,103 @@
+"""What the running cluster says of itself, asked on its head (node_ask.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridops.errors import ClusterError
+from gridops.ray.model import Cluster
+from gridops.ray.state import Part
+from gridops.ray.talk import run_program
+from gridops.reach import link_to
+
+SLACK = 20.0  # seconds beyond its own limit in which the program must have answered
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A machine as the cluster knows it."""
+
+    name: str
+    id: str
+    address: str
+    alive: bool
+    head: bool
+    why: str = ""  # it is not alive
+    total: Mapping[str, float] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()  # at which the others must reach it
+
+    @property
+    def places(self) -> list[str]:
+        return [f"{self.address}:{port}" for port in self.ports]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All of it."""
+
+    members: tuple[Member, ...]
+    used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by member's id
+    demand: tuple[str, ...] = ()  # what nobody could place yet, in words
+    jobs: tuple[Mapping[str, str], ...] = ()  # id, status, entrypoint
+
+    @property
+    def alive(self) -> dict[str, Member]:
+        return {member.name: member for member in self.members if member.alive}
+
+
+def wait_for(cluster: Cluster, head: Part, names: Sequence[str], seconds: float) -> Said:
+    """What the cluster says once it counts all of `names`, or after `seconds`.
+
+    Raises ClusterError when it does not answer, NodeTimeout, or a ReachError.
+    """
+    return _ask(cluster, head, "wait", seconds, *names)
+
+
+def status(cluster: Cluster, head: Part, seconds: float) -> Said:
+    return _ask(cluster, head, "status", seconds)
+
+
+def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *names: str) -> Said:
+    answer = run_program(
+        link_to(cluster.head, cluster.ssh),
+        f"{head.venv}/bin/python",
+        "node_ask",
+        verb,
+        str(head.dashboard_port),
+        cluster.key,
+        f"{seconds:.1f}",
+        *names,
+        timeout=seconds + SLACK,
+    )
+    try:
+        return _read(json.loads(answer))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ClusterError(
+            "its dashboard's answer could not be understood", node=cluster.head.name
+        ) from None
+
+
+def _read(told: Any) -> Said:
+    ports = told.get("ports", {})
+    members = tuple(
+        Member(
+            name=one["name"],
+            id=one["id"],
+            address=one["address"],
+            alive=one["alive"],
+            head=one["head"],
+            why=one["why"],
+            total=one["total"],
+            ports=tuple(ports.get(one["id"], ())),
+        )
+        for one in told["nodes"]
+    )
+    return Said(
+        members=members,
+        used=told.get("used", {}),
+        demand=tuple(told.get("demand", ())),
+        jobs=tuple(told.get("jobs", ())),
+    )

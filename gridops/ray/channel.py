@@ -1,0 +1,61 @@
+"""A connection to a port of a node in the shape that http.client wants."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from gridops.reach.link import Stream
+
+READ = 64 * 1024
+
+
+class Channel:
+    """As much of a socket as http.client uses, over any Stream.
+
+    As with a socket, what `makefile` gave can still be read after `close`.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._readers = 0
+        self._closed = False
+
+    def sendall(self, data: bytes) -> None:
+        self._stream.sendall(data)
+
+    def makefile(self, mode: str, buffering: int = -1) -> io.BufferedReader:
+        del mode, buffering  # http.client reads, buffered
+        self._readers += 1
+        return io.BufferedReader(_Reader(self._stream, self._drop), READ)
+
+    def close(self) -> None:
+        self._closed = True
+        self._end()
+
+    def _drop(self) -> None:
+        self._readers -= 1
+        self._end()
+
+    def _end(self) -> None:
+        if self._closed and not self._readers:
+            self._stream.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, stream: Stream, drop: Callable[[], None]) -> None:
+        self._stream = stream
+        self._drop = drop
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._drop()

@@ -1,0 +1,79 @@
+"""A running cluster's HTTP servers: the head's dashboard, and the agents beside its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gridops.errors import PortClosed
+from gridops.ray.channel import Channel
+from gridops.ray.jobsapi import JobsApi, RayJob
+from gridops.ray.model import ClusterFacts
+from gridops.ray.rest import ANSWER, Api
+from gridops.reach import link_to
+from gridops.reach.link import Stream
+
+if TYPE_CHECKING:
+    from gridops.settings import SshSettings
+
+DIALLING = 20.0  # seconds, a login included
+DASHBOARD, AGENT = "Ray's dashboard", "Ray's agent"
+
+
+class RayClient:
+    """Close it in the end: `with RayClient(facts, ssh) as client`. Connects on first use."""
+
+    def __init__(self, facts: ClusterFacts, ssh: SshSettings) -> None:
+        self.facts = facts
+        self._link = link_to(facts.head, ssh)
+        self._dashboard = Api(self._channels(self.stream), facts.token, DASHBOARD)
+        self._agents: dict[tuple[str, int], Api] = {}
+        self.jobs = JobsApi(self._dashboard)
+
+    def __enter__(self) -> RayClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for api in (self._dashboard, *self._agents.values()):
+            api.close()
+
+    @property
+    def node(self) -> str:
+        """The head's name."""
+        return self.facts.head.name
+
+    def stream(self) -> Stream:
+        """A connection to the dashboard, for whoever speaks HTTP himself.
+
+        Raises PortClosed, and what else `Link.dial` raises.
+        """
+        return self._dialled(DASHBOARD, self.facts.dashboard_port)
+
+    def agent(self, job: RayJob) -> Api | None:
+        """The agent of the machine that runs the job's command, reached through the head; None
+        before it has one."""
+        if job.agent is None:
+            return None
+        if job.agent not in self._agents:
+            host, port = job.agent
+            dial = self._channels(lambda: self._dialled(f"{AGENT} on {host}", port, host))
+            self._agents[job.agent] = Api(dial, self.facts.token, AGENT)
+        return self._agents[job.agent]
+
+    def _dialled(self, what: str, port: int, host: str | None = None) -> Stream:
+        try:
+            return self._link.dial(port, host=host, timeout=DIALLING)
+        except PortClosed as exc:
+            raise PortClosed(
+                f"{what} does not answer on port {port}",
+                node=self.node,
+                hint="`inv cluster.status` tells how the cluster is",
+            ) from exc
+
+    def _channels(self, dial: Callable[[], Stream]) -> Callable[[], Channel]:
+        def opened() -> Channel:
+            stream = dial()
+            stream.settimeout(ANSWER)
+            return Channel(stream)
+
+        return opened

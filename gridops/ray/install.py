@@ -1,0 +1,158 @@
+"""Ray on the nodes: the same version and the same Python everywhere, or nothing is installed."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridops.errors import ClusterError, UsageError
+from gridops.model import Node, Outcome
+from gridops.observe import events
+from gridops.ray import paths
+from gridops.ray.model import Cluster, Installed
+from gridops.ray.pip import Pip
+from gridops.ray.talk import Told, ask
+from gridops.ray.versions import differences
+from gridops.reach import link_to
+from gridops.reach.fanout import fan_out
+from gridops.transfers.client import Job, client, run
+from gridops.transfers.outcome import Complaints, Place, error_of
+
+LOOKING = 60.0  # seconds until a node must have said what it has
+ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take
+AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a node has before the installation."""
+
+    top: str  # the directory of environments there, absolute
+    version: str  # its Python's, exact
+    python: str = ""  # the interpreter; empty where nothing is to be done
+    uv: str = ""
+    ready: str = ""  # Ray's version, where the environment is whole
+
+
+def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Found]]:
+    """What each node has, all asked at once."""
+    settings = cluster.settings
+    name = paths.venv_name(settings)
+
+    def find(node: Node) -> Found:
+        args = (node.remote_root, name, settings.python or "", node.env_setup)
+        told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=LOOKING)
+        room = told.number("room")
+        if room is not None and room < ROOM:
+            raise ClusterError(
+                f"only {room / (1 << 20):.1f} GiB are free under {node.remote_root}",
+                node=node.name,
+                hint="Ray needs 2 GiB: free some, or move remote_root",
+            )
+        ready = told["ready"].partition(" ")[0]
+        return Found(told["top"], told["version"], told["python"], told["uv"], ready)
+
+    return fan_out(nodes, find, max_workers=cluster.ssh.pool_size)
+
+
+def install(
+    cluster: Cluster, nodes: Sequence[Node], *, wheelhouse: Path | None, timeout: float
+) -> Iterator[Outcome[Installed]]:
+    """Have Ray on all `nodes`; each comes when it has it, or with what went wrong there.
+
+    Nothing is installed anywhere when a node cannot be reached, has no Python, or another one than
+    the rest; then only errors come. `timeout`: seconds for one node.
+    """
+    if wheelhouse is not None and not wheelhouse.is_dir():
+        raise UsageError(f"--wheelhouse {wheelhouse}: there is no such directory")
+    found = {outcome.node.name: outcome for outcome in look(cluster, nodes)}
+    wrong = [outcome for outcome in found.values() if outcome.error] or _differing(nodes, found)
+    if wrong:
+        yield from (Outcome(one.node, error=one.error, seconds=one.seconds) for one in wrong)
+        return
+    yield from fan_out(
+        nodes,
+        lambda node: _Installation(cluster, node, _value(found[node.name]), timeout).run(
+            wheelhouse
+        ),
+        max_workers=AT_ONCE,
+    )
+
+
+def _value(outcome: Outcome[Found]) -> Found:
+    if outcome.value is None:
+        raise outcome.error or ClusterError("it told nothing", node=outcome.node.name)
+    return outcome.value
+
+
+def _differing(nodes: Sequence[Node], found: dict[str, Outcome[Found]]) -> list[Outcome[Found]]:
+    versions = {node.name: _value(found[node.name]).version for node in nodes}
+    wrong = differences("Python", versions, "have one version everywhere, or name it: ray.python")
+    return [Outcome(found[name].node, error=error) for name, error in wrong.items()]
+
+
+class _Installation:
+    """One node's."""
+
+    def __init__(self, cluster: Cluster, node: Node, found: Found, timeout: float) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._found = found
+        self._end = time.monotonic() + timeout
+        self._link = link_to(node, cluster.ssh)
+
+    def run(self, wheelhouse: Path | None) -> Installed:
+        began = time.monotonic()
+        found = self._found
+        if found.ready:
+            return Installed(found.ready, found.version, fresh=False, seconds=0.0)
+        self._tell(f"installing Ray {self._cluster.settings.version} with Python {found.version}")
+        wheels = self._bring(wheelhouse) if wheelhouse else ""
+        ray, _, python = self._make(wheels)["ready"].partition(" ")
+        return Installed(ray, python, fresh=True, seconds=time.monotonic() - began)
+
+    def _left(self) -> float:
+        return max(0.1, self._end - time.monotonic())
+
+    def _tell(self, what: str) -> None:
+        events.emit(events.CLUSTER_STEP, node=self._node.name, what=what)
+
+    def _make(self, wheels: str) -> Told:
+        found, settings = self._found, self._cluster.settings
+        pip = Pip(lambda what: events.emit(
+            events.CLUSTER_PROGRESS, node=self._node.name, what=what
+        ))  # fmt: skip
+        arguments = [word for line in settings.pip_args for word in shlex.split(line)]
+        try:
+            return ask(
+                self._link, "install", "make",
+                found.top, paths.venv_name(settings), found.python, found.uv,
+                self._node.env_setup, wheels, *paths.requirements(settings), *arguments,
+                timeout=self._left(), on_line=pip,
+            )  # fmt: skip
+        except ClusterError as exc:
+            raise pip.explained(exc, bool(wheels)) from exc
+
+    def _bring(self, wheelhouse: Path) -> str:
+        """Have the wheelhouse's files on the node; the directory there."""
+        target = f"{self._found.top}/{paths.WHEELS.rpartition('/')[2]}"
+        self._tell(f"bringing {wheelhouse}")
+        job = Job(
+            options=["-rtO", *client().literal, "--exclude=*/"],
+            sources=[f"{wheelhouse.resolve()}/"],
+            target=self._link.rsync_target(f"{target}/"),
+            place=Place(self._node.name, self._node.host, str(wheelhouse), target),
+            shell=self._link.rsync_shell(),
+        )
+        said = Complaints()
+        status = run(job, timeout=self._left(), on_stdout=_nothing, on_stderr=said)
+        if status:
+            raise error_of(status, said, job.place)
+        return target
+
+
+def _nothing(data: bytes) -> None:
+    del data

@@ -1,0 +1,204 @@
+"""Ray's Jobs API: what a job is, and the requests there are.
+
+Source: ray/dashboard/modules/job/{sdk,job_head,pydantic_models}.py and dashboard_sdk.py; the same
+since Ray 2.8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+from gridops.errors import NoRayJob, RayJobError, RayUnavailable, UsageError
+from gridops.ray.package import LIMIT, Package
+from gridops.ray.rest import Answer, Api
+
+LAST = "@last"
+SHOWN = 5  # jobs that a message names
+ENDED = ("stopped", "succeeded", "failed")
+LITERAL = "0"  # a variable that holds a dollar sign; sorts before every name that a user may choose
+
+JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RayJob:
+    """A job as the cluster tells of it. Times are seconds since the epoch, by the head's clock."""
+
+    id: str  # what it was submitted as; a driver that nobody submitted has Ray's own number
+    state: JobState
+    command: str = ""
+    submitted: bool = True  # by the Jobs API; else it is a program that connected to the cluster
+    message: str = ""  # Ray's words on how it is
+    started: float | None = None
+    ended: float | None = None
+    exit_code: int | None = None  # of the command; -n after signal n
+    agent: tuple[str, int] | None = None  # of the machine that runs the command and has its log
+    user: str = ""  # who submitted it with gridops: user@machine
+    commit: str = ""
+
+    @property
+    def active(self) -> bool:
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job to be. Resources are the command's own, not those of what it starts on the cluster."""
+
+    id: str
+    command: str  # shell text, run by sh
+    working_dir: str | None = None  # a URI
+    env: Mapping[str, str] = field(default_factory=dict)
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory: int | None = None  # bytes
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        runtime_env: dict[str, Any] = {}
+        if self.working_dir:
+            runtime_env["working_dir"] = self.working_dir
+        if self.env:
+            runtime_env["env_vars"] = literal(self.env)
+        fields = {
+            "submission_id": self.id,
+            "entrypoint": self.command,
+            "runtime_env": runtime_env,
+            "metadata": dict(self.metadata),
+            "entrypoint_num_cpus": self.num_cpus,
+            "entrypoint_num_gpus": self.num_gpus,
+            "entrypoint_memory": self.memory,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def literal(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` such that each value arrives as it is.
+
+    Ray expands $NAME and ${NAME} in values and then drops what still looks like ${NAME}
+    (`update_envs` in ray/_private/utils.py), variable by variable in the order of their names.
+    """
+    if not any("$" in value for value in env.values()):
+        return dict(env)
+    dollar = f"${{{LITERAL}}}"
+
+    def kept(match: re.Match[str]) -> str:
+        # ${NAME}: what is dropped is a ${_} that stands between the dollar sign and the brace
+        return f"{dollar}{dollar}{{_}}{{" if match[0] == "${" else dollar
+
+    return {LITERAL: "$", **{k: re.sub(r"\$\{?", kept, v) for k, v in env.items()}}
+
+
+class JobsApi:
+    """The requests, each one answer. Every method raises RayJobError, and what `Api` raises."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def version(self) -> str:
+        """Ray's version there."""
+        return str(_checked(self._api.get("/api/version")).document.get("ray_version", ""))
+
+    def jobs(self) -> tuple[RayJob, ...]:
+        """All that the cluster remembers, oldest first."""
+        found = [_job(one) for one in _checked(self._api.get("/api/jobs/")).document]
+        return tuple(sorted(found, key=lambda job: (job.started or 0.0, job.id)))
+
+    def job(self, job_id: str) -> RayJob:
+        """Raises NoRayJob."""
+        answer = self._api.get(f"/api/jobs/{quote(job_id, safe='')}")
+        if answer.status == 404:
+            raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
+        return _job(_checked(answer).document)
+
+    def submit(self, submission: Submission) -> None:
+        """May be repeated: the cluster takes an id once. Raises UsageError for what it refuses."""
+        answer = self._api.post("/api/jobs/", submission.document())
+        if answer.status == 400:
+            raise UsageError(f"Ray refuses the job: {answer.reason}")
+        if not answer.ok and "already exists" not in answer.reason:
+            _checked(answer)
+
+    def stop(self, job_id: str) -> bool:
+        """Ask the job to end (TERM, and KILL after 3 seconds); whether it had not ended yet.
+
+        Raises NoRayJob.
+        """
+        answer = self._api.post(f"/api/jobs/{quote(job_id, safe='')}/stop")
+        if answer.status == 404:
+            raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
+        return bool(_checked(answer).document.get("stopped"))
+
+    def has(self, package: Package) -> bool:
+        """Whether the cluster has it; if so it keeps it for some minutes at least."""
+        answer = self._api.get(f"/api/packages/gcs/{package.name}")
+        return answer.status != 404 and _checked(answer).ok
+
+    def upload(self, package: Package) -> None:
+        length = {"Content-Length": str(package.bytes)}
+        path = f"/api/packages/gcs/{package.name}"
+        answer = self._api.request("PUT", path, package.file, length)
+        if answer.status == 413:
+            raise UsageError(
+                f"Ray's dashboard takes no package of {package.bytes / 1e6:.1f} MB"
+                f" ({answer.reason})",
+                hint=f"up to {LIMIT >> 20} MiB is usual; `inv sync` and submit with --shared",
+            )
+        _checked(answer)
+
+
+def meant(jobs: Sequence[RayJob], text: str) -> RayJob:
+    """The job with that id, or with the only id that begins so; `@last` is the newest submitted.
+
+    Raises NoRayJob, and UsageError when several begin so.
+    """
+    if text == LAST:
+        found = [job for job in jobs if job.submitted][-1:]
+    else:
+        exact = [job for job in jobs if job.id == text]
+        found = exact or [job for job in jobs if job.id.startswith(text)]
+    if not found:
+        newest = ", ".join(job.id for job in jobs[: -SHOWN - 1 : -1])
+        hint = f"the newest: {newest}" if newest else "it has had none since it was started"
+        raise NoRayJob(f"the cluster knows no job {text!r}", hint=hint)
+    if len(found) > 1:
+        named = ", ".join(job.id for job in found[:SHOWN])
+        raise UsageError(f"{text!r} begins {len(found)} ids", hint=f"valid: {named}")
+    return found[0]
+
+
+def _checked(answer: Answer) -> Answer:
+    if not answer.ok:
+        kind = RayUnavailable if answer.status >= 500 else RayJobError
+        raise kind(f"Ray answers {answer.status}: {answer.reason}")
+    return answer
+
+
+def _job(record: Mapping[str, Any]) -> RayJob:
+    state = str(record.get("status", "")).lower()
+    agent = urlsplit(str(record.get("driver_agent_http_address") or ""))
+    metadata = record.get("metadata") or {}
+    code = record.get("driver_exit_code")
+    submitted = record.get("type", "SUBMISSION") == "SUBMISSION"
+    return RayJob(
+        id=str((record.get("submission_id") if submitted else None) or record.get("job_id") or ""),
+        state=state if state in (*ENDED, "running") else "pending",  # type: ignore[arg-type]
+        command=str(record.get("entrypoint") or ""),
+        submitted=submitted,
+        message=str(record.get("message") or ""),
+        started=_seconds(record.get("start_time")),
+        ended=_seconds(record.get("end_time")),
+        exit_code=code if isinstance(code, int) else None,
+        agent=(agent.hostname, agent.port) if agent.hostname and agent.port else None,
+        user=str(metadata.get("gridops_user", "")),
+        commit=str(metadata.get("gridops_commit", "")),
+    )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    usable = isinstance(milliseconds, int | float) and milliseconds > 0
+    return milliseconds / 1000 if usable else None  # type: ignore[operator]

@@ -1,0 +1,136 @@
+"""What the cluster says of itself. Runs on the head, with its Python alone.
+
+    wait PORT CLUSTER SECONDS NAME...   until the cluster counts all these nodes alive
+    status PORT CLUSTER SECONDS
+
+Prints one JSON document: nodes (name, address, id, alive, head, total, ports), with `status` also
+used, demand and jobs. Through Ray's dashboard on 127.0.0.1, whose REST API is at
+https://docs.ray.io/en/latest/ray-observability/reference/api.html; the rest is what the dashboard's
+own page asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+PAUSE = 0.1  # seconds
+ANSWER = 5.0  # seconds that one answer may take
+MOST_JOBS = 20
+
+
+class Dashboard:
+    def __init__(self, port: str, cluster: str) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        self.token = (Path.home() / ".gridops/ray" / cluster / "token").read_text().strip()
+
+    def get(self, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.base + path, headers=headers)
+        # Not through a proxy that the environment names.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=ANSWER) as answer:
+            return json.load(answer)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """All, the dead ones too."""
+        told = self.get("/api/v0/nodes?limit=10000")["data"]["result"]["result"]
+        return [
+            {
+                "id": node["node_id"],
+                "name": node["node_name"],
+                "address": node["node_ip"],
+                "head": bool(node["is_head_node"]),
+                "alive": node["state"] == "ALIVE",
+                "why": node.get("state_message") or "",
+                "total": node.get("resources_total") or {},
+            }
+            for node in told
+        ]
+
+    def ports(self) -> dict[str, list[int]]:
+        """Where each live node's raylet listens for others, by node id."""
+        summary = self.get("/nodes?view=summary")["data"]["summary"]
+        raylets = [node["raylet"] for node in summary if node["raylet"].get("state") == "ALIVE"]
+        return {
+            one["nodeId"]: [int(one["nodeManagerPort"]), int(one["objectManagerPort"])]
+            for one in raylets
+        }
+
+    def load(self) -> tuple[dict[str, dict[str, float]], list[str]]:
+        """What of each node's resources is used, by node id, and what nobody could place yet."""
+        told = self.get("/api/cluster_status")["data"]["clusterStatus"] or {}
+        report = told.get("loadMetricsReport") or {}
+        used = {
+            node: {name: pair[0] for name, pair in usage.items()}
+            for node, usage in (report.get("usageByNode") or {}).items()
+        }
+        waiting = [*(report.get("resourceDemand") or []), *(report.get("pgDemand") or [])]
+        return used, [words(*pair[:2]) for pair in waiting]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        told = self.get("/api/jobs/")
+        running = [job for job in told if job.get("status") in ("RUNNING", "PENDING")]
+        return [
+            {
+                "id": job.get("submission_id") or job.get("job_id"),
+                "status": job["status"],
+                "entrypoint": str(job.get("entrypoint") or "")[:200],
+            }
+            for job in running[:MOST_JOBS]
+        ]
+
+
+def words(shape: Any, count: Any) -> str:
+    """`3 x CPU 1, GPU 1` of a demand and how often it is made."""
+    if not isinstance(shape, dict):
+        return f"{count} x {shape}"
+    wanted = shape.get("bundles") or shape
+    if isinstance(wanted, dict):
+        wanted = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
+    return f"{count} x {wanted}"
+
+
+def patiently(get: Any, end: float) -> Any:
+    """What `get` gives; the dashboard takes a moment until it answers everything."""
+    while True:
+        try:
+            return get()
+        except (OSError, ValueError, KeyError, TypeError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+
+
+def wait(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]:
+    while True:
+        nodes = patiently(dashboard.nodes, end)
+        here = {node["name"] for node in nodes if node["alive"]}
+        if here.issuperset(names) or time.monotonic() > end:
+            break
+        time.sleep(PAUSE)
+    return {"nodes": nodes, "ports": patiently(dashboard.ports, end + ANSWER)}
+
+
+def status(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]:
+    del names
+    nodes = patiently(dashboard.nodes, end)
+    used, demand = patiently(dashboard.load, end)
+    return {
+        "nodes": nodes,
+        "used": used,
+        "demand": demand,
+        "jobs": patiently(dashboard.jobs, end),
+    }
+
+
+VERBS = {"wait": wait, "status": status}
+
+if __name__ == "__main__":
+    verb, port, cluster, seconds, *names = sys.argv[1:]
+    end = time.monotonic() + float(seconds)
+    print(json.dumps(VERBS[verb](Dashboard(port, cluster), end, names)))

@@ -1,0 +1,51 @@
+"""Where a Ray cluster's things are, on its nodes and at home. Nothing else in Python spells these.
+
+On a node, below ~/.gridops/ray (node.sh says what is in them):
+
+    CLUSTER/token     the cluster's token
+    CLUSTER/NODE/     one node's part; a home may be shared by nodes
+
+and below its remote_root
+
+    .ray/VERSION-HASH/      a virtual environment; its file `ready` says that it is whole
+    .ray/wheels/            what --wheelhouse brought
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gridops.settings import RaySettings
+
+BASE = "~/.gridops/ray"
+VENVS = ".ray"
+WHEELS = f"{VENVS}/wheels"
+
+
+def cluster_key(head: str, port: int) -> str:
+    """The name of the cluster with that head and port, the same for whoever asks."""
+    return f"{head}-{port}"
+
+
+def requirements(settings: RaySettings) -> Sequence[str]:
+    """What pip is to install; Ray's dashboard, and with it its Jobs API, is in `default`."""
+    extras = ",".join(dict.fromkeys(("default", *settings.extras)))
+    return (f"ray[{extras}]=={settings.version}", *settings.requirements)
+
+
+def venv_name(settings: RaySettings) -> str:
+    """The directory of the environment that holds just that; another wish, another directory."""
+    wish = json.dumps([*requirements(settings), settings.python])
+    return f"{settings.version}-{hashlib.sha256(wish.encode()).hexdigest()[:8]}"
+
+
+def token_file(key: str) -> Path:
+    """Where this machine keeps the cluster's token."""
+    import platformdirs
+
+    return platformdirs.user_state_path("gridops") / "ray" / f"{key}.token"

@@ -1,0 +1,63 @@
+"""What pip or uv says, in a word or two while it works and as a reason when it fails."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+from gridops.errors import ClusterError
+
+STEPS = re.compile(r"(Collecting|Downloading|Building wheel for|Installing collected|Preparing)\b")
+ERROR = re.compile(r"\s*(?:(?:ERROR|cause|hint|OSError)\b:?|×|╰─▶)\s*(.+)", re.IGNORECASE)
+KEPT = 40  # lines
+# What pip says, and what to do about it.
+REMEDIES = (
+    (
+        r"No matching distribution|No solution found|Could not find a version",
+        "is there such a version of Ray for this Python and machine? ray.python chooses another",
+    ),
+    (
+        r"NewConnectionError|ConnectTimeout|Could not fetch|Name or service|Temporary failure|"
+        r"Network is unreachable|dns error|Failed to fetch",
+        "has the node a way to the package index? --wheelhouse DIR brings wheels from here, "
+        "ray.pip_args names another index",
+    ),
+    (r"No space left|quota exceeded", "free some space under remote_root, or move it"),
+    (r"unknown option|no such option|unexpected argument", "ray.pip_args"),
+    (r"ensurepip|venv", "install python3-venv there, or have uv there"),
+)
+
+
+class Pip:
+    """Takes the lines of install.sh."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._lines: deque[str] = deque(maxlen=KEPT)
+
+    def __call__(self, line: str) -> None:
+        word, _, said = line.partition(" ")
+        if word == "step":
+            self._progress(said)
+        elif word == "pip":
+            self._lines.append(said)
+            if STEPS.match(said.strip()):
+                self._progress(" ".join(said.split()[:2])[:60])
+
+    def explained(self, error: ClusterError, wheelhouse: bool) -> ClusterError:
+        """The error with pip's own reason and a remedy."""
+        reason = self._reason()
+        whole = "\n".join(self._lines)
+        hint = error.hint or next(
+            (remedy for pattern, remedy in REMEDIES if re.search(pattern, whole, re.IGNORECASE)), ""
+        )
+        if wheelhouse and re.search("No matching|No solution", whole):
+            hint = "the wheelhouse lacks it: pip download it for the nodes' Python and machine"
+        message = f"{error.message}: {reason}" if reason else error.message
+        return ClusterError(message, node=error.node, hint=hint)
+
+    def _reason(self) -> str:
+        told = [match[1] for line in self._lines if (match := ERROR.match(line))]
+        last = told[-1] if told else next((line for line in reversed(self._lines) if line), "")
+        return " ".join(last.split())[:300]

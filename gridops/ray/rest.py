@@ -1,0 +1,151 @@
+"""A small client of the HTTP servers of a Ray cluster, over connections that somebody else opens.
+
+The token travels in the Authorization header and nowhere else: no URL, argument or message has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import IO, Any
+
+from gridops import __version__
+from gridops.errors import ConnectionLost, RayJobError
+from gridops.ray.channel import Channel
+
+ANSWER = 30.0  # seconds that a server may keep silent while it answers
+CHUNK = 256 * 1024
+LONGEST = 64 * 1024 * 1024  # bytes of an answer that is kept in memory
+
+HOST = "127.0.0.1"  # what requests say; where they go is the dial's business
+AGENT = f"gridops/{__version__}"  # one that begins with Mozilla would be refused (Ray's CSRF guard)
+
+Dial = Callable[[], Channel]
+Body = bytes | IO[bytes]
+Headers = Mapping[str, str] | None
+Sink = Callable[[bytes], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+    @property
+    def document(self) -> Any:
+        """Raises RayJobError when it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError as exc:
+            raise RayJobError(f"Ray's answer is no JSON: {self.reason!r}") from exc
+
+    @property
+    def reason(self) -> str:
+        """The last line with a word in it, which of a traceback is the one that matters."""
+        lines = self.body.decode(errors="replace").splitlines()
+        told = [line.strip() for line in lines if any(map(str.isalnum, line))]
+        return told[-1][:500] if told else ""
+
+
+class Api:
+    """One server, over one connection that is kept, and opened again when it has ended."""
+
+    def __init__(self, dial: Dial, token: str, what: str = "Ray's dashboard") -> None:
+        self._dial = dial
+        self._token = token
+        self._what = what
+        self._connection: HTTPConnection | None = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def get(self, path: str, headers: Headers = None, sink: Sink | None = None) -> Answer:
+        return self.request("GET", path, headers=headers, sink=sink)
+
+    def post(self, path: str, document: Mapping[str, Any] | None = None) -> Answer:
+        body = json.dumps(document or {}).encode()
+        return self.request("POST", path, body, {"Content-Type": "application/json"})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        headers: Headers = None,
+        sink: Sink | None = None,
+    ) -> Answer:
+        """The answer, whatever its status but 401 and 403; the part of a file that was asked for
+        (206) goes to `sink` as it comes.
+
+        Only a GET is ever sent again. Raises RayJobError when the token is refused, ConnectionLost
+        when the connection breaks, what dialling raises, and what `sink` raises.
+        """
+        response = self._begin(method, path, body, headers)
+        kept = bytearray()
+        take = sink if sink and response.status == 206 else kept.extend
+        whole = False
+        try:
+            while data := self._read(response):
+                take(data)
+                if len(kept) > LONGEST:
+                    raise RayJobError(f"{self._what} answers with over {LONGEST >> 20} MiB")
+            whole = True
+        finally:
+            if not whole:
+                self.close()
+        answer = Answer(response.status, bytes(kept))
+        if answer.status in (401, 403):
+            raise RayJobError(
+                f"{self._what} refuses the cluster's token: {answer.reason}",
+                hint="`inv cluster.status` tells whether it is still the same cluster",
+            )
+        return answer
+
+    def _begin(self, method: str, path: str, body: Body | None, headers: Headers) -> HTTPResponse:
+        if method != "GET":  # the server may just be closing one that was long unused
+            self.close()
+        kept = self._connection is not None
+        try:
+            return self._sent(method, path, body, headers)
+        except ConnectionLost:
+            if not kept:
+                raise
+        return self._sent(method, path, body, headers)
+
+    def _sent(self, method: str, path: str, body: Body | None, headers: Headers) -> HTTPResponse:
+        connection = self._connection or self._opened()
+        own = {"Authorization": f"Bearer {self._token}", "User-Agent": AGENT, **(headers or {})}
+        try:
+            connection.request(method, path, body, own)
+            return connection.getresponse()
+        except (OSError, HTTPException) as exc:
+            self.close()
+            raise self._lost(exc) from exc
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self) -> HTTPConnection:
+        self._connection = HTTPConnection(HOST)
+        self._connection.sock = self._dial()
+        return self._connection
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        try:
+            data = response.read(CHUNK)
+        except (OSError, HTTPException) as exc:
+            raise self._lost(exc) from exc
+        if not data and response.length:  # http.client takes that for the end
+            raise self._lost(ConnectionResetError("in the middle of its answer"))
+        return data
+
+    def _lost(self, exc: Exception) -> ConnectionLost:
+        return ConnectionLost(f"{self._what} hung up: {exc or type(exc).__name__}")

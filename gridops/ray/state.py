@@ -1,0 +1,213 @@
+"""What the inventory wants, and what the nodes have of it now."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridops.errors import ClusterDown, ClusterError, UsageError
+from gridops.model import Node, Outcome, RayRole
+from gridops.ray import paths
+from gridops.ray.model import Cluster, ClusterFacts
+from gridops.ray.talk import Told, ask
+from gridops.reach import link_to
+from gridops.reach.fanout import fan_out
+
+if TYPE_CHECKING:
+    from gridops.inventory import Inventory
+
+LOOKING = 20.0  # seconds until a node must have told
+TOKENS_SINCE = (2, 52)  # the first Ray that asks strangers for a token
+
+
+def cluster_of(inventory: Inventory, nodes: Sequence[Node] | None = None) -> Cluster:
+    """The cluster of the inventory, as far as it consists of `nodes` (default: all of them).
+
+    The head is the one that ray.head names, else the first of the inventory, and is always in it.
+    Raises UsageError when no version of Ray is named, or one that cannot be closed to strangers.
+    """
+    settings = inventory.settings.ray
+    _check_version(settings.version)
+    head = inventory.node(settings.head) if settings.head else inventory.nodes[0]
+    chosen = inventory.nodes if nodes is None else nodes
+    workers = tuple(node for node in chosen if node.name != head.name)
+    key = paths.cluster_key(head.name, settings.port)
+    return Cluster(key, head, workers, settings, inventory.settings.ssh)
+
+
+def _check_version(version: str | None) -> None:
+    match = re.match(r"(\d+)\.(\d+)\.\d+", version or "")
+    if match is None:
+        raise UsageError(
+            f"ray.version {version!r} is not a version"
+            if version
+            else "the inventory does not say which Ray: ray.version",
+            hint="ray: {version: 2.60.0}",
+        )
+    if (int(match[1]), int(match[2])) < TOKENS_SINCE:
+        raise UsageError(
+            f"Ray {version} lets anybody who reaches it run code", hint="Ray 2.52 asks for a token"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A node's running part in the cluster, as it was started."""
+
+    role: RayRole
+    launch: str  # this start of it: the tag of its processes
+    id: str  # of the cluster's start that it belongs to
+    address: str  # this node's
+    head: str  # the head's address
+    port: int
+    dashboard_port: int
+    ray: str
+    python_version: str
+    venv: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a node has: an environment perhaps, a running part perhaps."""
+
+    part: Part | None
+    died: str  # the last words of a part that ended by itself
+    venv: str  # where the inventory's environment is, or will be
+    ray: str  # its versions; empty where it is not whole
+    python_version: str
+    temp: str
+    addresses: tuple[str, ...] = ()
+    ahead: float | None = None  # seconds that its clock is before ours
+    disk_free: int | None = None  # KiB, where Ray's directory is
+    disk_percent: float | None = None
+    memory_total: int | None = None  # KiB
+    memory_available: int | None = None
+
+    @property
+    def python(self) -> str:
+        return f"{self.venv}/bin/python"
+
+
+def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Look]]:
+    """How each of `nodes` is, all asked at once."""
+    return fan_out(
+        nodes,
+        lambda node: _seen(ask_node(cluster, node, "look", *_wanted(cluster, node))),
+        max_workers=cluster.ssh.pool_size,
+    )
+
+
+def ask_node(
+    cluster: Cluster,
+    node: Node,
+    verb: str,
+    *args: str,
+    timeout: float = LOOKING,
+    stdin: bytes = b"",
+) -> Told:
+    """Call a verb of node.sh. Raises ClusterError, NodeTimeout, or a ReachError."""
+    link = link_to(node, cluster.ssh)
+    words = (cluster.key, node.name, verb, *args)
+    return ask(link, "node", *words, timeout=timeout, stdin=stdin)
+
+
+def _wanted(cluster: Cluster, node: Node) -> tuple[str, str, str]:
+    return node.remote_root, paths.venv_name(cluster.settings), cluster.settings.temp_dir
+
+
+def _seen(told: Told) -> Look:
+    ray, _, python = told["ready"].partition(" ")
+    free, _, percent = told["disk"].partition(" ")
+    now = told.number("now")
+    total, _, available = told["memory"].strip().partition(" ")
+    return Look(
+        part=part_of(told),
+        died=told["died"],
+        venv=told["venv"],
+        ray=ray,
+        python_version=python,
+        temp=told["temp"],
+        addresses=tuple(told["addresses"].split()),
+        ahead=None if now is None else now - time.time(),
+        disk_free=_whole(free),
+        disk_percent=_whole(percent),
+        memory_total=_whole(total),
+        memory_available=_whole(available),
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def part_of(told: Told) -> Part | None:
+    """The running part that a node tells of. Raises ClusterError when it makes no sense."""
+    role = told["role"]
+    if not role:
+        return None
+    ports = _whole(told["port"]), _whole(told["dashboard"])
+    if role not in ("head", "worker") or None in ports:
+        raise ClusterError("its record of the cluster cannot be read", hint="`inv cluster.stop`")
+    return Part(
+        role="head" if role == "head" else "worker",
+        launch=told["launch"],
+        id=told["id"],
+        address=told["address"],
+        head=told["head"],
+        port=ports[0] or 0,
+        dashboard_port=ports[1] or 0,
+        ray=told["ray"],
+        python_version=told["python"],
+        venv=told["venv"],
+    )
+
+
+# -- talking to a running cluster ------------------------------------------------------------------
+
+
+def facts_of(inventory: Inventory) -> ClusterFacts:
+    """How to talk to the running cluster, in one round trip to its head.
+
+    Its token is kept at home from then on. Raises ClusterDown when it is not started, or a
+    ReachError.
+    """
+    cluster = cluster_of(inventory)
+    told = ask_node(cluster, cluster.head, "facts")
+    part = part_of(told)
+    if part is None or part.role != "head":
+        raise down(cluster)
+    token = told["token"]
+    pairs = [word.partition("=") for word in told["members"].split()]
+    return ClusterFacts(
+        head=cluster.head,
+        address=part.address,
+        port=part.port,
+        dashboard_port=part.dashboard_port,
+        token=token,
+        token_file=keep_token(cluster.key, token),
+        python=f"{part.venv}/bin/python",
+        ray=part.ray,
+        id=part.id,
+        members={a: inventory.by_name[n] for n, _, a in pairs if n in inventory.by_name},
+    )
+
+
+def down(cluster: Cluster) -> ClusterDown:
+    return ClusterDown(
+        "the Ray cluster is not started", node=cluster.head.name, hint="`inv cluster.start`"
+    )
+
+
+def keep_token(key: str, token: str) -> str:
+    """Store the token at home, for nobody else to read; where."""
+    file = paths.token_file(key)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(f"{token}\n")
+    fresh.replace(file)
+    return str(file)

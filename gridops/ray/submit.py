@@ -1,0 +1,133 @@
+"""A job for the cluster: the tree goes there first, then the command, exactly once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import NodeError, RayUnavailable, ReachError, UsageError
+from gridops.jobs.spec import new_id, whoami
+from gridops.model import Node
+from gridops.observe import events
+from gridops.ray.client import RayClient
+from gridops.ray.jobsapi import RayJob, Submission
+from gridops.ray.package import packed
+from gridops.reach import link_to
+from gridops.reach.fanout import fan_out
+from gridops.retry import RetryConfig, attempts
+from gridops.sync import list_tree, target_of
+from gridops.sync.origin import origin_of
+
+if TYPE_CHECKING:
+    from gridops.settings import Settings
+
+IN_PLACE = (2, 60)  # the first Ray that takes a directory of the nodes (local://)
+LOOKING = 30.0  # seconds that a node may take to say whether it has the tree
+TRIES = RetryConfig(max_retries=4, initial_delay=0.5, max_delay=5.0, max_elapsed=60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What to run on the cluster. Resources are the command's own."""
+
+    command: str
+    src: str
+    shared: bool = False  # in what `inv sync` brought, rather than in a package of the tree
+    env: Mapping[str, str] = field(default_factory=dict)
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory: int | None = None  # bytes
+
+
+def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
+    """Bring the tree to the cluster, and the job; the job as the cluster has it then.
+
+    The id is ours, so that a broken connection is no reason for a second job. Raises UsageError for
+    what cannot be submitted, SyncError, RayJobError, ReachError.
+    """
+    working_dir = _shared(client, spec, settings) if spec.shared else _sent(client, spec, settings)
+    origin = origin_of(Path(spec.src))
+    submission = Submission(
+        id=f"ray-{new_id()}",
+        command=spec.command,
+        working_dir=working_dir,
+        env=spec.env,
+        num_cpus=spec.num_cpus,
+        num_gpus=spec.num_gpus,
+        memory=spec.memory,
+        metadata={"gridops_user": whoami(), "gridops_commit": origin.commit},
+    )
+    _hand_over(client, submission)
+    events.emit(events.CLUSTER_JOB_SUBMITTED, node=client.node, id=submission.id)
+    return RayJob(submission.id, "pending", spec.command)
+
+
+def _hand_over(client: RayClient, submission: Submission) -> None:
+    """Submit it, again while the connection breaks: the cluster takes an id once."""
+    try:
+        for attempt in attempts(TRIES, what="submit the job"):
+            with attempt:
+                client.jobs.submit(submission)
+    except (ReachError, RayUnavailable, KeyboardInterrupt, SystemExit):
+        message = f"the cluster may have the job {submission.id} (`inv cluster.jobs`)"
+        events.emit(events.WARNING, message=message)
+        raise
+
+
+def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
+    """The URI of the package of the tree, which the cluster has then."""
+    began = time.monotonic()
+    with packed(list_tree(spec.src, settings.sync)) as package:
+        there = False
+        for attempt in attempts(TRIES, what="send the tree"):
+            with attempt:
+                there = client.jobs.has(package)
+                if not there:
+                    package.file.seek(0)
+                    client.jobs.upload(package)
+        events.emit(
+            events.PACKAGE_READY,
+            node=client.node,
+            files=package.files,
+            bytes=package.bytes,
+            seconds=time.monotonic() - began,
+            uploaded=not there,
+        )
+        return package.uri
+
+
+def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
+    """The URI of the synced tree, which every node of the cluster must have at the same path.
+
+    Raises UsageError when they do not.
+    """
+    text = files("gridops.ray").joinpath("where.sh").read_text(encoding="utf-8")
+
+    def where(node: Node) -> str:
+        target = target_of(node, spec.src)
+        reply = link_to(node, settings.ssh).script(text, target, timeout=LOOKING)
+        if reply.status:
+            raise NodeError(f"there is no {target}", node=node.name, hint="`inv sync` brings it")
+        return reply.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    version = client.jobs.version()
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < IN_PLACE:
+        raise UsageError(f"--shared needs Ray 2.60 or later, and the cluster has {version}")
+    nodes = tuple(dict.fromkeys(client.facts.members.values()))
+    found: dict[str, list[str]] = {}
+    for outcome in fan_out(nodes, where, max_workers=settings.ssh.pool_size):
+        if outcome.error:
+            raise outcome.error
+        found.setdefault(outcome.value or "", []).append(outcome.node.name)
+    if len(found) > 1:
+        named = "; ".join(f"{path} on {', '.join(sorted(names))}" for path, names in found.items())
+        raise UsageError(
+            f"the nodes have the tree at different paths: {named}",
+            hint="--shared needs the same remote_root everywhere; or leave --shared out",
+        )
+    return f"local://{next(iter(found))}"

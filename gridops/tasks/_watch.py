@@ -1,0 +1,79 @@
+"""`health --watch`: the nodes again and again, in place on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from gridops.errors import StoreError
+from gridops.tasks._terminal import console, speaks_unicode
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from gridops.observe.rows import Sample
+    from gridops.render.live import Board
+    from gridops.tasks._task import Call
+
+GLANCE = 0.1  # seconds between two looks at the terminal's size, and two drawings at least
+
+
+def watch(call: Call, every: float, sort: str) -> int:
+    """Draw until Ctrl-C; the terminal is as it was after that, whatever ends this."""
+    from rich.live import Live
+
+    from gridops.render.live import Board
+
+    nodes = call.nodes
+    board = Board(nodes, _history(), sort=sort, ascii=not speaks_unicode(sys.stdout))
+    screen = console(sys.stdout)
+    said = "asking the nodes …" if speaks_unicode(sys.stdout) else "asking the nodes ..."
+    with suppress(KeyboardInterrupt), Live(console=screen, auto_refresh=False, screen=True) as live:
+        _draw(live, board, said)
+        while True:
+            began = time.monotonic()
+            drawn = 0.0
+            for health in call.grid.health(nodes):
+                board.add(health, time.time())
+                if time.monotonic() - drawn > GLANCE:
+                    _draw(live, board, said)
+                    drawn = time.monotonic()
+            said = f"{datetime.now():%H:%M:%S}, every {every:g} s, by {sort}, Ctrl-C ends"
+            _draw(live, board, said)
+            _wait(live, board, said, began + every)
+    return 0
+
+
+def _history() -> dict[str, list[Sample]]:
+    from gridops.observe.store import Store
+    from gridops.render.live import SPAN
+
+    try:
+        return Store().samples(time.time() - SPAN)
+    except StoreError:
+        return {}
+
+
+def _draw(live: Live, board: Board, said: str) -> None:
+    from rich.console import Group
+    from rich.text import Text
+
+    size = live.console.size
+    lines = board.lines(size.width, size.height, time.time(), said)
+    live.update(
+        Group(*(Text.assemble(*one.pieces, no_wrap=True, overflow="crop") for one in lines)),
+        refresh=True,
+    )
+
+
+def _wait(live: Live, board: Board, said: str, until: float) -> None:
+    """Until the next round; a terminal whose size changes is drawn anew."""
+    size = live.console.size
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(GLANCE, left))
+        if live.console.size != size:
+            size = live.console.size
+            _draw(live, board, said)

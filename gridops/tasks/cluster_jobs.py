@@ -1,0 +1,204 @@
+"""`cluster.submit`, `cluster.jobs`, `cluster.logs`, `cluster.stop-job`, `cluster.dashboard`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gridops.errors import UsageError
+from gridops.observe import events
+from gridops.tasks import _values
+from gridops.tasks._task import INVENTORY, Call, format_flag, grid_task
+from gridops.tasks._terminal import say, show, show_table, write_bytes
+
+if TYPE_CHECKING:
+    from gridops.ray.client import RayClient
+    from gridops.ray.following import Following
+    from gridops.ray.jobsapi import RayJob
+
+CMD = "the command, as shell text (or its words after --); `python` is the cluster's own"
+ID = "the job's id, the beginning of one, or @last for the newest"
+STOPPING = 15.0  # seconds that Ray may take to end a job
+OWN = "that the command itself needs, wherever in the cluster those are (default: run on the head)"
+
+
+@grid_task(
+    flags=INVENTORY,
+    iterable=["env"],
+    help={
+        "cmd": CMD,
+        "src": "the tree to run it in (default: this directory)",
+        "shared": "run in what `inv sync` brought to every node; send nothing",
+        "env": "NAME=VALUE for the command and all its workers, several times if need be",
+        "num_cpus": f"CPUs {OWN}",
+        "num_gpus": f"GPUs {OWN}",
+        "memory": f"bytes of memory, such as 500M or 8G, {OWN}",
+        "detach": "do not stay: print the job's id, and come back with `cluster.logs ID --follow`",
+    },
+)
+def submit(
+    call: Call,
+    cmd: str | None = None,
+    src: str | None = None,
+    shared: bool = False,
+    env: Sequence[str] | None = None,
+    num_cpus: str | None = None,
+    num_gpus: str | None = None,
+    memory: str | None = None,
+    detach: bool = False,
+) -> int:
+    """Run a command on the Ray cluster, with the tree; its exit status is ours."""
+    from gridops.ray.submit import ClusterSpec
+
+    spec = ClusterSpec(
+        command=_values.command(cmd, "cluster.submit"),
+        src=_values.tree(src, "name it with --src"),
+        shared=shared,
+        env=_values.environment(env or ()),
+        num_cpus=_values.amount(num_cpus, "num-cpus"),
+        num_gpus=_values.amount(num_gpus, "num-gpus"),
+        memory=_values.size(memory, "memory"),
+    )
+    with call.narrated(), call.grid.ray_jobs() as client:
+        job = call.grid.submit(spec, client)
+        if detach:
+            show(job.id)
+            return 0
+        return _attended(client, job)
+
+
+def _attended(client: RayClient, job: RayJob) -> int:
+    """Follow the job; the first Ctrl-C stops it, a second one leaves it."""
+    from gridops.ray.following import Following, interrupts
+
+    following = Following(client, job, write_bytes(1))
+    node = client.node
+
+    def tell() -> None:
+        say(f"{node}: asking the cluster to stop the job; Ctrl-C again leaves it")
+
+    with interrupts(following.wish, tell):
+        return _followed(following)
+
+
+def _followed(following: Following) -> int:
+    from gridops.ray.outcome import exit_status, verdict
+
+    node, name = following.client.node, following.job.id
+    try:
+        job = following.to_the_end()
+    except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:  # a signal; a reader that left
+        goes = "was told to stop" if following.wish.stop else "goes on"
+        say(f"{node}: left; the job {name} {goes} (`inv cluster.logs {name} --follow`)")
+        if isinstance(exc, KeyboardInterrupt):
+            return 130
+        raise
+    if said := verdict(job):
+        say(f"{node}: the job {name}: {said}")
+    return exit_status(job, interrupted=following.wish.stop)
+
+
+@grid_task(name="jobs", flags=(*INVENTORY, *format_flag("table", "json")))
+def jobs_(call: Call) -> None:
+    """List the jobs of the cluster, oldest first: those submitted, and programs that connected."""
+    from gridops.render import clusterjobs, documents, tables
+
+    with call.grid.ray_jobs() as client:
+        jobs, head, now = client.jobs.jobs(), client.node, time.time()
+    if call.format == "json":
+        show(documents.to_json(clusterjobs.jobs_document(call.source, head, jobs, now)))
+        return
+    header, rows = clusterjobs.HEADER, [clusterjobs.row(job, now) for job in jobs]
+    show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+
+
+@grid_task(
+    flags=INVENTORY,
+    short={"follow": "f"},
+    help={"id": ID, "follow": "go on until the job ends; its exit status is ours"},
+)
+def logs(call: Call, id: str, follow: bool = False) -> int:
+    """Print what a job has printed, byte for byte; Ray has its stdout and stderr as one."""
+    from gridops.ray.following import Following
+
+    with call.narrated(), call.grid.ray_jobs() as client:
+        job = _found(client, id)
+        if not job.submitted:
+            raise UsageError(f"{job.id} was not submitted: Ray keeps no log of such programs")
+        following = Following(client, job, write_bytes(1))
+        if follow:
+            return _followed(following)
+        following.once()
+        return 0
+
+
+def _found(client: RayClient, text: str) -> RayJob:
+    from gridops.ray.jobsapi import meant
+
+    return meant(client.jobs.jobs(), text)
+
+
+@grid_task(name="stop-job", flags=INVENTORY, help={"id": ID})
+def stop_job(call: Call, id: str) -> int:
+    """End a job's command with all its processes: TERM, and KILL after 3 seconds."""
+    from gridops.ray.following import ended
+    from gridops.ray.outcome import verdict
+
+    with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
+        job, node = _found(client, id), client.node
+        if not job.submitted:
+            raise UsageError(
+                f"{job.id} was not submitted: end that program where it runs", hint=job.command
+            )
+        if not job.active or not client.jobs.stop(job.id):
+            say(f"{node}: the job {job.id} had ended already")
+            return 0
+        job = ended(client, job, STOPPING)
+    if job.active:
+        say(f"{node}: the job {job.id} was told to end and has not yet")
+        return 125
+    say(f"{node}: the job {job.id}: {verdict(job) or f'it ended as it {job.state}'}")
+    return 0
+
+
+@grid_task(
+    flags=INVENTORY,
+    help={"port": "the port of this machine (default: the dashboard's own, or a free one)"},
+)
+def dashboard(call: Call, port: str | None = None) -> int:
+    """Lead a port of this machine to Ray's dashboard, and print its URL; until Ctrl-C."""
+    from gridops.reach.tunnel import tunnel
+
+    wanted = _values.count(port, "port")
+    with call.grid.ray_jobs() as client:
+        client.jobs.version()  # whether it answers at all
+        local = wanted or _free(client.facts.dashboard_port)
+        try:
+            with tunnel("127.0.0.1", local, lambda peer: client.stream()) as taken:
+                _invite(client, taken)
+                while True:
+                    time.sleep(3600)
+        except OSError as exc:
+            raise UsageError(f"--port {local} cannot be had here: {exc.strerror}") from exc
+        except KeyboardInterrupt:
+            return 0
+
+
+def _invite(client: RayClient, port: int) -> None:
+    show(f"http://127.0.0.1:{port}")
+    say(
+        f"this leads to the dashboard on {client.node} until Ctrl-C; the page asks for"
+        f" the cluster's token, which is in {client.facts.token_file} here"
+    )
+
+
+def _free(port: int) -> int:
+    """`port` if nobody has it here, else 0: any."""
+    import socket
+
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return 0
+    return port

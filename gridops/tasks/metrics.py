@@ -1,0 +1,195 @@
+"""`metrics` and `metrics.*`: what adds up over all calls, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from gridops.errors import ServeError, UsageError
+from gridops.observe import events
+from gridops.tasks import _values
+from gridops.tasks._task import SELECTION, Call, grid_task
+from gridops.tasks._terminal import say, show
+
+if TYPE_CHECKING:
+    from gridops.monitor import Monitor
+    from gridops.observe.exporter import Exporter
+    from gridops.tasks._serving import Service
+
+AUTH = "a file with user:password in its only line, for nobody else to read"
+TOKEN = "a file with a bearer token in its only line, for nobody else to read"
+TEXTFILE = (
+    "write the metrics to this file, whole or not at all (node_exporter's textfile collector)"
+)
+
+
+@grid_task(
+    name="show",
+    default=True,
+    help={"openmetrics": "in the OpenMetrics format", "textfile": TEXTFILE},
+)
+def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) -> None:
+    """Print the metrics of all calls until now, as Prometheus reads them; nothing is connected."""
+    del call
+    from gridops.observe import exposition
+    from gridops.observe.store import Store
+    from gridops.observe.textfile import write_whole
+
+    text = exposition.written(exposition.of_store(Store()), openmetrics=openmetrics)
+    if textfile is None:
+        show(text.rstrip("\n"))
+    else:
+        write_whole(Path(textfile), text)
+
+
+@grid_task(
+    flags=SELECTION,
+    help={
+        "port": "where to listen; 0: a free port",
+        "every": "seconds between two rounds of probing: 15, 1m",
+        "bind": "the address to listen at; others than this machine's own want --auth-file",
+        "auth_file": AUTH,
+        "token_file": TOKEN,
+        "tls_cert": "speak HTTPS with the certificate in this file (PEM, with its chain)",
+        "tls_key": "its key",
+        "commands": "show on the status page what was run; a command may hold secrets",
+        "textfile": f"do not serve: probe once and {TEXTFILE}",
+    },
+)
+def serve(
+    call: Call,
+    port: str = "9464",
+    every: str = "15",
+    bind: str = "127.0.0.1",
+    auth_file: str | None = None,
+    token_file: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    commands: bool = False,
+    textfile: str | None = None,
+) -> None:
+    """Probe the grid again and again; serve /metrics, /healthz, /api/nodes and a status page."""
+    from gridops.monitor import Monitor, Selection
+    from gridops.observe.access import access, server_tls
+    from gridops.observe.exporter import Exporter
+    from gridops.observe.textfile import write_whole
+    from gridops.tasks._serving import PUBLIC, Service
+
+    selection = Selection(call.inventory, *call.selected_by)
+    monitor = Monitor(selection, _values.seconds(every, "every") or 15.0)
+    service = Service(monitor, commands=commands)
+    if textfile is not None:
+        service.publish(monitor.round())
+        write_whole(Path(textfile), service.text())
+        return
+    who, tls = access(auth_file, token_file), server_tls(tls_cert, tls_key)
+    address = (bind, _port(port))
+    with Exporter(address, service.routes, access=who, public=PUBLIC, tls=tls) as exporter:
+        if not exporter.loopback:
+            _warn_of_strangers(bind, open_to_all=who.open, plain=tls is None)
+        with call.narrated(only=(events.WARNING, events.NODE_CHANGED, events.INVENTORY_CHANGED)):
+            _until_told(exporter, monitor, service)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 65536):
+        raise UsageError(f"--port {text!r} is not a port: 1 to 65535, or 0 for a free one")
+    return int(text)
+
+
+def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
+    if open_to_all:
+        say(
+            f"warning: whoever can reach {bind} can read all of this"
+            " (--auth-file or --token-file asks who they are)"
+        )
+    elif plain:
+        say("warning: credentials travel unencrypted (--tls-cert, --tls-key)")
+
+
+def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, whatever is under way."""
+    stop = threading.Event()
+    work = (
+        threading.Thread(target=exporter.serve_forever, args=(0.1,), daemon=True, name="http"),
+        threading.Thread(
+            target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
+        ),
+    )
+    with _signalled() as wait:
+        for thread in work:
+            thread.start()
+        nodes = len(monitor.selection.chosen)
+        say(f"{exporter.url}: {nodes} nodes every {monitor.every:g} s; Ctrl-C ends")
+        wait()
+    stop.set()
+    exporter.shutdown()
+
+
+@contextmanager
+def _signalled() -> Iterator[Callable[[], object]]:
+    """What waits until a signal has come that ends us.
+
+    By the interpreter's own pipe: the system may hand the signal to any of our threads, so that
+    nothing would wake the main one, where Python's handlers run.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, _heed) for number in numbers}
+    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield lambda: os.read(reading, 1)
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def _heed(number: int, frame: FrameType | None) -> None:
+    """The byte in the pipe has said it already."""
+
+
+@grid_task(
+    help={
+        "gateway": "the Pushgateway's URL: http://host:9091",
+        "job": "the label `job` there",
+        "instance": "the label `instance` there (default: this machine's name)",
+        "timeout": "try no longer than this",
+        "auth_file": AUTH,
+        "token_file": TOKEN,
+        "strict": "exit 125 when it could not be pushed; else that is a warning",
+    },
+)
+def push(
+    call: Call,
+    gateway: str,
+    job: str = "gridops",
+    instance: str | None = None,
+    timeout: str = "10",
+    auth_file: str | None = None,
+    token_file: str | None = None,
+    strict: bool = False,
+) -> int:
+    """Push the metrics of all calls until now to a Pushgateway, in place of those there."""
+    del call
+    from gridops.observe.access import access
+    from gridops.observe.push import Gateway
+    from gridops.observe.store import Store
+
+    target = Gateway.of(gateway, job, instance, access(auth_file, token_file))
+    try:
+        target.push(Store(), timeout=_values.seconds(timeout, "timeout") or 10.0)
+    except ServeError as exc:
+        if strict:
+            raise
+        say(f"warning: {exc}")
+    return 0

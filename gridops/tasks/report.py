@@ -1,0 +1,101 @@
+"""`report`: the grid as a document, for people who do not sit at this terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import OutputError, StoreError
+from gridops.tasks._task import SELECTION, Call, grid_task
+from gridops.tasks._terminal import say, show
+
+if TYPE_CHECKING:
+    from gridops.monitor import Round
+    from gridops.observe.overview import Overview
+    from gridops.observe.rows import RunRow, Sample
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+RUNS = 50
+
+
+@grid_task(
+    flags=SELECTION,
+    help={
+        "html": "write the status page to this file, whole or not at all",
+        "commands": "show what was run, too; a command may hold secrets",
+    },
+)
+def report(call: Call, html: str | None = None, commands: bool = False) -> None:
+    """Probe the nodes and report on them and the recent runs: as Markdown, or a page.
+
+    The Markdown goes to the step's summary where GITHUB_STEP_SUMMARY is set, else to stdout, unless
+    a file was asked for. Unhealthy nodes are no failure here: `inv health` is the check.
+    """
+    from gridops.monitor import Monitor, Selection
+    from gridops.observe.page import render_page, without_commands
+    from gridops.observe.textfile import write_whole
+    from gridops.render.markdown import report as markdown
+
+    monitor = Monitor(Selection(call.inventory, *call.selected_by), every=0.0)
+    overview = _overview(monitor.round())
+    if not commands:
+        overview = without_commands(overview)
+    if html is not None:
+        write_whole(Path(html), render_page(overview, live=False))
+        say(f"written: {html}")
+    summary = os.environ.get(SUMMARY)
+    if summary:
+        _append(Path(summary), markdown(overview))
+    elif html is None:
+        show(markdown(overview).rstrip("\n"))
+
+
+def _overview(last: Round) -> Overview:
+    """The round, with what the store has of the past; that it cannot be read is said."""
+    from gridops.observe.overview import Overview
+    from gridops.observe.store import Store
+    from gridops.observe.trends import LONGEST
+
+    history: dict[str, list[Sample]] = {}
+    runs: list[RunRow] = []
+    warning = last.warning
+    try:
+        history = Store().samples(time.time() - LONGEST)
+        runs = Store().runs(limit=RUNS)
+    except StoreError as exc:
+        warning = warning or str(exc)
+    return Overview(
+        inventory=last.inventory,
+        at=last.at,
+        every=0.0,
+        elapsed=last.elapsed,
+        nodes=last.nodes,
+        history=_with_now(history, last),
+        runs=tuple(runs),
+        jobs=last.jobs,
+        warning=warning,
+    )
+
+
+def _with_now(history: Mapping[str, list[Sample]], last: Round) -> dict[str, list[Sample]]:
+    """The store hears of a round when this process ends: it is added here."""
+    from gridops.observe.figures import record_of, sample_of
+
+    return {
+        health.node.name: [
+            *history.get(health.node.name, ()),
+            sample_of(record_of(health, last.at)),
+        ]
+        for health in last.nodes
+    }
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    except OSError as exc:
+        raise OutputError(f"cannot write {path} ({SUMMARY}): {exc.strerror}") from exc
