@@ -30,7 +30,6 @@ DOWNLOAD = 600.0  # seconds, on the first run
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("ray"))
             item.add_marker(pytest.mark.timeout(DOWNLOAD))
 
 

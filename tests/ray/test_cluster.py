@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cli import BIN, Done
+
+pytestmark = pytest.mark.xdist_group("ray")  # here, for xdist sees no marks that are added later
 
 ALL = ("n1", "n2", "n3")
 
@@ -221,6 +224,9 @@ def test_a_killed_worker_is_said_and_starting_adds_just_that_one(cluster: Any) -
     before = parts(cluster)
     node.run("sh", "-c", "kill -9 $(pgrep -x raylet)")
     wait_for(lambda: not node.processes("raylet"))
+    wait_for(
+        lambda: status(cluster).status == 1
+    )  # what remains of its Ray takes a second to notice
     found = status(cluster)
     assert (found.status, found.document["state"]) == (1, "differs")
     assert states(found) == {"n1": "alive", "n2": "dead", "n3": "alive"}

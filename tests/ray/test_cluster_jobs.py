@@ -23,6 +23,7 @@ from gridops.ray.jobsapi import Submission
 if TYPE_CHECKING:
     from conftest import RayNodes
 
+pytestmark = pytest.mark.xdist_group("ray")  # here, for xdist sees no marks that are added later
 EXAMPLE = Path(__file__).parents[2] / "examples/ray_train"
 
 # What it says of itself, and what tasks on every node say, as JSON on its last line.

@@ -27,7 +27,7 @@ from gridops.settings import RaySettings, Settings, SshSettings
 SHELLS = ("dash", "bash", "busybox")
 NODE = Node("here", "localhost", connection="local", ray={"num_cpus": 2, "labels": {"a": "b"}})
 TOKEN = "0123456789abcdef"
-MARK = "4733.5"
+MARK = f"4733.{os.getpid()}"  # seconds that nobody else sleeps, not even another worker
 
 # `ray start --block` as far as the shell can tell: a leader, a child, and one that has left its
 # session. What it was called with and finds in its environment it writes to $HOME/told.
