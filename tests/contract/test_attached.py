@@ -584,7 +584,7 @@ def client(place: Place, request: pytest.FixtureRequest) -> Iterator[Callable[[s
 @pytest.mark.parametrize("tree", ["a daemon of its", "one that ignores TERM"])
 def test_when_the_client_is_killed_the_node_ends_the_tree(place, client, tree):
     child = client(f"echo up; {TREES[tree]}")
-    assert place.left()
+    wait_until(place.left)
     child.kill()
     child.wait()
     wait_until(lambda: not place.left())

@@ -106,6 +106,7 @@ def test_durations_and_loads_are_drawn(tell, ran, monkeypatch):
 def test_drawings_are_ascii_where_the_locale_is_c(tell, ran, monkeypatch):
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
+    assert tell("run", "--no-sync", "--cmd", "sleep 0.1", "--on", "node1").status == 0
     assert not tell("history", "--plot").out.isascii()
     monkeypatch.setenv("LANG", "C")
     assert tell("history", "--plot").out.isascii()
