@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test ray lint lint-ruff lint-mypy lint-shell format soak bench clean
+.PHONY: help install dev demo test ray scale lint lint-ruff lint-mypy lint-shell format soak bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -29,6 +29,10 @@ soak: dev ## 2000 runs while clients, connections, sshd and supervisors are kill
 	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \
 	    tests/faults/test_jobs_under_fire.py \
 	    tests/ssh/test_jobs.py::test_much_output_is_followed_fast_and_in_little_memory
+
+scale: dev ## a thousand nodes, 100 of them dead, and 200 runs of four clients at once
+	@GRIDOPS_SCALE_NODES=1000 GRIDOPS_SCALE_RUNS=200 $(BIN)/python -m pytest -rP \
+	    tests/ssh/test_scale.py $(ARGS)
 
 lint: dev lint-ruff lint-mypy lint-shell ## ruff, mypy --strict, shellcheck
 

@@ -84,9 +84,12 @@ class Grid(Runs, Clusters):
         from gridops.sync import list_tree
 
         with _task("sync"):
+            nodes = self._all(nodes)
             tree = list_tree(Path(src), self.settings.sync)
+            if len(nodes) > 1:
+                tree = tree.for_many()
             yield from fan_out(
-                self._all(nodes),
+                nodes,
                 lambda node: bring(
                     link_to(node, self.settings.ssh), tree, self.settings, dry_run=dry_run
                 ),

@@ -16,7 +16,7 @@ from gridops.errors import NodeTimeout
 from gridops.model import Node
 from gridops.observe import events
 from gridops.reach.runtime import runtime_dir
-from gridops.sync.tree import Tree
+from gridops.sync.tree import Seen, Tree
 
 PAUSE = 0.05  # seconds between two looks at a lock that is taken
 GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
@@ -36,19 +36,12 @@ class Window:
         time is a second in which that sync looked may have been written once more in that second.
         """
         low, high = floor(self.start - GRAIN), self.end + 1
-        found: set[bytes] = set()
-        root = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for name in tree.names:
-                try:
-                    written = os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime
-                except OSError:  # rsync will tell
-                    continue
-                if low <= written < high:
-                    found.add(name)
-        finally:
-            os.close(root)
-        return found
+        seen = tree.seen if tree.seen and tree.seen.at >= high else Seen.of(tree.root, tree.names)
+        return {
+            name
+            for name, written in zip(tree.names, seen.written, strict=True)
+            if low <= written < high
+        }
 
 
 class Turn:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,30 @@ _SHOWN = 3  # names in a warning
 
 
 @dataclass(frozen=True)
+class Seen:
+    """When files were last written, as of a moment; both on time.time()."""
+
+    at: float
+    written: tuple[float, ...]  # nan for what cannot be looked at: rsync will tell
+
+    @classmethod
+    def of(cls, root: Path, names: Iterable[bytes]) -> Seen:
+        at = time.time()
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return cls(at, tuple(_written(name, descriptor) for name in names))
+        finally:
+            os.close(descriptor)
+
+
+def _written(name: bytes, root: int) -> float:
+    try:
+        return os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime
+    except OSError:
+        return nan
+
+
+@dataclass(frozen=True)
 class Tree:
     """What travels. Names are bytes relative to `root`."""
 
@@ -41,6 +67,13 @@ class Tree:
     unreadable: tuple[bytes, ...] = ()  # directories whose contents could not be listed
     symlinks: frozenset[bytes] = frozenset()  # those among `names`
     fetched: int = 0  # files left out, since a fetch brought them
+    seen: Seen | None = None
+
+    def for_many(self) -> Tree:
+        """The same, with what every node's sync would else find out by itself."""
+        tree = replace(self, seen=Seen.of(self.root, self.names))
+        _ = tree.digest
+        return tree
 
     @property
     def project(self) -> str:

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE = 10.0  # seconds between two lines of what takes long
 ERASE = "\r\x1b[2K"
 COERCED = "C.UTF-8"  # what Python sets LC_CTYPE to where the locale is C (PEP 538)
 
@@ -146,15 +148,26 @@ def drawing_width() -> int:
     return get_terminal_size().columns
 
 
-def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Pass `items` on; on a terminal, a line on stderr counts them meanwhile."""
-    if not is_terminal(sys.stderr) or total < 2:
+def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Iterator[T]:
+    """Pass `items` on, counting them on stderr: `WHAT 7/20 OF`.
+
+    On a terminal in a line that stays the last; elsewhere a line now and then, when it takes long.
+    """
+    if total < 2:
         yield from items
         return
+    live, spoken = is_terminal(sys.stderr), time.monotonic()
+    of = of and f" {of}"
     try:
-        write(sys.stderr, f"{ERASE}{what} 0/{total}")
+        if live:
+            write(sys.stderr, f"{ERASE}{what} 0/{total}{of}")
         for number, item in enumerate(items, 1):
-            write(sys.stderr, f"{ERASE}{what} {number}/{total}")
+            if live:
+                write(sys.stderr, f"{ERASE}{what} {number}/{total}{of}")
+            elif number < total and time.monotonic() - spoken > PATIENCE:
+                spoken = time.monotonic()
+                say(f"{what} {number}/{total}{of}")
             yield item
     finally:
-        write(sys.stderr, ERASE)
+        if live:
+            write(sys.stderr, ERASE)

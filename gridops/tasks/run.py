@@ -239,8 +239,11 @@ def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool =
 
     path = _values.tree(src, "name it with --src")
     nodes, form = call.nodes, call.format
-    with call.narrated(only=(events.WARNING, events.RETRY, events.SYNC_PROGRESS)):
-        arriving = call.grid.sync(path, nodes, dry_run=dry_run)
+    alone = (events.SYNC_PROGRESS,) if len(nodes) == 1 else ()  # else the nodes are counted
+    with call.narrated(only=(events.WARNING, events.RETRY, *alone)):
+        arriving = counted(
+            call.grid.sync(path, nodes, dry_run=dry_run), len(nodes), "synced", of="nodes"
+        )
         found = {o.node.name: o for o in arriving}
     outcomes = [found[node.name] for node in nodes]
     if form == "json":
