@@ -9,6 +9,7 @@ import subprocess
 import sys
 import venv
 from datetime import date
+from shutil import which
 
 from bench.common import HERE, PEERS, Claim, Measured
 from bench.observing import metrics
@@ -28,7 +29,7 @@ def main() -> int:
     chosen = options.workloads or list(known)
     if unknown := set(chosen).difference(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-    if "health" in chosen:
+    if {"health", "few", "thousand", "defaults", "far"} & set(chosen):
         install_peers()
     measured: list[Measured] = []
     for name in chosen:
@@ -42,8 +43,10 @@ def main() -> int:
 
 
 def install_peers() -> None:
-    """A venv with the other tools, made once."""
-    if not (PEERS / "pyinfra").exists():
+    """A venv with the other tools, made once, and those of the system where we may install them."""
+    system = [str(HERE.parent / ".ci" / "system"), "pdsh=pdsh", "parallel=parallel"]
+    subprocess.run(system, check=False)
+    if not all((PEERS / name).exists() for name in ("pyinfra", "ansible", "clush", "fab")):
         venv.create(PEERS.parent, with_pip=True)
         pip = [str(PEERS / "python"), "-m", "pip", "install", "-q", "-r", str(HERE / "peers.txt")]
         subprocess.run(pip, check=True)
@@ -80,7 +83,8 @@ def report(measured: list[Measured], rounds: int) -> str:
 def verdict(claim: Claim) -> str:
     if claim.limit is None:
         return ""
-    return f" (at most {claim.limit:g}): {'holds' if claim.holds else 'MISSED'}"
+    bound = "least" if claim.at_least else "most"
+    return f" (at {bound} {claim.limit:g}): {'holds' if claim.holds else 'MISSED'}"
 
 
 def version(command: list[str]) -> str:
@@ -97,8 +101,11 @@ def versions_of_peers() -> str:
         text=True,
         check=True,
     ).stdout
-    wanted = ("pyinfra==", "parallel-ssh==")
-    return ", ".join(line for line in listed.split() if line.startswith(wanted)).replace("==", " ")
+    wanted = ("pyinfra==", "parallel-ssh==", "ansible-core==", "ClusterShell==", "fabric==")
+    found = [line.replace("==", " ") for line in listed.split() if line.startswith(wanted)]
+    return ", ".join(
+        [*found, *(version([one, "-V"]) for one in ("pdsh", "parallel") if which(one))]
+    )
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ class Claim:
     value: float
     limit: float | None
     unit: str = "x"
+    at_least: bool = False  # else at most
 
     @property
     def holds(self) -> bool:
-        return self.limit is None or self.value <= self.limit
+        if self.limit is None:
+            return True
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 Measured = tuple[Result, list[Claim]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +24,21 @@ class Many:
     hosts: tuple[str, ...]
     port: int
     key: Path
+    config: Path  # of ssh
     known_hosts: Path  # a line a host: Paramiko knows no wildcards with a port
     listener: int  # the pid of their sshd
 
 
 @contextmanager
-def many(work: Path, nodes: int, *, round_trip: float = 0.0) -> Iterator[Many]:
+def many(
+    work: Path, nodes: int, *, round_trip: float = 0.0, options: Mapping[str, str] = KEX
+) -> Iterator[Many]:
     """`nodes` nodes, `round_trip` seconds away, until the block ends."""
     with ExitStack() as stack:
         # Sessions as any node has them; what the sandbox puts in between is not to count.
         bare = {"shared": Setup(bare=True)}
         sandbox = stack.enter_context(
-            Sandbox.up(work / "many", nodes, shared=True, options=KEX, setup=bare)
+            Sandbox.up(work / "many", nodes, shared=True, options=options, setup=bare)
         )
         known = sandbox.nodes
         listener, port = known[0].pid or 0, known[0].port
@@ -70,4 +73,4 @@ def _described(
             }
         )
     )
-    return Many(inventory, hosts, port, sandbox.root / "client_key", known_hosts, listener)
+    return Many(inventory, hosts, port, sandbox.root / "client_key", config, known_hosts, listener)

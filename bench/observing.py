@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 from bench.common import Claim, Measured, close_pool, inv
+from bench.many import KEX
 from bench.measure import Contender, Result, Sample, compare
-from bench.workloads import KEX
 from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Space
 from gridops.observe.batch import Batch
 from gridops.observe.exporter import Exporter, Page, Request

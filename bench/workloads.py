@@ -8,12 +8,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import durable, health
-from bench.common import INV, Claim, Measured, close_pool, inv, open_pool
+from bench import durable, health, one, syncing
+from bench.common import INV, Claim, Measured, inv
 from bench.measure import Contender, compare
-from gridops.sandbox import Sandbox
-
-FILES = 10_000
 
 
 def start_up(work: Path, rounds: int) -> list[Measured]:
@@ -39,35 +36,17 @@ def start_up(work: Path, rounds: int) -> list[Measured]:
     return [(result, [Claim("gridops / bare", result.ratio("gridops", ["bare invoke"]), 1.3)])]
 
 
-def sync(work: Path, rounds: int) -> list[Measured]:
-    """A sync that finds nothing to do, against bare rsync over the same socket."""
-    tree = work / "tree"
-    for number in range(FILES):
-        path = tree / f"d{number % 100}" / f"f{number}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{number}\n" * 20)
-    subprocess.run(["git", "init", "-q", str(tree)], check=True)
-    with Sandbox.up(work / "one", 1) as sandbox:
-        words = inv("sync", "--src", str(tree), "--inventory", str(sandbox.inventory))
-        subprocess.run(words, check=True, capture_output=True)
-        shell = " ".join(open_pool(sandbox)[:-1])
-        bare = ["rsync", "-a", "--exclude=.git", "-e", shell, f"{tree}/", "node1:gridops/tree/"]
-        result = compare(
-            f"sync of {FILES} files, none changed, over an open connection",
-            [Contender("rsync -a", bare), Contender("inv sync", words)],
-            rounds,
-        )
-        close_pool(sandbox.inventory)
-    above = result.median("inv sync") - result.median("rsync -a")
-    return [(result, [Claim("inv sync above rsync", above, 0.4, "s")])]
-
-
 def all_workloads(nodes: int, rounds: int) -> dict[str, Callable[[Path], Sequence[Measured]]]:
     return {
         "start": lambda work: start_up(work, rounds),
         "health": lambda work: health.health(work, nodes, rounds),
         "few": lambda work: health.few(work, rounds),
-        "sync": lambda work: sync(work, rounds),
+        "thousand": lambda work: health.thousand(work, rounds),
+        "defaults": lambda work: health.defaults(work, nodes, rounds),
+        "far": lambda work: health.far(work, nodes, rounds),
+        "one": lambda work: one.one_command(work, rounds),
+        "sync": lambda work: syncing.unchanged(work, rounds),
+        "changes": lambda work: syncing.changing(work),
         "run": lambda work: durable.run(work, rounds),
         "follow": lambda work: durable.following(work, rounds),
         "lag": lambda work: durable.lag(work, rounds),
