@@ -18,10 +18,8 @@ def one_command(work: Path, rounds: int) -> list[Measured]:
         words = [*open_pool(sandbox), "true"]
         inventory = load(sandbox.inventory)
         link = link_to(inventory.nodes[0], inventory.settings.ssh)
-        samples: dict[str, list[Sample]] = {
-            "ssh -S socket node true": [],
-            "gridops, in process": [],
-        }
+        theirs: list[Sample] = []
+        own: list[Sample] = []
         for number in range(20 * rounds + 1):
             began = time.perf_counter()
             subprocess.run(words, check=True, stdin=subprocess.DEVNULL)

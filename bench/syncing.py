@@ -64,8 +64,7 @@ def _changes(work: Path, nodes: int) -> Measured:
         shell = " ".join(open_pool(sandbox)[:-1])
         names = " ".join(node.name for node in sandbox.nodes)
         # Each over its own connection, as many at once as there are.
-        socket = shell.split()[-1]
-        own = f"ssh -F {sandbox.ssh_config}" if nodes > 1 else f"{shell} -S {socket}"
+        own = f"ssh -F {sandbox.ssh_config}" if nodes > 1 else shell
         rsync = (
             f"for n in {names}; do"
             f" rsync -rlpt --delete --exclude=.git -e '{own}' {tree}/ $n:bare/ & done; wait"
