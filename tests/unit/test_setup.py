@@ -140,4 +140,4 @@ def test_make_tells_what_it_can_do():
         check=True,
     )
     named = [line.split()[1] for line in done.stdout.splitlines()]
-    assert " ".join(named) == "help install dev demo test ray soak lint format bench clean"
+    assert " ".join(named) == "help install dev demo test ray soak scale lint format bench clean"
