@@ -37,13 +37,13 @@ class Found:
     ready: str = ""  # Ray's version, where the environment is whole
 
 
-def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Found]]:
-    """What each node has, all asked at once."""
+def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outcome[Found]]:
+    """What each node has, all asked at once; has a directory for `wheels`, unless that is empty."""
     settings = cluster.settings
     name = paths.venv_name(settings)
 
     def find(node: Node) -> Found:
-        args = (node.remote_root, name, settings.python or "", node.env_setup)
+        args = (node.remote_root, name, settings.python or "", node.env_setup, wheels)
         told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=LOOKING)
         room = told.number("room")
         if room is not None and room < ROOM:
@@ -68,7 +68,8 @@ def install(
     """
     if wheelhouse is not None and not wheelhouse.is_dir():
         raise UsageError(f"--wheelhouse {wheelhouse}: there is no such directory")
-    found = {outcome.node.name: outcome for outcome in look(cluster, nodes)}
+    wheels = paths.WHEELS if wheelhouse else ""
+    found = {outcome.node.name: outcome for outcome in look(cluster, nodes, wheels)}
     wrong = [outcome for outcome in found.values() if outcome.error] or _differing(nodes, found)
     if wrong:
         yield from (Outcome(one.node, error=one.error, seconds=one.seconds) for one in wrong)
@@ -138,7 +139,7 @@ class _Installation:
 
     def _bring(self, wheelhouse: Path) -> str:
         """Have the wheelhouse's files on the node; the directory there."""
-        target = f"{self._found.top}/{paths.WHEELS.rpartition('/')[2]}"
+        target = f"{self._found.top}/{paths.WHEELS}"
         self._tell(f"bringing {wheelhouse}")
         job = Job(
             options=["-rtO", *client().literal, "--exclude=*/"],

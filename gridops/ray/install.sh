@@ -70,10 +70,10 @@ find_python() { # sets python and version, as the wish $1 has it: a path, "3.11"
         version=$(python_version "$python")
 }
 
-verb_find() { # ROOT NAME WISH SETUP
+verb_find() { # ROOT NAME WISH SETUP [DIRECTORY FOR WHEELS]
     setup=$4
     expand "$1"
-    mkdir -p "$dir/.ray" 2>/dev/null
+    mkdir -p "$dir/.ray${5:+/$5}" 2>/dev/null # one home of several nodes: rsync would make it twice
     [ -w "$dir/.ray" ] || fail "$1/.ray cannot be written" "move remote_root, or make it writable"
     top=$(cd "$dir/.ray" && pwd -P)
     uv=$(as_usual sh -c 'command -v uv' 2>/dev/null)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from gridops.settings import RaySettings
 
 BASE = "~/.gridops/ray"
-VENVS = ".ray"
-WHEELS = f"{VENVS}/wheels"
+WHEELS = "wheels"  # what --wheelhouse brought, beside the environments
 
 
 def cluster_key(head: str, port: int) -> str:

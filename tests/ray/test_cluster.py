@@ -103,11 +103,17 @@ def test_another_python_on_one_node_is_said_before_anything_is_installed(
 def test_a_wheelhouse_without_ray_is_said_with_what_is_missing(
     raynodes: Any, tmp_path: Path
 ) -> None:
-    changed = {"n1": {"remote_root": "~/fourth"}}
-    path = raynodes.variant(tmp_path / "fourth.yaml", changed, head="n1")
-    done = raynodes("cluster.install", "--nodes=n1", f"--wheelhouse={tmp_path}", inventory=path)
+    """Said by each of the three, which write to one home at once."""
+    home = tmp_path / "home"
+    changed = {name: {"remote_root": str(home)} for name in ALL}
+    path = raynodes.variant(tmp_path / "fourth.yaml", changed)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "other-1.0-py3-none-any.whl").touch()
+    done = raynodes("cluster.install", f"--wheelhouse={wheels}", inventory=path)
     assert done.status == 125
     last = done.err.splitlines()[-1]
+    assert last.startswith("gridops: n[1-3]: ")
     assert "the installation failed: No matching distribution found for ray" in last
     assert "the wheelhouse lacks it" in last
 
