@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,19 +48,22 @@ class Said:
         return {member.name: member for member in self.members if member.alive}
 
 
-def wait_for(cluster: Cluster, head: Part, names: Sequence[str], seconds: float) -> Said:
+def wait_for(
+    cluster: Cluster, head: Part, names: Sequence[str], seconds: float, *, old: Collection[str] = ()
+) -> Said:
     """What the cluster says once it counts all of `names`, or after `seconds`.
 
+    `old`: ids of members that are passed over, since they were there before a node was started.
     Raises ClusterError when it does not answer, NodeTimeout, or a ReachError.
     """
-    return _ask(cluster, head, "wait", seconds, *names)
+    return _ask(cluster, head, "wait", seconds, ",".join(old), *names)
 
 
 def status(cluster: Cluster, head: Part, seconds: float) -> Said:
     return _ask(cluster, head, "status", seconds)
 
 
-def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *names: str) -> Said:
+def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -> Said:
     answer = run_program(
         link_to(cluster.head, cluster.ssh),
         f"{head.venv}/bin/python",
@@ -69,7 +72,7 @@ def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *names: str) -
         str(head.dashboard_port),
         cluster.key,
         f"{seconds:.1f}",
-        *names,
+        *words,
         timeout=seconds + SLACK,
     )
     try:

@@ -1,7 +1,10 @@
 """What the cluster says of itself. Runs on the head, with its Python alone.
 
-    wait PORT CLUSTER SECONDS NAME...   until the cluster counts all these nodes alive
+    wait PORT CLUSTER SECONDS OLD NAME...   until the cluster counts all these nodes alive
     status PORT CLUSTER SECONDS
+
+OLD are ids (ID,ID) that do not count: the cluster learns late that a node has ended, and knows it
+for some seconds beside the new one of the same name.
 
 Prints one JSON document: nodes (name, address, id, alive, head, total, ports), with `status` also
 used, demand and jobs. Through Ray's dashboard on 127.0.0.1, whose REST API is at
@@ -70,7 +73,7 @@ class Dashboard:
             for node, usage in (report.get("usageByNode") or {}).items()
         }
         waiting = [*(report.get("resourceDemand") or []), *(report.get("pgDemand") or [])]
-        return used, [words(*pair[:2]) for pair in waiting]
+        return used, [in_words(*pair[:2]) for pair in waiting]
 
     def jobs(self) -> list[dict[str, Any]]:
         told = self.get("/api/jobs/")
@@ -85,7 +88,7 @@ class Dashboard:
         ]
 
 
-def words(shape: Any, count: Any) -> str:
+def in_words(shape: Any, count: Any) -> str:
     """`3 x CPU 1, GPU 1` of a demand and how often it is made."""
     if not isinstance(shape, dict):
         return f"{count} x {shape}"
@@ -106,9 +109,9 @@ def patiently(get: Any, end: float) -> Any:
             time.sleep(PAUSE)
 
 
-def wait(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]:
+def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, Any]:
     while True:
-        nodes = patiently(dashboard.nodes, end)
+        nodes = [n for n in patiently(dashboard.nodes, end) if n["id"] not in old.split(",")]
         here = {node["name"] for node in nodes if node["alive"]}
         if here.issuperset(names) or time.monotonic() > end:
             break
@@ -116,8 +119,7 @@ def wait(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]:
     return {"nodes": nodes, "ports": patiently(dashboard.ports, end + ANSWER)}
 
 
-def status(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]:
-    del names
+def status(dashboard: Dashboard, end: float) -> dict[str, Any]:
     nodes = patiently(dashboard.nodes, end)
     used, demand = patiently(dashboard.load, end)
     return {
@@ -131,6 +133,6 @@ def status(dashboard: Dashboard, end: float, names: list[str]) -> dict[str, Any]
 VERBS = {"wait": wait, "status": status}
 
 if __name__ == "__main__":
-    verb, port, cluster, seconds, *names = sys.argv[1:]
+    verb, port, cluster, seconds, *words = sys.argv[1:]
     end = time.monotonic() + float(seconds)
-    print(json.dumps(VERBS[verb](Dashboard(port, cluster), end, names)))
+    print(json.dumps(VERBS[verb](Dashboard(port, cluster), end, *words)))  # type: ignore[operator]

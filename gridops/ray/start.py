@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -47,6 +47,7 @@ class _Start:
         self._head = cluster.head
         self._timeout = timeout
         self._began = time.monotonic()
+        self._old: Collection[str] = ()  # ids of members whose nodes are started anew
 
     def run(self, restart: bool) -> Started:
         if restart:
@@ -143,8 +144,14 @@ class _Start:
             self._first(launches, token)
             fresh[self._head.name] = self._look_again()
         else:
+            self._old = self._known(head, {node.name for node in starting})
             self._each(launches, lambda launch: launch.start(token, self._left()))
         return fresh
+
+    def _known(self, head: Part, names: Collection[str]) -> list[str]:
+        """What the cluster counts of them still: of a worker that was killed it learns late."""
+        said = wait_for(self._cluster, head, (), self._left())
+        return [one.id for one in said.members if one.alive and one.name in names]
 
     def _first(self, launches: Sequence[Launch], token: str) -> None:
         """The head, and meanwhile what can be done on the workers without it; then the workers."""
@@ -194,14 +201,14 @@ class _Start:
     def _settle(self, looks: Mapping[str, Look], launched: Sequence[str]) -> Said:
         cluster, names = self._cluster, [node.name for node in self._cluster.nodes]
         head = self._part(looks)
-        said = wait_for(cluster, head, names, self._left())
+        said = wait_for(cluster, head, names, self._left(), old=self._old)
         self._check_joined(said, names)
         if not launched:
             return said
         began = time.monotonic()
         barred = list(reachable.barred(cluster, looks, said, launched))
         time.sleep(max(0.0, began + cluster.settings.settle - time.monotonic()))
-        after = wait_for(cluster, head, names, 0.0)
+        after = wait_for(cluster, head, names, 0.0, old=self._old)
         lost = [error for name in names if (error := self._lost(after, name))]
         _raise("the cluster does not hold together", lost or barred)
         return after
