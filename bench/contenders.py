@@ -10,12 +10,14 @@ from bench.many import Many
 from bench.measure import Contender
 
 AT_ONCE = 100  # where all are to ask as many at once
+ANSIBLES_OWN = "-C -o ControlMaster=auto -o ControlPersist=60s"  # its default for ssh_args
 
 
 def peers(work: Path, nodes: Many, command: str, at_once: int | None = AT_ONCE) -> list[Contender]:
     """Every tool that is installed; without `at_once` each asks as many as it does by itself.
 
-    Those that keep connections open (Ansible) are told not to: what is compared is reaching nodes.
+    With it, those that keep connections open (Ansible) are told not to: it is reaching nodes that
+    is compared.
     """
     made = [
         *_in_python(nodes, command, at_once),
@@ -71,7 +73,7 @@ def _ansible(work: Path, nodes: Many, command: str, at_once: int | None) -> Cont
         "Ansible",
         [str(PEERS / "ansible"), "all", "-i", str(inventory), *how, "-m", "raw", "-a", command],
         env={
-            "ANSIBLE_SSH_ARGS": f"-F {nodes.config}",  # takes the place of its ControlPersist
+            "ANSIBLE_SSH_ARGS": f"{'' if at_once else ANSIBLES_OWN} -F {nodes.config}",
             "ANSIBLE_REMOTE_PORT": str(nodes.port),
             "ANSIBLE_HOME": str(work / "ansible"),
             "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),

@@ -15,6 +15,8 @@ CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew
 LOOK = 0.2  # seconds between two looks whether a silent command has ended
 LINGER = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
+WHOLE = "#gridops-whole"  # what a script ends with
+
 Sink = Callable[[bytes], None]
 
 
@@ -177,18 +179,25 @@ def marker() -> str:
 def script_input(text: str, args: tuple[str, ...], mark: str) -> bytes:
     """The bytes that make a POSIX sh say the marker on both streams and then run `text`."""
     say = f"printf '%s\\n' {mark}; printf '%s\\n' {mark} >&2\n"
-    return os.fsencode(say + with_args(text, args))
+    return os.fsencode(f"{say}{with_args(text, args)}\n{WHOLE}")
 
 
 def command_for(script: bytes, has_input: bool) -> str:
     """The login shell's command line that runs `script` from standard input.
 
     sh, fish and csh read it alike. Where more input follows the script, sh must not read ahead
-    (dash does), so the script is taken off byte by byte first.
+    (dash does), so the script is taken off first: in one go, as it comes nearly always, and what
+    was not there yet byte by byte.
     """
     if not has_input:
         return "exec sh -s"
-    return f"exec sh -c 'eval \"$(dd bs=1 count={len(script)} 2>/dev/null)\"'"
+    size = len(script)
+    rest = f"count=$(({size + 1} - $(LC_ALL=C; echo ${{#s}})))"
+    return (
+        f"exec sh -c 's=$(dd bs={size} count=1 2>/dev/null; echo .);"
+        f" case $s in *{WHOLE}.) ;; *) s=${{s%.}}$(dd bs=1 {rest} 2>/dev/null; echo .) ;; esac;"
+        ' eval "${s%.}"\''
+    )
 
 
 class Collected:

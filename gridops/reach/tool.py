@@ -37,10 +37,7 @@ def run_tool(
     when it cannot be run. A daemon that it leaves behind does not hold us.
     """
     # Files, not pipes: a ProxyJump's inner ssh keeps our stderr open for as long as it lives.
-    with (
-        tempfile.TemporaryFile(dir=runtime_dir()) as out,
-        tempfile.TemporaryFile(dir=runtime_dir()) as err,
-    ):
+    with _scratch() as out, _scratch() as err:
         child = _start(command, name, out, err)
         try:
             ended = wait_for(child, timeout)
@@ -51,6 +48,14 @@ def run_tool(
             _end(child)
             raise ConnectTimeout(f"{late} within {timeout:.3g} s", node=name, hint=hint)
         return Done(child.returncode, _text(out), _text(err))
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name, in memory where the kernel has that: it spares the disk."""
+    try:
+        return os.fdopen(os.memfd_create("gridops"), "w+b")
+    except (AttributeError, OSError):
+        return tempfile.TemporaryFile(dir=runtime_dir())
 
 
 def _start(

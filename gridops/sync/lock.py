@@ -20,6 +20,8 @@ from gridops.sync.tree import Seen, Tree
 
 PAUSE = 0.05  # seconds between two looks at a lock that is taken
 GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
+MUCH = 200  # files written since the last sync
+SMALL = 1 << 20  # bytes of a file that may be read twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,20 @@ class Window:
     start: float
     end: float  # infinite: it did not come to its end
 
-    def unsettled(self, tree: Tree) -> set[bytes]:
-        """The files that may have changed since, although rsync cannot see it.
+    def to_compare(self, tree: Tree) -> set[bytes]:
+        """The files whose bytes are to be compared, since their times do not tell.
 
         rsync takes a file of the same size and the same whole second for the same file. One whose
         time is a second in which that sync looked may have been written once more in that second.
+        And where much has been written since, it often is what was there before (a checkout, a
+        touch, a build): to compare is cheaper then than to send and write it all.
         """
         low, high = floor(self.start - GRAIN), self.end + 1
         seen = tree.seen if tree.seen and tree.seen.at >= high else Seen.of(tree.root, tree.names)
+        fresh = [one for one in zip(tree.names, seen.files, strict=True) if low <= one[1][0]]
+        much = len(fresh) >= MUCH
         return {
-            name
-            for name, written in zip(tree.names, seen.written, strict=True)
-            if low <= written < high
+            name for name, (written, size) in fresh if written < high or (much and size <= SMALL)
         }
 
 

@@ -102,13 +102,13 @@ class Session:
 
     def _once(self) -> str:
         node = NodeTree(self.link, self.project, origin_of(self.tree.root))
-        with _meanwhile(self._unsettled) as unsettled:
+        with _meanwhile(self._to_compare) as to_compare:
             ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
         if ready.previous and ready.previous != node.origin:
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
         try:
-            self._transfer(node, ready, unsettled())
+            self._transfer(node, ready, to_compare())
         except DiskFull:
             with suppress(GridError):  # what has come of a file is not to fill the disk
                 node.clean(ready, timeout=self._left())
@@ -118,8 +118,8 @@ class Session:
         self._say_incomplete(kept)
         return ready.target
 
-    def _unsettled(self) -> set[bytes]:
-        return self.turn.last.unsettled(self.tree) if self.turn.last else set()
+    def _to_compare(self) -> set[bytes]:
+        return self.turn.last.to_compare(self.tree) if self.turn.last else set()
 
     def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
         """Delete what is gone from the tree; returns what could not be deleted."""
@@ -137,15 +137,15 @@ class Session:
             events.emit(events.WARNING, message=message)
         return found.kept
 
-    def _transfer(self, node: NodeTree, ready: Prepared, unsettled: set[bytes]) -> None:
+    def _transfer(self, node: NodeTree, ready: Prepared, to_compare: set[bytes]) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
             self._add(self.tree.as_new())
             return
         if not self.dry_run:
             self.turn.begin()
-        settled = [name for name in self.tree.names if name not in unsettled]
-        self._run(node, ready, [*settled, *self.tree.empty])
-        self._run(node, ready, sorted(unsettled), "-c")
+        others = [name for name in self.tree.names if name not in to_compare]
+        self._run(node, ready, [*others, *self.tree.empty])
+        self._run(node, ready, sorted(to_compare), "-c")
         if not self.dry_run:
             self.turn.finish()
 

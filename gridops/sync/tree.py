@@ -35,26 +35,27 @@ _SHOWN = 3  # names in a warning
 
 @dataclass(frozen=True)
 class Seen:
-    """When files were last written, as of a moment; both on time.time()."""
+    """When files were last written, as of a moment, both on time.time(); and their bytes."""
 
     at: float
-    written: tuple[float, ...]  # nan for what cannot be looked at: rsync will tell
+    files: tuple[tuple[float, int], ...]  # nan for what cannot be looked at: rsync will tell
 
     @classmethod
     def of(cls, root: Path, names: Iterable[bytes]) -> Seen:
         at = time.time()
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return cls(at, tuple(_written(name, descriptor) for name in names))
+            return cls(at, tuple(_look(name, descriptor) for name in names))
         finally:
             os.close(descriptor)
 
 
-def _written(name: bytes, root: int) -> float:
+def _look(name: bytes, root: int) -> tuple[float, int]:
     try:
-        return os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime
+        found = os.stat(name, dir_fd=root, follow_symlinks=False)
     except OSError:
-        return nan
+        return nan, 0
+    return found.st_mtime, found.st_size
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,24 @@ def test_an_interrupted_sync_leaves_nothing_unseen(place, src, there, clock, mon
     assert place.sync(src).changed == ("lr",)
 
 
+def test_of_many_files_that_were_only_touched_no_byte_is_sent(place, src, there):
+    """A checkout that comes back, a build that makes the same again."""
+    names = [f"f{number}" for number in range(300)]
+    for name in names:
+        write_at(src / name, f"1 {name}", 1e9)
+    place.sync(src)
+    later = time.time() + 10
+    for name in names:
+        os.utime(src / name, (later, later))
+    report = place.sync(src)
+    assert (report.files, report.added, report.deleted) == (0, (), ())
+    assert {int((there / name).stat().st_mtime) for name in names} == {int(later)}
+    for name in names:
+        write_at(src / name, f"2 {name}", later + 10)
+    assert place.sync(src).files == len(names)
+    assert [(there / name).read_text() for name in names] == [f"2 {name}" for name in names]
+
+
 def test_a_second_sync_changes_nothing_at_all(place, src, there):
     put(src, "a", "sub/b")
     (src / "empty").mkdir()

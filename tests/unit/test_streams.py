@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from jobhelpers import shell_path
 
 from gridops.errors import NodeError
 from gridops.reach.link import with_args
@@ -60,16 +64,24 @@ def test_arguments_are_set_as_they_are(args: tuple[str, ...]) -> None:
     assert words == [str(len(args)), *args]
 
 
-def test_the_script_leaves_the_rest_of_the_input_untouched() -> None:
-    script = script_input("cat", (), "MARK")
-    done = subprocess.run(
-        ["sh", "-c", command_for(script, True)],
-        input=script + b"the rest\n",
-        capture_output=True,
-        check=True,
-    )
-    assert done.stdout == b"MARK\nthe rest\n"
-    assert done.stderr == b"MARK\n"
+@pytest.mark.parametrize("cuts", [(), (1,), (40,), (40, 41), (-1,)])
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_the_script_leaves_the_rest_of_the_input_untouched(
+    shell: str, cuts: tuple[int, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it arrives."""
+    monkeypatch.setenv("PATH", shell_path(shell, home))
+    script = script_input("# über\n\n\ncat", ("ä\n",), "MARK")
+    words = ["sh", "-c", command_for(script, True)]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, **streams) as child:  # type: ignore[call-overload]
+        for start, end in pairwise((0, *(cut % len(script) for cut in cuts), len(script))):
+            child.stdin.write(script[start:end])
+            child.stdin.flush()
+            time.sleep(0.1)
+        out, err = child.communicate(b"the rest\n", timeout=10)
+    assert out == b"MARK\nthe rest\n"
+    assert err == b"MARK\n"
 
 
 def test_the_way_to_a_link_imports_nothing_heavy() -> None:
