@@ -1,4 +1,7 @@
-"""`python -m bench [WORKLOAD ...] [--nodes N] [--rounds N]`: measure, print, write RESULTS.md."""
+"""`python -m bench [WORKLOAD ...] [--nodes N] [--rounds N]`: measure, print, write RESULTS.md.
+
+Of single workloads the sections are renewed, if the rest is of the same day, machine and tools.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,19 @@ def main() -> int:
         measured += run_in_scratch(known[name])
     text = report(measured, options.rounds)
     print(text)
-    if not options.workloads:
-        (HERE / "RESULTS.md").write_text(text)
+    results = HERE / "RESULTS.md"
+    results.write_text(renewed(results.read_text(), text) if options.workloads else text)
     return 0 if all(claim.holds for _, claims in measured for claim in claims) else 1
+
+
+def renewed(old: str, new: str) -> str:
+    """`old` with the sections that `new` has, if both begin alike."""
+    (head, *sections), (other, *fresh) = (text.split("\n## ") for text in (old, new))
+    if head != other:
+        return old
+    by_title = {section.partition("\n")[0]: section for section in (*sections, *fresh)}
+    parts = [section.strip("\n") for section in by_title.values()]
+    return "\n\n## ".join([head.strip("\n"), *parts]) + "\n"
 
 
 def install_peers() -> None:

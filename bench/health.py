@@ -44,7 +44,7 @@ def thousand(work: Path, rounds: int) -> list[Measured]:
         Claim("memory of the client", peak, 250.0, "MiB"),
         Claim("memory of a master (Pss, mean)", master, MASTER, "MiB"),
     ]
-    return [(result, [*claims(result, others), *memory])]
+    return [(result, [*claims(result, others), *memory, Claim("rounds", 1, None, "")])]
 
 
 def claims(result: Result, others: Sequence[Contender]) -> list[Claim]:
@@ -66,7 +66,7 @@ def share_of_a_master() -> float:
             )
         except OSError:
             continue
-        if line.startswith(b"ssh: ") and b"[mux]" in line:
+        if line.startswith(b"ssh\0") and b"\0ControlMaster=yes\0" in line:
             sizes.append(int(re.findall(r"^Pss: +(\d+)", memory, re.MULTILINE)[0]) / 1024)
     return sum(sizes) / len(sizes) if sizes else float("nan")
 
