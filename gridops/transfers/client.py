@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
 PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
 STALLED = 300  # seconds without a byte after which rsync itself gives up
+
+_asking = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ def client() -> Client:
     path = shutil.which("rsync")
     if path is None:
         raise NoRsync("there is no rsync on this machine", hint="install rsync here")
-    return _described(path)
+    with _asking:  # of many threads that sync at once, one
+        return _described(path)
 
 
 @lru_cache(maxsize=8)
