@@ -69,7 +69,7 @@ def marked() -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"sleep\0{MARK}" in (entry / "cmdline").read_bytes().decode():
+            if f"sleep\0{MARK}".encode() in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 
