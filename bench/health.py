@@ -28,8 +28,8 @@ def health(work: Path, nodes: int, rounds: int) -> list[Measured]:
     return [(result, claims(result, others))]
 
 
-def thousand(work: Path, rounds: int) -> list[Measured]:
-    """And what a client and its masters take."""
+def thousand(work: Path) -> list[Measured]:
+    """In one round, for each takes minutes; and what a client and its masters take."""
     with many(work, 1000) as nodes:
         others = [one for one in peers(work, nodes, command(work)) if one.name not in SLOW]
         result = compare(

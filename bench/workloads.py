@@ -41,7 +41,7 @@ def all_workloads(nodes: int, rounds: int) -> dict[str, Callable[[Path], Sequenc
         "start": lambda work: start_up(work, rounds),
         "health": lambda work: health.health(work, nodes, rounds),
         "few": lambda work: health.few(work, rounds),
-        "thousand": lambda work: health.thousand(work, rounds),
+        "thousand": health.thousand,
         "defaults": lambda work: health.defaults(work, nodes, rounds),
         "far": lambda work: health.far(work, nodes, rounds),
         "one": lambda work: one.one_command(work, rounds),

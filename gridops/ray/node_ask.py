@@ -110,8 +110,9 @@ def patiently(get: Any, end: float) -> Any:
 
 
 def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, Any]:
+    passed_over = old.split(",")
     while True:
-        nodes = [n for n in patiently(dashboard.nodes, end) if n["id"] not in old.split(",")]
+        nodes = [n for n in patiently(dashboard.nodes, end) if n["id"] not in passed_over]
         here = {node["name"] for node in nodes if node["alive"]}
         if here.issuperset(names) or time.monotonic() > end:
             break

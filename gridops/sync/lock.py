@@ -20,8 +20,8 @@ from gridops.sync.tree import Seen, Tree
 
 PAUSE = 0.05  # seconds between two looks at a lock that is taken
 GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
-MUCH = 200  # files written since the last sync
-SMALL = 1 << 20  # bytes of a file that may be read twice
+MUCH = 200  # from so many files written since the last sync on, the small ones are compared
+SMALL = 1 << 20  # bytes of a file that may well be read once more for that
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,10 @@ _SHOWN = 3  # names in a warning
 
 @dataclass(frozen=True)
 class Seen:
-    """When files were last written, as of a moment, both on time.time(); and their bytes."""
+    """When files were last written, as of a moment, both on time.time(); and their sizes."""
 
     at: float
-    files: tuple[tuple[float, int], ...]  # nan for what cannot be looked at: rsync will tell
+    files: tuple[tuple[float, int], ...]  # bytes; nan and 0 for what rsync will have to tell
 
     @classmethod
     def of(cls, root: Path, names: Iterable[bytes]) -> Seen:
