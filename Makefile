@@ -1,10 +1,10 @@
 # Every target does its own set-up: `make demo` and `make test` work on a fresh machine.
 
 BIN := .venv/bin
-SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples -type f \
+SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples findings -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test ray scale lint lint-ruff lint-mypy lint-shell format soak bench clean
+.PHONY: help install dev demo test ray scale lint lint-ruff lint-mypy lint-shell format soak bench findings clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -54,6 +54,9 @@ format: dev ## put the code into shape
 
 bench: dev ## measure against other tools, side by side
 	@$(BIN)/python -m bench
+
+findings: ## what tools outside gridops do that one would not guess: is it still so?
+	@.ci/findings $(ARGS)
 
 clean: ## end the sandbox; remove .venv, caches and build products
 	@if [ -x $(BIN)/inv ] && [ -d .sandbox ]; then $(BIN)/inv sandbox.down; fi

@@ -95,9 +95,9 @@ def test_the_tasks_work_from_a_users_own_file(tmp_path):
 
 
 def test_versions_agree():
-    """The package's, and the newest that the changelog knows."""
+    """The package's, and the newest that the changelog knows as released."""
     import gridops
 
     changelog = (REPOSITORY / "CHANGELOG.md").read_text()
-    newest = next(line for line in changelog.splitlines() if line.startswith("## "))
-    assert newest.split()[1] == gridops.__version__
+    sections = [line[3:] for line in changelog.splitlines() if line.startswith("## ")]
+    assert next(one for one in sections if one != "Unreleased") == gridops.__version__
