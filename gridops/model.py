@@ -158,6 +158,7 @@ class Job:
     node: str
     state: JobState
     command: str = ""  # its first 4000 characters; `jobs.show` has all
+    env: tuple[str, ...] = ()  # the variables that it was given; no record has their values
     user: str = ""  # who started it: user@machine
     began: bool = (
         False  # whether the command was ever begun; only one that was not may run elsewhere
@@ -217,7 +218,7 @@ class RunSpec:
     command: str  # shell text, run by bash where the node has it, else sh
     src: str | None = None  # the tree to sync; None: run in the node's home
     sync: bool = True
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float | None = None  # seconds that the command may take
     gpus: int = 0  # how many GPUs it needs to itself
     wait: float | None = None  # seconds that it may wait for a slot; None: a full grid is an error

@@ -82,6 +82,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job:
         node=node,
         state=state,
         command=about.get("command", ""),
+        env=tuple(about.get("env", ())),
         user=about.get("user", ""),
         began=began,
         submitted=_submitted(facts, started),

@@ -1,8 +1,9 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # its sisters use these, or set them
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
-# jobs/ID/ holds  spec/  run (what the client gave), command, note (the shell's word on a signal),
-#                        forget (how many seconds after its end)
+# jobs/ID/ holds  spec/  run (what the client gave, all but the values of its environment), command,
+#                        env (these, and all else that was sent; gone when it has ended), note (the
+#                        shell's word on a signal), forget (how many seconds after its end)
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
@@ -51,13 +52,13 @@ unwritable() { # sets trouble, unless the disk is full
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
     trouble=''
-    mkdir -p "$staged" && head -c "$2" >"$staged/run" || return # its end may take longer to arrive
-    if [ "$(stat -c %s "$staged/run")" != "$2" ]; then
+    mkdir -p "$staged" && head -c "$2" >"$staged/env" || return # its end may take longer to arrive
+    if [ "$(stat -c %s "$staged/env")" != "$2" ]; then
         ! printf '%8192s' '' >"$staged/room" || trouble=short # else BusyBox hid that the disk is full
         return 1
     fi
     # shellcheck source=/dev/null
-    . "./$staged/run"
+    . "./$staged/env"
     unpack "$staged" && printf '%79s\n' '' >"$staged/note"
 }
 
@@ -73,7 +74,10 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     trap 'finish x x error' EXIT
     # At a shutdown the command gets its TERM too, and its end is recorded; who started us may be gone.
     trap : HUP INT TERM PIPE
-    mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err" || exit
+    if ! { mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err"; }; then
+        rm -rf "$2"
+        exit
+    fi
     # shellcheck source=/dev/null
     . "./$id/spec/run"
     settings
@@ -215,7 +219,7 @@ launch() {
 
 verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
     # shellcheck source=/dev/null
-    . "./$1/spec/run"
+    . "./$1/spec/env"
     settings
     command=$PWD/$1/spec/command
     shell=$(command -v bash) || shell=$(command -v sh)

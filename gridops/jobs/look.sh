@@ -39,6 +39,7 @@ tell() { # sends the facts of the jobs gathered so far
 # their files are told in one go, and hardly a step is taken for one that has ended.
 verb_list() {
     unset QUOTING_STYLE
+    discard_cut_uploads
     undone=''
     for entry in */spec; do
         [ -L "${entry%/spec}/exit" ] || [ ! -d "$entry" ] || describe "${entry%/spec}"

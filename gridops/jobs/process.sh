@@ -3,7 +3,7 @@
 # it is placed at ~/.gridops/lib/HASH.sh and called "sh HASH.sh BASE VERB MARK ARGUMENTS": BASE is
 # ~/.gridops, MARK a line to print first. POSIX sh and coreutils; dash, bash, BusyBox.
 
-# What the client decided about a job; its run file (gridops/jobs/spec.py) sets these in settings().
+# What the client decided about a job; settings() of its run file (gridops/jobs/spec.py) sets these.
 directory='' # where the command runs, relative to the home directory
 missing=''   # "fail": that directory must exist
 slots=1      # how many jobs may run on this node at once
@@ -15,6 +15,7 @@ grace=10     # whole seconds between TERM and KILL
 log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
 keep=''      # "yes": processes that the command leaves behind stay
 isolate=''   # "yes": it runs in a snapshot of the directory
+secret=''    # "yes": its environment has values of the client's, which are gone at its end
 
 tag_name=GRIDOPS_RUN_ID # the variable in the environment of its processes that holds its id
 

@@ -2,7 +2,9 @@
 
 The run file is shell text that job.sh reads on the node: a comment with what others may want to
 know of the run (JSON), and the functions settings, environment and unpack. It travels on standard
-input and is kept 0600, so neither the command nor its environment is ever in a command line.
+input and is kept 0600, so neither the command nor its environment is ever in a command line. The
+values of the environment are in it alone, and it is removed when the run has ended; what unpack
+wrote from it stays, the comment and the settings among that.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class JobSpec:
 
     command: str  # shell text, run by bash where the node has it, else sh
     id: str = field(default_factory=new_id)
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_setup: str = ""  # shell text that must succeed first
     directory: str = ""  # where it runs; "": the home directory
     must_exist: bool = False  # else the home directory serves where that one is missing
@@ -87,10 +89,11 @@ class JobSpec:
     def run_file(self, node: str) -> bytes:
         """What is sent to the node called `node`."""
         lines = [f"# {self._about(node)}", "settings() {", *_assigned(self._settings()), "}"]
+        record = "\n".join(lines)
         env = {**self.env, "GRIDOPS_NODE": node}
         lines += ["environment() {", 'export "PYTHONUNBUFFERED=${PYTHONUNBUFFERED-1}"']
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in env.items()]
-        lines += ["}", "unpack() {", _written(self._script(), "command")]
+        lines += ["}", "unpack() {", _written(record, "run"), _written(self._script(), "command")]
         lines += [_written(self.diff, "diff")] if self.diff else []
         lines += [] if self.forget is None else [_written(str(round(self.forget)), "forget")]
         return os.fsencode("\n".join([*lines, "}", ""]))
@@ -101,6 +104,7 @@ class JobSpec:
                 "id": self.id,
                 "node": node,
                 "command": self.command[:SHOWN],
+                "env": sorted(self.env),
                 "user": self.user,
                 "cwd": self.directory,
                 "tree": self.tree,
@@ -126,6 +130,7 @@ class JobSpec:
             "log_cap": str(math.ceil((self.log_cap or 0) / 512)),
             "keep": "yes" if self.keep else "",
             "isolate": "yes" if self.isolate else "",
+            "secret": "yes" if self.env else "",
         }
 
     def _script(self) -> str:

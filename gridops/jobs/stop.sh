@@ -45,6 +45,7 @@ settle() { # records the end of job $1 whose supervisor died: nobody saw how its
     *.*."$boot".*) why=supervisor ;;
     *) why=rebooted ;;
     esac
+    forget_secrets "$1"
     record_end "$1" x x x "$why"
     release "$1"
 }
@@ -64,6 +65,20 @@ record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
     ln -s "$2.$3.$4.${sizes%%"$nl"*}.${sizes##*"$nl"}.$5" "$1/exit"
 } 2>/dev/null
 
+forget_secrets() { # the values that job $1 was given for its environment; a full disk lets them go, too
+    rm -f "$1/spec/env"
+}
+
+# A start that was killed amid its upload leaves that behind, and nobody ever claims it.
+discard_cut_uploads() {
+    for upload in */new.*/env; do
+        [ -f "$upload" ] || continue
+        upload=${upload%/env}
+        if alive "${upload##*/new.}.$boot"; then continue; fi
+        [ $(($(date +%s) - $(stat -c %Y "$upload"))) -lt 60 ] || rm -rf "$upload"
+    done
+} 2>/dev/null
+
 memory=2592000 # seconds (30 days) that the end of a job is known for, whatever becomes of its output
 
 verb_prune() {
@@ -75,6 +90,7 @@ verb_prune() {
 # and all. The claim and the record of the end stay longer, so that a start that arrives late still
 # finds them and runs nothing.
 forget() {
+    discard_cut_uploads
     now=$(date +%s)
     for entry in */sup; do
         [ ! -L "$entry" ] || describe "${entry%/sup}" >/dev/null

@@ -85,10 +85,11 @@ running() {
 
 finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says, and lets go
     trap - EXIT
+    [ -z "$secret" ] || forget_secrets "$id"
     until record_end "$id" "$1" "$2" "${took:-x}" "$3"; do
         if [ ! -d "$id" ] || [ -L "$id/exit" ]; then break; fi
         rm -f "$id"/p.* # makes room for the record
         nap 0.5
     done
-    rm -f "$id"/p.* "$locks/leases/$me.$id" ${ticket:+"$ticket"}
+    rm -f "$id"/p.* "$id/spec/env" "$locks/leases/$me.$id" ${ticket:+"$ticket"}
 }

@@ -65,6 +65,7 @@ def _facts(job: Job, now: float) -> Iterator[tuple[str, str]]:
     yield "note", verdict(job)
     yield "status", "" if job.status is None else str(job.status)
     yield "command", job.command.rstrip("\n")
+    yield "variables", ", ".join(job.env)
     yield "directory", job.cwd or "~"
     yield "tree", job.tree if job.isolated or job.tree != job.cwd else ""
     yield "commit", job.commit
@@ -113,6 +114,7 @@ def job_record(job: Job, now: float) -> dict[str, Any]:
         "node": job.node,
         "state": job.state,
         "command": job.command,
+        "env": list(job.env),
         "user": job.user,
         "submitted": job.submitted,
         "started": job.started,

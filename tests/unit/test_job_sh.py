@@ -19,6 +19,7 @@ from jobhelpers import Kept, Place, begun, done, pids_with, shell_path, start
 
 from gridops.errors import NodeError, NotStarted
 from gridops.jobs import client, script
+from gridops.jobs.spec import JobSpec
 from gridops.model import Node
 from gridops.reach.local import LocalLink
 
@@ -438,6 +439,17 @@ def test_nothing_starts_on_a_full_disk_and_that_is_why(place: Place, small_disk:
         start(place, "echo never")
     assert caught.value.reason == "nospace"
     assert client.list_jobs(place.link) == ()
+
+
+def test_a_full_disk_keeps_no_secrets_of_a_run_that_ended(place: Place, small_disk: Path) -> None:
+    spec = JobSpec(command="sleep 0.5", env={"TOKEN": "hunter2"})
+    client.start(place.link, spec)
+    begun(place, spec.id)
+    secret = place.job(spec.id) / "spec" / "env"
+    assert b"hunter2" in secret.read_bytes()
+    fill(small_disk)
+    assert done(place, spec.id).status == 0
+    assert not secret.exists()
 
 
 def test_a_run_on_a_disk_that_is_full_by_then_keeps_its_true_state(
