@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import end, processes_of, wait_until
+from helpers import end, find_program, processes_of, wait_until
 
 from gridops.model import Node
 from gridops.reach import link_to
@@ -49,22 +49,11 @@ class Dropbear:
         return link_to(Node(NAME, host=NAME), self.ssh)
 
 
-def lacking() -> str:
-    """What this machine lacks for it; "" for nothing."""
-    needed = {"dropbear": "dropbear-bin", "dropbearkey": "dropbear-bin", "busybox": "busybox"}
-    for tool, package in needed.items():
-        if not shutil.which(tool, path=SBIN):
-            return f"needs {tool} ({package})"
-    return "only root can make a chroot" if os.getuid() else ""
-
-
 @contextmanager
 def dropbear(base: Path, runtime: Path) -> Iterator[Dropbear]:
     """One in the directory `base`, below the `runtime` whose paths its runs may use."""
-    if missing := lacking():
-        if os.environ.get("CI") and "root" not in missing:
-            pytest.fail(missing)
-        pytest.skip(missing)
+    if os.getuid():
+        pytest.skip("only root can make a chroot")
     base.mkdir()
     root, home = base / "root", base / "home"
     _fill(root, home)
@@ -97,7 +86,7 @@ def _fill(root: Path, home: Path) -> None:
     for path in (root / "bin", root / "etc", root / "tmp", root / "root", home / ".ssh"):
         path.mkdir(parents=True, mode=0o700)
     for name in ("busybox", "dropbear"):
-        tool = Path(shutil.which(name, path=SBIN) or name)
+        tool = Path(find_program(name))
         shutil.copy(tool, root / "bin" / name)
         told = subprocess.run(["ldd", str(tool)], capture_output=True, text=True, check=False)
         for library in re.findall(r"(/\S+) \(0x", told.stdout):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import BIN
-from helpers import wait_until
+from helpers import find_program, wait_until
 
 
 class Exporting:
@@ -102,8 +101,6 @@ def free_port() -> int:
 @contextmanager
 def prometheus(place: Path, target: str, config: str = "") -> Iterator[Prometheus]:
     """One that scrapes `target` (host:port); `config`: more lines of its scrape_config."""
-    program = shutil.which("prometheus")
-    assert program, "the tests need Debian's package prometheus (.ci/run installs it)"
     place.mkdir()
     file = place / "prometheus.yml"
     file.write_text(
@@ -114,8 +111,9 @@ def prometheus(place: Path, target: str, config: str = "") -> Iterator[Prometheu
     port = free_port()
     log = (place / "log").open("wb")
     child = subprocess.Popen(
-        [program, f"--config.file={file}", f"--storage.tsdb.path={place / 'data'}",
-         f"--web.listen-address=127.0.0.1:{port}", "--query.lookback-delta=2s"],
+        [find_program("prometheus"), f"--config.file={file}",
+         f"--storage.tsdb.path={place / 'data'}", "--query.lookback-delta=2s",
+         f"--web.listen-address=127.0.0.1:{port}"],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         env={**os.environ, "GOMAXPROCS": "1"},
     )  # fmt: skip

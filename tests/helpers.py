@@ -11,9 +11,19 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from gridops.model import Node
 from gridops.sandbox import Sandbox
 from gridops.settings import SshSettings
+
+
+def find_program(name: str) -> str:
+    """The path of a program that tests use; `.ci/setup test` has installed them all."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.fail(f"there is no {name} here: `make test` installs what the tests need")
+    return found
 
 
 def settings_of(sandbox: Sandbox, **changed: object) -> SshSettings:

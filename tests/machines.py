@@ -45,9 +45,6 @@ def why_not() -> str:
     """Why there can be no such nodes here; empty when there can."""
     if os.getuid() != 0:
         return "network namespaces need root"
-    for program in ("ip", "unshare", "nsenter", "sshd", "mount"):
-        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-            return f"there is no {program} here"
     trial = f"gt{secrets.token_hex(3)}"
     done = _run("ip", "netns", "add", trial)
     if done.returncode:

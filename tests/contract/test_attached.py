@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from helpers import end, node_of, settings_of, sshd_sessions, wait_until
+from helpers import end, find_program, node_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.jobs import attached
@@ -133,9 +133,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 def shell(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The node's `sh` is this one; `bare`: BusyBox, with neither setsid nor bash nor grep -z."""
     name = "busybox" if request.param == "bare" else request.param
-    program = shutil.which(name)
-    if program is None:
-        pytest.skip(f"there is no {name} here")
+    program = find_program(name)
     tools = home / "tools"
     tools.mkdir()
     (tools / "sh").symlink_to(program)
@@ -302,10 +300,7 @@ def test_a_big_output_is_held_back_by_a_slow_reader_not_kept(place):
 @pytest.mark.parametrize("login", ["fish", "tcsh", "zsh", "busybox sh"])
 def test_any_login_shell_will_do(make_sandbox, login):
     name, *word = login.split()
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"there is no {name} here")
-    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([path, *word]))})
+    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([find_program(name), *word]))})
     place = Place(link_to(node_of(made), settings_of(made)), made.node("node1").home)
     env = {"A": "it's !x $HOME `id`\n\\n"}
     assert place.run('printf %s "$A"; echo err >&2; exit 3', env=env) == (

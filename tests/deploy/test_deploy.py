@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import find_program
 from invoke import Collection
 from invoke.parser import Parser
 from prometheus_client import ProcessCollector
@@ -34,13 +35,8 @@ DOCKERFILE = DEPLOY / "docker/Dockerfile"
 
 
 def tool(name: str) -> str:
-    """A program of the system, or of this virtual environment; CI has them all."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no {name}: .ci/run and the dev extra install it")
-        pytest.skip(f"no {name} here")
-    return found
+    """A program of this virtual environment, or of the system."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or find_program(name)
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -256,12 +252,24 @@ def test_the_gitlab_pipeline_is_one():
     )  # fmt: skip
 
 
-def test_actionlint_has_nothing_to_say():
-    """Its Python package fetches the program from elsewhere, which not every machine can."""
-    program = shutil.which("actionlint")
-    if program is None:
-        pytest.skip("no actionlint here")
-    passes(program, "-no-color", str(GITHUB))
+def scripts(file: Path) -> list[str]:
+    """The shell scripts that a workflow or a pipeline has."""
+    found = yaml.safe_load(file.read_text())
+    if file == GITHUB:
+        return [step["run"] for step in found["jobs"]["train"]["steps"] if "run" in step]
+    keys = ("before_script", "script", "after_script")
+    jobs = [one for one in found.values() if isinstance(one, dict)]
+    return ["\n".join(job[key]) for job in jobs for key in keys if key in job]
+
+
+@pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=lambda file: file.stem)
+def test_shellcheck_has_nothing_to_say_of_the_scripts(file, tmp_path):
+    found = scripts(file)
+    assert len(found) > 3
+    for number, text in enumerate(found):
+        script = tmp_path / str(number)
+        script.write_text(text)
+        assert passes(tool("shellcheck"), "--shell=bash", str(script)) == ""
 
 
 def test_no_expression_is_pasted_into_a_script():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import node_of, settings_of, wait_until
+from helpers import find_program, node_of, settings_of, wait_until
 from jobhelpers import Kept, Place, begun, pids_with
 
 from gridops.jobs import client, follow
@@ -29,10 +28,7 @@ def test_the_login_shell_does_not_matter(
     make_sandbox: Callable[..., Sandbox], shell: str, home: Path
 ) -> None:
     words = shell.split()
-    path = shutil.which(words[0])
-    if path is None:
-        pytest.skip(f"needs {words[0]}")
-    full = " ".join([path, *words[1:]])
+    full = " ".join([find_program(words[0]), *words[1:]])
     sandbox = make_sandbox(1, setup={"node1": Setup(shell=full)})
     place = Place(link_to(node_of(sandbox), settings_of(sandbox)), sandbox.node("node1").home)
     kept = Kept()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import node_of, nodes_of, processes_of, settings_of, wait_until
+from helpers import find_program, node_of, nodes_of, processes_of, settings_of, wait_until
 
 from gridops.model import Node, NodeHealth
 from gridops.probe.checker import check
@@ -50,10 +50,7 @@ def test_this_machine_needs_no_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("shell", ["fish", "tcsh", "zsh", "dash", "busybox sh"])
 def test_any_login_shell_will_do(make_sandbox, shell: str) -> None:
     name, *word = shell.split()
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"there is no {name} here")
-    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([path, *word]))})
+    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([find_program(name), *word]))})
     (health,) = check(nodes_of(made), settings(made))
     assert health.error is None
     assert health.cpu is not None

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import nodes_of, processes_of, run_ssh, settings_of, wait_until
+from helpers import find_program, nodes_of, processes_of, run_ssh, settings_of, wait_until
 
 from gridops.errors import SandboxError, UnknownNameError, UsageError
 from gridops.reach import link_to
@@ -68,10 +68,8 @@ def test_sftp_and_rsync_land_in_the_nodes_home(sandbox, tmp_path):
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "fish", "tcsh", "busybox sh"])
 def test_a_node_can_have_any_login_shell(make_sandbox, shell):
-    program, *rest = shell.split()
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"no {program} here")
+    name, *rest = shell.split()
+    found = find_program(name)
     sandbox = make_sandbox(1, setup={"node1": Setup(shell=" ".join([found, *rest]))})
     done = run_ssh(sandbox, "node1", "echo $SHELL; cd /; pwd")
     assert (done.stdout, done.stderr) == (f"{found}\n/\n", "")

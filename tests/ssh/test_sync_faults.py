@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import processes_of, settings_of, wait_until
+from helpers import find_program, processes_of, settings_of, wait_until
 
 from gridops.errors import (
     ConnectRefused,
@@ -190,33 +190,24 @@ SHELLS = ["dash", "bash", "busybox sh", "fish", "tcsh", "zsh"]
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_any_login_shell_will_do(make_sandbox, src, shell):
-    program, *rest = shell.split()
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"no {program} here")
-    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([found, *rest]))})
+    name, *rest = shell.split()
+    made = make_sandbox(1, setup={"node1": Setup(shell=" ".join([find_program(name), *rest]))})
     bring_and_delete(made, src)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 def test_the_nodes_side_works_with_any_posix_sh(make_sandbox, src, tmp_path, shell):
-    found = shutil.which(shell)
-    if found is None:
-        pytest.skip(f"no {shell} here")
     path = Path(tools_without(tmp_path / "bin", "sh"))
-    (path / "sh").symlink_to(found)
+    (path / "sh").symlink_to(find_program(shell))
     made = make_sandbox(1, setup={"node1": Setup(shell=f"{path}/sh", env_path=str(path))})
     bring_and_delete(made, src)
 
 
 def test_busybox_and_rsync_are_all_that_a_node_needs(make_sandbox, src, tmp_path):
-    found = shutil.which("busybox")
-    if found is None:
-        pytest.skip("no busybox here")
     path = tmp_path / "bin"
     path.mkdir()
     for name in TOOLS:
-        (path / name).symlink_to(found)
+        (path / name).symlink_to(find_program("busybox"))
     (path / "rsync").symlink_to(str(shutil.which("rsync")))
     made = make_sandbox(1, setup={"node1": Setup(shell=f"{path}/sh", env_path=str(path))})
     bring_and_delete(made, src)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
+from helpers import find_program, wait_until
 from jobhelpers import Kept, Place, begun, done, pids_with, shell_path, start
 
 from gridops.errors import NodeError, NotStarted
@@ -76,13 +76,12 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 # -- the script -----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
 def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     joined = tmp_path / "job.sh"
     joined.write_text(re.sub("(?m)^# shellcheck shell=sh disable.*", "", script.text().decode()))
     (tmp_path / "install.sh").write_text(script.installer())
     found = subprocess.run(
-        ["shellcheck", "-s", "sh", str(joined), str(tmp_path / "install.sh")],
+        [find_program("shellcheck"), "-s", "sh", str(joined), str(tmp_path / "install.sh")],
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import wait_until
+from helpers import find_program, wait_until
 
 from gridops.probe.checker import probe_script
 from gridops.probe.parse import Figures, parse
@@ -28,8 +28,7 @@ NEEDED = ("sh", "cat", "df", "ln", "mkdir", "readlink", "rm", "sleep", "uname", 
 
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
-    if shutil.which(request.param) is None:
-        pytest.skip(f"there is no {request.param} here")
+    find_program(request.param)
     return str(request.param)
 
 
@@ -503,8 +502,7 @@ def test_a_record_of_another_process_or_another_boot_holds_nobody_up(
 def test_the_probe_comes_through_every_login_shell(login: str, home: Path) -> None:
     """sshd gives the login shell one command line with -c; the script itself is on stdin."""
     words = login.split()
-    if shutil.which(words[0]) is None:
-        pytest.skip(f"there is no {words[0]} here")
+    find_program(words[0])
     text = script_input(probe_script(), ("~/a'b $x", "0.05", "5"), "mark")
     done = subprocess.run(
         [*words, "-c", command_for(text, has_input=False)],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,59 @@ def test_a_package_manager_that_it_does_not_know_leaves_it_to_the_user(machine):
     done = machine(manager=None).lacks("no-sshd=openssh-server")
     assert done.returncode == 1
     assert done.stderr == "gridops set-up: please install what brings: openssh-server\n"
+
+
+def test_without_rights_make_test_says_all_that_the_tests_need_in_one_line(machine):
+    """As on a bare machine with Python: .ci/setup asks .ci/system for all of it at once."""
+    one = machine(sudo=False)
+    (one.bin / "dirname").symlink_to(str(shutil.which("dirname")))
+    (one.bin / "python3").symlink_to(sys.executable)
+    ci = one.bin / "checkout/.ci"
+    shutil.copytree(SYSTEM.parent, ci)
+    text = SYSTEM.read_text()
+    assert ":/usr/sbin:" in text
+    (ci / "system").write_text(text.replace("PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n", ""))
+    done = subprocess.run(
+        [ci / "setup", "test"],
+        env={"PATH": str(one.bin)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    said, _, packages = line.partition(" --no-install-recommends ")
+    assert said == "gridops set-up: this needs an administrator, once: sudo apt-get install -y"
+    assert set(packages.split()) >= {
+        *(
+            "busybox",
+            "chromium",
+            "dash",
+            "dropbear-bin",
+            "fish",
+            "git",
+            "iproute2",
+            "openssh-client",
+        ),
+        *("openssh-server", "openssl", "procps", "prometheus", "rsync", "shellcheck", "systemd"),
+        *("tcsh", "zsh"),
+    }
+
+
+def _functions(path: Path) -> list[ast.FunctionDef]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def test_no_test_skips_for_want_of_a_program():
+    """`make test` installs what can be installed: helpers.find_program fails where it has not."""
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        for function in _functions(path):
+            text = ast.unparse(function)
+            assert not ("skip" in text and "which(" in text) or function.name.startswith(
+                "test_no_test_skips"
+            ), f"{path.name}: {function.name}"
 
 
 def test_make_tells_what_it_can_do():
