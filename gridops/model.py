@@ -158,7 +158,6 @@ class Job:
     node: str
     state: JobState
     command: str = ""  # its first 4000 characters; `jobs.show` has all
-    env: tuple[str, ...] = ()  # the variables that it was given; no record has their values
     user: str = ""  # who started it: user@machine
     began: bool = (
         False  # whether the command was ever begun; only one that was not may run elsewhere
@@ -186,6 +185,7 @@ class Job:
     diff_bytes: int = 0
     why: str = ""  # why this node
     placed: str = ""  # what whoever started it calls its node; others may share that one's home
+    env: tuple[str, ...] = ()  # the variables that it was given; no record has their values
 
     @property
     def active(self) -> bool:

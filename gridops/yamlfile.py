@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from gridops.errors import InventoryError
+from gridops.render.words import printable
 
 MAX_BYTES = 8 << 20
 MAX_VALUES = 200_000  # counted after aliases are followed
@@ -50,8 +51,7 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """`("nodes", "gpu01", "slots")` as `nodes.gpu01.slots`, whatever a key is made of one line."""
-    text = ".".join(str(part) for part in path)
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(".".join(str(part) for part in path))
 
 
 def read(file: Path, substitute: Callable[[str], str] = str, *, origin: str = "") -> Document:

@@ -18,6 +18,7 @@ from gridops.observe.families import (
     Family,
 )
 from gridops.observe.rows import NodeRecord
+from gridops.render.words import printable_lines
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -112,7 +113,16 @@ def of_now(stamps: Stamps, active: int) -> Iterator[Metric]:
 
 
 def _values(labels: str) -> tuple[str, ...]:
-    return tuple(map(str, json.loads(labels)))
+    return tuple(map(_label, json.loads(labels)))
+
+
+def _label(value: object) -> str:
+    """A label's value as text that every encoder and every reader takes.
+
+    Half a surrogate pair cannot be encoded, and a NUL ends the file for some readers; the encoder
+    itself escapes line ends.
+    """
+    return printable_lines(str(value))
 
 
 def _counter(family: Family, of: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
@@ -159,30 +169,31 @@ def of_nodes(records: Iterable[NodeRecord]) -> Iterator[Metric]:
     healthy = _gauge("grid_node_healthy", "Whether no threshold was passed.", ("node",))
     seen = _gauge("grid_node_last_probe_timestamp_seconds", "When it was asked last.", ("node",))
     for one in found:
+        node = (_label(one.node),)
         if one.score is not None:
-            score.add_metric((one.node,), one.score)
-        up.add_metric((one.node,), one.state != "unreachable")
-        healthy.add_metric((one.node,), one.state == "healthy")
-        seen.add_metric((one.node,), one.at)
+            score.add_metric(node, one.score)
+        up.add_metric(node, one.state != "unreachable")
+        healthy.add_metric(node, one.state == "healthy")
+        seen.add_metric(node, one.at)
     yield from (score, up, healthy, seen)
     for name, (figure, factor, help) in NODES.items():
         gauge = _gauge(name, help, ("node",))
         for one in found:
-            _add(gauge, (one.node,), one.figures.get(figure), factor)
+            _add(gauge, (_label(one.node),), one.figures.get(figure), factor)
         yield gauge
     yield from _of_gpus(found)
 
 
 def _of_gpus(records: Sequence[NodeRecord]) -> Iterator[Metric]:
     gpus = [
-        ((one.node, str(gpu.get("index", ""))), gpu)
+        ((_label(one.node), _label(gpu.get("index", ""))), gpu)
         for one in records
         for gpu in one.figures.get("gpus", ())
     ]
     about = ("uuid", "name", "vendor")
     info = _gauge("grid_gpu_info", "What the GPU is.", ("node", "gpu", *about))
     for labels, gpu in gpus:
-        info.add_metric((*labels, *(str(gpu.get(name, "")) for name in about)), 1)
+        info.add_metric((*labels, *(_label(gpu.get(name, "")) for name in about)), 1)
     yield info
     for name, (figure, factor, help) in GPUS.items():
         gauge = _gauge(name, help, ("node", "gpu"))

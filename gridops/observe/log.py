@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from gridops.errors import UnknownNameError
 from gridops.observe import events
 from gridops.observe.sentences import sentence
+from gridops.render.words import escaped_json, printable, printable_lines
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -178,7 +179,7 @@ class _Handler(logging.Handler):
         if record.exc_info:
             found["exc_info"] = record.exc_info
             found = dict(format_exc_info(None, record.levelname.lower(), found))
-        return str(JSONRenderer(default=str)(None, record.levelname.lower(), found))
+        return escaped_json(str(JSONRenderer(default=str)(None, record.levelname.lower(), found)))
 
 
 def _human(record: logging.LogRecord, stream: TextIO) -> str:
@@ -188,9 +189,9 @@ def _human(record: logging.LogRecord, stream: TextIO) -> str:
     node = fields.pop("node", None)
     words = [f"{node}: {record.getMessage()}" if node else record.getMessage()]
     words += [f"{name}={value}" for name, value in fields.items()]
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(words))
+    text = printable(" ".join(words))
     if record.exc_info:
-        text += "\n" + logging.Formatter().formatException(record.exc_info)
+        text += "\n" + printable_lines(logging.Formatter().formatException(record.exc_info))
     if not _terminal(stream):
         return f"{_timestamp(record)} {record.levelname} {text}"
     time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")

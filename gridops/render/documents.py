@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridops.model import Gpu, Node, NodeHealth, Outcome, Reply, Space, SyncReport
-from gridops.render.words import rounded
+from gridops.render.words import escaped_json, rounded
 
 if TYPE_CHECKING:
     from gridops.probe.score import Ranked
@@ -21,7 +21,8 @@ SCHEMA = 1
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, indent=2)
+    """The document, which may be shown on a terminal whatever its texts hold."""
+    return escaped_json(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def health_document(

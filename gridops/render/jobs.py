@@ -49,11 +49,12 @@ def lines(job: Job, now: float) -> str:
     """All that is known of one run, a line each; several for a command that has them."""
     found = [(name, text) for name, text in _facts(job, now) if text not in ("", "-")]
     width = max(len(name) for name, _ in found)
-    return "\n".join(
-        f"{name if first else '':<{width}}  {plain(line)}".rstrip()
-        for name, text in found
-        for first, line in zip((True, *[False] * text.count("\n")), text.split("\n"), strict=True)
-    )
+    told: list[str] = []
+    for name, text in found:
+        first, *more = text.split("\n") if name == "command" else [text]
+        told.append(f"{name:<{width}}  {plain(first)}".rstrip())
+        told += [f"{'':<{width}}  {plain(line)}".rstrip() for line in more]
+    return "\n".join(told)
 
 
 def _facts(job: Job, now: float) -> Iterator[tuple[str, str]]:

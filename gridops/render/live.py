@@ -13,7 +13,7 @@ from gridops.observe.trends import Trend, span
 from gridops.probe.score import rank
 from gridops.render.history import Line
 from gridops.render.sparks import spark
-from gridops.render.tables import HEALTH_HEADER, STATE_STYLE, health_row
+from gridops.render.tables import HEALTH_HEADER, STATE_STYLE, health_row, plain_row
 from gridops.render.words import plain
 
 RECENT = 30.0  # seconds that a change stands out
@@ -148,7 +148,7 @@ class Board:
         return _aligned((*names[:3], "TREND", *names[3:]), drawn)
 
     def _cells(self, health: NodeHealth, changed: bool) -> list[Cell]:
-        texts = health_row(health)[:-1]
+        texts = plain_row(health_row(health))[:-1]
         cells = [(text, "") for text in texts]
         style = STATE_STYLE[health.state]
         mark = ("!" if self._ascii else "●") if changed else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.model import Jobs, Node, NodeHealth, Space, SyncReport
-from gridops.render.words import percent, plain, rounded, size
+from gridops.render.words import percent, plain, rounded, size, spreadsheet_cell
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -114,9 +114,14 @@ def sync_row(report: SyncReport) -> Row:
     )
 
 
+def plain_row(row: Row) -> Row:
+    """A table's cells come from everywhere; none of them may steer the terminal."""
+    return [plain(cell) for cell in row]
+
+
 def aligned(header: Row, rows: Iterable[Row]) -> str:
     """Columns for where no terminal is: one line a row, the last column as long as it is."""
-    table = [header, *rows]
+    table = [header, *map(plain_row, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header) - 1)]
     lines = (
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
@@ -126,10 +131,11 @@ def aligned(header: Row, rows: Iterable[Row]) -> str:
 
 
 def to_csv(header: Row, rows: Iterable[Sequence[object]]) -> str:
+    """Figures are to be numbers in `rows`: what is text is kept from being a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([name.lower() for name in header])
-    writer.writerows(rows)
+    writer.writerows([spreadsheet_cell(value) for value in row] for row in rows)
     return text.getvalue().removesuffix("\n")
 
 
@@ -206,6 +212,7 @@ def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
         table.add_column(name, no_wrap=name != "NOTES", overflow="fold")
     notes = []
     for health, row in zip(known, rows, strict=True):
+        row = plain_row(row)
         cells = [Text(cell) for cell in row]
         cells[1].stylize(STATE_STYLE[health.state])
         for column, value in zip(BARRED, _shares(health), strict=True):
@@ -247,6 +254,6 @@ def table(header: Row, rows: Iterable[Row]) -> Table:
     result = Table(box=None, pad_edge=False, header_style="bold")
     for name in header:
         result.add_column(name, overflow="fold")
-    for row in rows:
+    for row in map(plain_row, rows):
         result.add_row(*(Text(cell, style=STATE_STYLE.get(cell, "")) for cell in row))
     return result

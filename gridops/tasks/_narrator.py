@@ -9,7 +9,7 @@ from signal import SIGKILL
 
 from gridops.observe import events
 from gridops.observe.sentences import sentence
-from gridops.tasks._terminal import ERASE, is_terminal, say, write
+from gridops.tasks._terminal import is_terminal, say, tell_progress
 
 
 class Narrator:
@@ -36,7 +36,7 @@ class Narrator:
 
     def _line(self, text: str) -> None:
         if self._live:
-            write(sys.stderr, ERASE)
+            tell_progress("")
         say(text)
 
     def _node_selected(self, node: str, reason: str, degraded: bool, **_: object) -> None:
@@ -50,7 +50,7 @@ class Narrator:
 
     def _sync_progress(self, node: str, percent: float, **_: object) -> None:
         if self._live:
-            write(sys.stderr, f"{ERASE}gridops: {node}: syncing {percent:.0f} %")
+            tell_progress(f"gridops: {node}: syncing {percent:.0f} %")
 
     def _sync_finished(
         self, node: str, status: str, files: int, bytes: int, seconds: float, **more: object
@@ -64,7 +64,7 @@ class Narrator:
 
     def _fetch_progress(self, node: str, percent: float, **_: object) -> None:
         if self._live:
-            write(sys.stderr, f"{ERASE}gridops: {node}: fetching {percent:.0f} %")
+            tell_progress(f"gridops: {node}: fetching {percent:.0f} %")
 
     def _fetch_finished(
         self, node: str, files: int, replaced: int, bytes: int, seconds: float, **_: object
@@ -149,7 +149,7 @@ class Narrator:
 
     def _cluster_progress(self, node: str, what: str, **_: object) -> None:
         if self._live:
-            write(sys.stderr, f"{ERASE}gridops: {node}: {what}")
+            tell_progress(f"gridops: {node}: {what}")
 
     def _retry(self, what: str, attempt: int, delay: float, error: str, **_: object) -> None:
         self._line(f"{what}: attempt {attempt} failed: {error}; again in {delay:.1f} s")

@@ -27,8 +27,9 @@ from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
 from gridops.observe.place import wanted
 from gridops.observe.recorder import Recorder
+from gridops.render.words import printable_lines
 from gridops.tasks._narrator import Narrator
-from gridops.tasks._terminal import open_streams, say
+from gridops.tasks._terminal import open_streams, say, write
 from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def guarded(work: Callable[[], int]) -> int:
         return work()
     except GridError as exc:
         if debugging():
-            traceback.print_exc()
+            write(sys.stderr, printable_lines(traceback.format_exc()))
         say(str(exc))
         return exc.exit_status
     except KeyboardInterrupt:

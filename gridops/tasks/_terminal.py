@@ -1,4 +1,9 @@
-"""What the user sees: lines on stderr, tables on stdout, progress where there is a terminal."""
+"""What the user sees: lines on stderr, tables on stdout, progress where there is a terminal.
+
+All text leaves through `say`, `show`, `show_table`, `show_lines` or `tell_progress`, which let
+nothing through that could steer a terminal: nodes, commands and file names have a say in it. Only
+`write_bytes` passes on what it is given: the output of people's own commands.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from gridops.errors import OutputError
+from gridops.render.words import plain, printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 T = TypeVar("T")
 
@@ -43,13 +50,18 @@ def open_streams() -> None:
 def say(text: str) -> None:
     """One line for the user, on stderr; when nobody can read it any more, the work goes on."""
     with suppress(OSError, ValueError, RuntimeError):  # the last: said while something else is
-        write(sys.stderr, f"gridops: {text}\n")
+        write(sys.stderr, f"gridops: {printable(text)}\n")
+
+
+def tell_progress(text: str) -> None:
+    """In place of the last line of a terminal's stderr; "" clears it."""
+    write(sys.stderr, f"{ERASE}{printable(text)}")
 
 
 def show(text: str) -> None:
     """Lines that were asked for, on stdout. Raises BrokenPipeError, OutputError."""
     with writing():
-        write(sys.stdout, f"{text}\n")
+        write(sys.stdout, f"{printable_lines(text)}\n")
 
 
 @contextmanager
@@ -112,13 +124,13 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
-def show_table(plain: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
+def show_table(aligned: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
     """A table on stdout: rich on a terminal that can show it, aligned plain lines elsewhere."""
     if is_terminal(sys.stdout) and speaks_unicode(sys.stdout):
         with writing():
             console(sys.stdout).print(rich())
     else:
-        show(plain())
+        show(aligned())
 
 
 def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -131,14 +143,20 @@ def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
     """Lines on stdout, of pieces of text with a style each; coloured on a terminal."""
     if not is_terminal(sys.stdout):
-        show("\n".join("".join(text for text, _ in line).rstrip() for line in lines))
+        show("\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines))
         return
-    from rich.text import Text
-
     with writing():
         out = console(sys.stdout)
         for line in lines:
-            out.print(Text.assemble(*line, no_wrap=True, overflow="crop"))
+            out.print(drawn(line))
+
+
+def drawn(pieces: Iterable[tuple[str, str]]) -> Text:
+    """A line for a terminal, of pieces of text with a style each, cut where it ends."""
+    from rich.text import Text
+
+    shown = ((plain(text), style) for text, style in pieces)
+    return Text.assemble(*shown, no_wrap=True, overflow="crop")
 
 
 def drawing_width() -> int:
@@ -160,14 +178,14 @@ def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Itera
     of = of and f" {of}"
     try:
         if live:
-            write(sys.stderr, f"{ERASE}{what} 0/{total}{of}")
+            tell_progress(f"{what} 0/{total}{of}")
         for number, item in enumerate(items, 1):
             if live:
-                write(sys.stderr, f"{ERASE}{what} {number}/{total}{of}")
+                tell_progress(f"{what} {number}/{total}{of}")
             elif number < total and time.monotonic() - spoken > PATIENCE:
                 spoken = time.monotonic()
                 say(f"{what} {number}/{total}{of}")
             yield item
     finally:
         if live:
-            write(sys.stderr, ERASE)
+            tell_progress("")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
-from gridops.tasks._terminal import console, speaks_unicode
+from gridops.tasks._terminal import console, drawn, speaks_unicode
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -59,14 +59,10 @@ def _history() -> dict[str, list[Sample]]:
 
 def _draw(live: Live, board: Board, said: str) -> None:
     from rich.console import Group
-    from rich.text import Text
 
     size = live.console.size
     lines = board.lines(size.width, size.height, time.time(), said)
-    live.update(
-        Group(*(Text.assemble(*one.pieces, no_wrap=True, overflow="crop") for one in lines)),
-        refresh=True,
-    )
+    live.update(Group(*(drawn(one.pieces) for one in lines)), refresh=True)
 
 
 def _wait(live: Live, board: Board, said: str, until: float) -> None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gridops.render import words
+
 MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
 
@@ -29,10 +31,7 @@ def unescape(text: bytes) -> bytes:
 
 def printable(name: bytes) -> str:
     """A name for people, on one line: whatever cannot be shown is written as `ls -b` would."""
-    text = name.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return words.printable(name.decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,3 +324,33 @@ def test_recorded_figures_are_the_users_alone(tell, ran, home):
     found = [path for path in Path(home).rglob("gridops.db*") if path.is_file()]
     assert found
     assert all(path.stat().st_mode & 0o077 == 0 for path in found)
+
+
+# -- what was run holds whatever people put into it ------------------------------------------------
+
+
+def test_a_command_reaches_no_terminal_and_no_spreadsheet_but_its_output_is_its_own(
+    tell, inventory, project
+):
+    """Escapes, C1, direction overrides and line ends in a command; the node tells of it too."""
+    printed = b"\x1b[31mred\x1b[0m\x9b2J\xe2\x80\xae\r\n"
+    octal = "".join(f"\\{byte:03o}" for byte in printed)
+    odd = f"=1;printf '{octal}' #\x1b]0;owned\x07\x9b2J\u202e\nexit 3"
+    done = tell("run", "--no-sync", "--on", "node1", "--cmd", odd)
+    assert (done.status, done.stdout) == (3, printed)
+    run_id = tell("history", "--format", "json").document["runs"][0]["id"]
+    for words in (
+        ("jobs",), ("jobs.show", run_id), ("history",), ("report", "--commands"),
+        ("run", "--no-sync", "--on", "node1", "--dry-run", "--cmd", odd),
+    ):  # fmt: skip
+        done = tell(*words)
+        assert "owned" in done.out + done.err
+        assert [line for line in (done.out + done.err).split("\n") if not line.isprintable()] == []
+    for words in (("jobs.show", run_id), ("history",)):
+        done = tell(*words, "--format", "json")
+        record = done.document.get("job") or done.document["runs"][0]
+        assert record["command"] == odd
+        assert all(line.isprintable() for line in done.out.split("\n"))
+    (row,) = csv.DictReader(io.StringIO(tell("history", "--format", "csv").out))
+    assert row["command"].startswith("'=1;printf")
+    assert (row["status"], row["node"]) == ("3", "node1")
