@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 
 from gridops.errors import NodeError, NodeTimeout
-from gridops.fetch.patterns import PRIVATE, Pattern
+from gridops.fetch.patterns import Pattern
 from gridops.observe import events
 from gridops.reach.link import Link, on_node
 from gridops.reach.streams import run_script
+from gridops.transfers.private import holds_private
 
 LOOKING = 300.0  # seconds that looking through the node's directories may take
 NAMES = 64 * 1024 * 1024  # bytes of names that an answer may hold
@@ -33,6 +34,7 @@ class Group:
 class Found:
     groups: tuple[Group, ...]
     missing: tuple[Pattern, ...]  # they match nothing
+    private: tuple[str, ...] = ()  # names that match and never come
 
 
 def find(
@@ -62,21 +64,29 @@ def find(
 def _sorted_out(patterns: Sequence[Pattern], answers: Sequence[Group]) -> Found:
     groups: dict[str, Group] = {}
     missing: list[Pattern] = []
+    private: list[str] = []
     for pattern, answer in zip(patterns, answers, strict=True):
         names = [name for name in answer.names if _wanted(pattern, name)]
         copied = [name for name in answer.copied if _wanted(pattern, name)]
+        hidden = [name for name in answer.names + answer.copied if _private(pattern, name)]
+        private += hidden
         if not names and not copied:
-            missing.append(pattern)
+            missing += [] if hidden else [pattern]
             continue
         group = groups.setdefault(answer.base, Group(answer.base))
         group.names += names
         group.copied += copied
-    return Found(tuple(groups.values()), tuple(missing))
+    return Found(tuple(groups.values()), tuple(missing), tuple(private))
 
 
 def _wanted(pattern: Pattern, name: str) -> bool:
     name = name.removesuffix("/")
-    return pattern.covers(name) and name.partition("/")[0] not in PRIVATE
+    return pattern.covers(name) and not holds_private(name.split("/"))
+
+
+def _private(pattern: Pattern, name: str) -> bool:
+    name = name.removesuffix("/")
+    return pattern.covers(name) and holds_private(name.split("/"))
 
 
 def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:

@@ -11,9 +11,12 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gridops.transfers.private import REPOSITORY, holds_private, is_private, is_repository
+
 NOT_A_DIRECTORY = "what is in its place here is no directory"
 LEADS_OUT = "the symlink in its place here leads somewhere else"
 A_DIRECTORY = "a directory is in its place here"
+PRIVATE = "the symlink in its place here leads to what is this machine's own"
 SPECIAL = "what is in its place here is no regular file"
 
 
@@ -33,6 +36,7 @@ class Landing:
     kept: list[str] = field(default_factory=list)  # newer here
     obstacles: dict[str, str] = field(default_factory=dict)  # could not take its place, and why
     made: list[str] = field(default_factory=list)  # directories that were not here
+    private: list[str] = field(default_factory=list)  # stay away: what they mean is for us to say
     _ready: set[str] = field(default_factory=set)  # directories that are there
 
     def take(self, name: str) -> None:
@@ -41,11 +45,15 @@ class Landing:
         folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
         if any(os.path.islink(self._staged(folder)) for folder in folders):  # noqa: PTH114
             return  # it leads to something that comes by its own name, or nowhere good
+        if any(map(self._private, folders)):
+            return
         if not os.path.lexists(self._staged(name)) or not all(map(self._directory, folders)):
             return
         pending = [name]
         while pending:
             one = pending.pop()
+            if self._private(one):
+                continue
             info = os.lstat(self._staged(one))
             if not stat.S_ISDIR(info.st_mode):
                 self._file(one, info)
@@ -59,6 +67,24 @@ class Landing:
     def _here(self, name: str) -> str:
         return f"{self.into}/{name}"
 
+    def _private(self, name: str) -> bool:
+        """Whether it would be a repository here, or part of one, or gridops' own."""
+        above, _, last = name.rpartition("/")
+        found = is_private(last) or (
+            last.lower() in REPOSITORY and is_repository(self._beside(above or "."))
+        )
+        if found and name not in self.private:
+            self.private.append(name)
+        return found
+
+    def _beside(self, directory: str) -> set[str]:
+        """What will be in a directory here, and what of it is in the stage still."""
+        names: set[str] = set()
+        for path in (self._staged(directory), self._here(directory)):
+            with suppress(OSError):
+                names.update(os.listdir(path))  # noqa: PTH208
+        return names
+
     def _directory(self, name: str) -> bool:
         """Have the directory here; its parents are there. False: it cannot be had."""
         if name in self._ready:
@@ -71,6 +97,8 @@ class Landing:
             self.obstacles[name] = NOT_A_DIRECTORY
         elif os.path.islink(path) and not self._within(os.path.realpath(path)):  # noqa: PTH114
             self.obstacles[name] = LEADS_OUT
+        elif os.path.islink(path) and self._leads_to_private(path):  # noqa: PTH114
+            self.obstacles[name] = PRIVATE
         else:
             self._ready.add(name)
             return True
@@ -78,6 +106,10 @@ class Landing:
 
     def _within(self, path: str) -> bool:
         return path.startswith(self.into.rstrip("/") + "/")
+
+    def _leads_to_private(self, path: str) -> bool:
+        way = os.path.realpath(path)[len(self.into.rstrip("/")) + 1 :].split("/")
+        return holds_private(way) or is_repository(self._beside("/".join(way)))
 
     def _file(self, name: str, staged: os.stat_result) -> None:
         try:

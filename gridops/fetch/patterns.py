@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gridops.errors import UsageError
+from gridops.transfers.private import is_private
 
-PRIVATE = (".git", ".gridops")  # at the top of a tree: each machine's own, never brought
 WILD = re.compile(r"[*?\[]")
 _ESCAPED = re.compile(r"\\([*?\[])")  # to shells that differ about it, a bracket says the same
 
@@ -49,8 +49,9 @@ def parse(text: str) -> Pattern:
 
 
 def _pattern(text: str, base: str, names: Sequence[str]) -> Pattern:
-    if names[0] in PRIVATE:
-        raise UsageError(f"{text!r}: {names[0]} stays where it is", hint="name what is in it")
+    private = next(filter(is_private, names), None)
+    if private:
+        raise UsageError(f"{text!r}: {private} stays where it is", hint="fetch something else")
     return Pattern(text, base, "/".join(names))
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.errors import DiskFull, GridError, NotWritable, PartialTransfer, SyncError
+from gridops.errors import DiskFull, NotWritable, PartialTransfer, SyncError
+from gridops.fetch.disk import errors_here, full_here, no_access
 from gridops.fetch.finding import Found, Group, find
 from gridops.fetch.landing import Landing
-from gridops.fetch.patterns import PRIVATE, Pattern
+from gridops.fetch.patterns import Pattern
 from gridops.fetch.record import note
 from gridops.fetch.report import FetchReport
-from gridops.fetch.stage import STAGES, Stage, staging
+from gridops.fetch.stage import Stage, staging
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
 from gridops.transfers.client import PACKING, Job, client, transfer
 from gridops.transfers.outcome import Place
 from gridops.transfers.output import Progress, Transfer, printable
+from gridops.transfers.private import PATTERNS
 
 PROGRESS_EVERY = 0.1  # seconds
 NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
@@ -42,11 +42,14 @@ class Session:
     done: Transfer = field(default_factory=Transfer)
     landings: list[Landing] = field(default_factory=list)
     problems: list[PartialTransfer] = field(default_factory=list)
+    private: Sequence[str] = ()  # what is named and never comes
+    naming: bool = True  # the node's rsync may be new enough to name what it leaves out (3.1)
 
     def report(self, directory: str, home_instead: bool) -> FetchReport:
         began, status = time.monotonic(), "failure"
         try:
             found = self._look(directory, home_instead)
+            self.private = found.private
             for group in found.groups:
                 self._bring(group)
             status = "failure" if self.problems else "success"
@@ -68,7 +71,7 @@ class Session:
         raise SyncError("there was no attempt", node=self._node)
 
     def _bring(self, group: Group) -> None:
-        with _here(self.into):
+        with errors_here(self.into):
             self.into.mkdir(parents=True, exist_ok=True)
             with staging(self.into, self.link.node, group.base) as stage:
                 self._through(stage, group)
@@ -135,22 +138,30 @@ class Session:
         except PartialTransfer as exc:
             return [exc]
         except DiskFull as exc:  # it is the receiver that says so
-            raise _full_here(self.into) from exc
+            raise full_here(self.into) from exc
         except NotWritable as exc:
-            raise _no_access(self.into) from exc
+            raise no_access(self.into) from exc
+        except SyncError as exc:
+            if "debug=filter1: unknown option" not in str(exc) or not self.naming:
+                raise
+            self.naming = False
+            return self._run(stage, base, names, *options)
         return []
 
     def _options(self, stage: Stage) -> list[str]:
         """Times are kept, modes as far as our umask allows; what is here already stays away."""
         program = client()
         options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
-        options += [f"--exclude=/{name}" for name in PRIVATE] + [f"--exclude={STAGES}"]
+        options += [f"--exclude={pattern}" for pattern in PATTERNS]
         options += [f"--compare-dest={self.into}"]
         options += [f"--temp-dir={stage.temporary}", f"--partial-dir={stage.partial}"]
         if self.link.node.connection != "local" and program.version >= PACKING:
             options.append("-z")
         if program.version >= NANOSECONDS:
             options += ["--modify-window=-1", "--info=name1"]  # it names symlinks that lead out
+            if self.naming:
+                remote = "" if self.link.node.connection == "local" else "-M"
+                options += [f"{remote}--debug=filter1"]
         return options
 
     def _add(self, done: Transfer) -> None:
@@ -209,6 +220,12 @@ class Session:
     def _tell(self, report: FetchReport, directory: str) -> None:
         for pattern in report.missing:
             self._warn(f"{pattern} matches nothing{_where(pattern, directory)}{_hint(pattern)}")
+        if repositories := self._repositories():
+            many = f"{len(repositories)} are" if len(repositories) > 1 else "1 is"
+            self._warn(
+                f"no repository comes home, git would start what it names: {many} left there"
+                f" ({_few(repositories)})"
+            )
         if report.kept:
             self._warn(f"newer here than there, so kept (or --overwrite): {_few(report.kept)}")
         if self.done.unsafe:
@@ -217,6 +234,13 @@ class Session:
         if self.done.skipped:
             names = sorted({printable(name) for name in self.done.skipped})
             self._warn(f"left there, since no regular files: {_few(names)}")
+
+    def _repositories(self) -> list[str]:
+        """What did not come, but of gridops' own, which nobody has missed."""
+        names = {*self.done.hidden, *map(os.fsencode, self.private)}
+        names |= {os.fsencode(name) for one in self.landings for name in one.private}
+        plain = {name.rstrip(b"/") for name in names}
+        return sorted(printable(name) for name in plain if not name.endswith(b".gridops"))
 
     def _warn(self, message: str) -> None:
         events.emit(events.WARNING, message=f"{self._node}: {message}")
@@ -253,31 +277,3 @@ def _in_the_way(obstacles: dict[str, str]) -> PartialTransfer:
         files=[printable(os.fsencode(name)) for name in obstacles],
         hint="move that away, or fetch into another directory",
     )
-
-
-def _full_here(into: Path) -> DiskFull:
-    return DiskFull(
-        f"no space is left here: {into}", hint="free some, or fetch into another directory"
-    )
-
-
-def _no_access(into: Path) -> NotWritable:
-    return NotWritable(f"cannot write here: {into}", hint="fetch into another directory")
-
-
-@contextmanager
-def _here(into: Path) -> Iterator[None]:
-    """What the file system here says, as an error for the user."""
-    try:
-        yield
-    except GridError:
-        raise
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full_here(into) from exc
-        where = exc.filename if isinstance(exc.filename, str) else str(into)
-        if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise _no_access(Path(where)) from exc
-        raise SyncError(
-            f"cannot write {where}: {exc.strerror}", hint="fetch into another directory"
-        ) from exc

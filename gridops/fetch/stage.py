@@ -18,7 +18,6 @@ from gridops.reach.runtime import runtime_dir
 
 WAIT = 3600.0  # seconds that another fetch of the same files may take
 PAUSE = 0.1
-STAGES = ".gridops/fetch*"  # rsync's pattern for them and the record, in case that is here
 
 
 class Stage:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gridops.errors import SyncError
@@ -22,6 +23,36 @@ OWN_VARIABLES = (
     "GIT_OBJECT_DIRECTORY",
     "GIT_NAMESPACE",
 )
+
+# A repository's configuration names programs, and it may be another's word: a repository that was
+# copied into the tree. Nothing that git is asked here needs any of them. What has no fixed name
+# (filters) or comes with one command alone (diff drivers) is up to whoever asks.
+SETTINGS = {
+    "core.fsmonitor": "",  # the word that every version of git understands
+    "core.hooksPath": os.devnull,
+    "core.pager": "cat",
+    "core.editor": "false",
+    "core.sshCommand": "false",
+    "core.gitProxy": "",
+    "core.askPass": "false",
+    "core.alternateRefsCommand": "false",
+    "credential.helper": "",
+    "gpg.program": "false",
+    "protocol.allow": "never",
+    "submodule.recurse": "false",
+    "safe.bareRepository": "explicit",  # a directory that only looks like one is no repository
+}
+# Nor may it go and get what a partial clone lacks: that starts what `remote.*` names.
+VARIABLES = {
+    "LC_ALL": "C",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+# What no git writes into an index: names that lead out of the tree or to a repository's own files.
+_ASTRAY = re.compile(rb"(?:\A|/)(?:\.{0,2}|\.[gG][iI][tT])(?:/|\Z)")
+NO_WORK_TREE = ("not a git repository", "must be run in a work tree", "cannot use bare repository")
 
 
 class NotGit(Exception):
@@ -56,6 +87,8 @@ def _add(found: Files, prefix: bytes, end: float) -> None:
         found.unreadable.append(prefix + match[1])
     for entry in dict.fromkeys(done.stdout.split(b"\0")[:-1]):
         path = prefix + entry[2:].rstrip(b"/")  # behind a tag and a space
+        if _ASTRAY.search(path):
+            continue
         if found.untracked is not None and entry.startswith(b"?"):
             found.untracked.add(path)
         if found.add(path) == "directory" and _is_repository(found.root + b"/" + path):
@@ -66,14 +99,24 @@ def _is_repository(path: bytes) -> bool:
     return os.path.lexists(path + b"/.git")
 
 
-def ask_git(directory: Path, words: list[str], end: float) -> subprocess.CompletedProcess[bytes]:
-    """What git says in `directory`, by `end` of the monotonic clock. Raises NotGit, SyncError."""
+def overrides(settings: Mapping[str, str]) -> list[str]:
+    """The words that put `settings` above every configuration file."""
+    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+def ask_git(
+    directory: Path, words: Sequence[str], end: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Ask git in `directory`, with all switched off that a repository's configuration can start.
+
+    `end` is on the monotonic clock. Raises NotGit, SyncError.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
     try:
         return subprocess.run(
-            ["git", *words],
+            ["git", "--no-pager", *overrides(SETTINGS), *words],
             cwd=directory,
-            env={**environment, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
+            env={**environment, **VARIABLES},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=max(0.1, end - time.monotonic()),
@@ -91,7 +134,7 @@ def _refusal(directory: Path, said: str, nested: bool) -> Exception:
             f"git refuses to read {directory}: it belongs to another user",
             hint=f"`git config --global --add safe.directory {directory}`, or gitignore: false",
         )
-    if not nested and ("not a git repository" in said or "must be run in a work tree" in said):
+    if not nested and any(words in said for words in NO_WORK_TREE):
         return NotGit("its .git is not one that git can use")
     last = printable(said.strip().rpartition("\n")[2].encode()) or "no reason given"
     return SyncError(f"git cannot list the files of {directory}: {last}", hint="try `git status`")

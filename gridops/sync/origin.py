@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridops.errors import SyncError
-from gridops.sync.git import NotGit, ask_git, in_work_tree
+from gridops.sync.git import NotGit, ask_git, in_work_tree, overrides
 
 PATIENCE = 3.0  # seconds for all that git is asked: a run does not wait for its biography
 DIFF_LIMIT = 1024 * 1024  # bytes of uncommitted changes that are kept
 # Whatever the user's configuration is, `git apply` is to understand it.
 OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short",
+           "--ignore-submodules=dirty",  # else git asks in each of them, by its own configuration
            "--src-prefix=a/", "--dst-prefix=b/", "--relative")  # fmt: skip
 CUT = b"\n# cut here: it was longer\n"
 
@@ -42,11 +43,33 @@ def origin_of(root: Path) -> Origin:
 def _changes(root: Path, end: float) -> str:
     found = _said(root, ["ls-files", "-o", "--exclude-standard"], end)
     untracked = b"".join(b"# untracked: " + name + b"\n" for name in found.splitlines())
-    text = untracked + _said(root, ["diff", *OPTIONS, "HEAD", "--", "."], end)
+    settings = _no_filters(root, end)
+    if settings is None:
+        return ""
+    text = untracked + _said(root, [*settings, "diff", *OPTIONS, "HEAD", "--", "."], end)
     if len(text) > DIFF_LIMIT:  # whole files' changes, so that they still apply
         text = text[:DIFF_LIMIT]
         text = text[: max(text.rfind(b"\ndiff --git "), 0) or text.rfind(b"\n")] + CUT
     return os.fsdecode(text.replace(b"\0", b"?"))
+
+
+def _no_filters(root: Path, end: float) -> list[str] | None:
+    """The words that switch off the filters which the repository itself defines; None: they cannot
+    be told from the user's own, or named."""
+    done = ask_git(root, ["config", "-z", "--show-scope", "--get-regexp", r"^filter\."], end)
+    if done.returncode not in (0, 1):  # 1: there are none; else a git before 2.26
+        return None
+    fields = done.stdout.decode(errors="surrogateescape").split("\0")
+    keys = [
+        setting.partition("\n")[0]
+        for scope, setting in zip(fields[::2], fields[1::2], strict=False)
+        if scope in ("local", "worktree")
+    ]
+    drivers = dict.fromkeys(key.removeprefix("filter.").rpartition(".")[0] for key in keys)
+    if any("=" in driver for driver in drivers):
+        return None
+    off = {"clean": "", "smudge": "", "process": "", "required": "false"}
+    return overrides({f"filter.{name}.{key}": off[key] for name in drivers for key in off})
 
 
 def unkept(diff: bytes) -> str:

@@ -21,6 +21,7 @@ _ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
 _PROGRESS = re.compile(rb"\s*([\d.,]+)\s+(\d+)%\s")
 _TOTAL = re.compile(rb"Total bytes (?:sent|received): ([\d.,]+)")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
+_HIDDEN = re.compile(rb"\[sender\] hiding (?:file|directory|symlink) (.*) because of pattern \S+$")
 _UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*)" -> ".*"')
 
 
@@ -42,6 +43,7 @@ class Transfer:
     changed: tuple[bytes, ...] = ()
     skipped: tuple[bytes, ...] = ()  # neither file, directory nor symlink
     unsafe: tuple[bytes, ...] = ()  # symlinks that lead out, with --safe-links
+    hidden: tuple[bytes, ...] = ()  # excluded, with --debug=filter1
     files: tuple[bytes, ...] = ()  # regular files whose content was sent
     bytes: int = 0  # on the wire, both ways
 
@@ -51,6 +53,7 @@ class Transfer:
             self.changed + other.changed,
             self.skipped + other.skipped,
             self.unsafe + other.unsafe,
+            self.hidden + other.hidden,
             self.files + other.files,
             self.bytes + other.bytes,
         )
@@ -66,6 +69,7 @@ class Output:
         self._changed: list[bytes] = []
         self._skipped: list[bytes] = []
         self._unsafe: list[bytes] = []
+        self._hidden: list[bytes] = []
         self._files: list[bytes] = []
         self._bytes = 0
 
@@ -82,6 +86,7 @@ class Output:
             tuple(self._changed),
             tuple(self._skipped),
             tuple(self._unsafe),
+            tuple(self._hidden),
             tuple(self._files),
             self._bytes,
         )
@@ -98,6 +103,8 @@ class Output:
             self._skipped.append(unescape(match[1]))
         elif match := _UNSAFE.match(line):
             self._unsafe.append(unescape(match[1]))
+        elif match := _HIDDEN.match(line):
+            self._hidden.append(unescape(match[1]))
 
     def _item(self, item: bytes) -> None:
         """`YXcstpoguax name`: Y how it is updated, X what it is, then + for new or the changes."""

@@ -468,3 +468,62 @@ def test_an_answer_that_is_cut_short_is_an_error(home, monkeypatch, answer):
     link = LocalLink(Node("here", "here", connection="local"))
     with pytest.raises(NodeError, match="its answer could not be understood"):
         finding.find(link, "/tmp", [parse("out/*")])
+
+
+# -- what never comes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["results", "results/*", "results/**/.*", "."])
+def test_no_repository_comes_home_and_that_is_said(there: There, warnings, pattern):
+    """git here would start the programs that its configuration names."""
+    put(there.root, "results/a", "results/deep/b", "results/.gitignore", "results/my.git/c")
+    put(there.root, "results/.git/config", "results/deep/.GIT/config", "results/deep/er/.Git")
+    put(there.root, "results/deep/.gridops/fetched")
+    there.fetch(pattern)
+    found = {name.lower() for name in entries(there.into)}
+    assert found
+    assert not [name for name in found if "/.git/" in name or name.endswith(("/.git", "fetched"))]
+    assert found <= {"results/a", "results/deep/b", "results/.gitignore", "results/my.git/c"} | {
+        "results/deep/er/"
+    }
+    (said,) = [line for line in warnings if "no repository comes home" in line]
+    assert ("3 are left there" in said) == (pattern != "results/*")  # a * matches no leading dot
+    assert "results/deep/.GIT, results/deep/er/.Git" in said
+
+
+@pytest.mark.parametrize(
+    "pattern", ["results/.git", "results/.GIT/config", "a/.Git/hooks/*", "/x/.git", "x/.gridops/y"]
+)
+def test_to_ask_for_a_repository_is_refused(there: There, pattern):
+    put(there.root, "results/.git/config")
+    with pytest.raises(UsageError, match="stays where it is"):
+        there.fetch(pattern)
+
+
+def test_a_directory_that_git_would_take_for_a_repository_does_not_come(there: There, warnings):
+    put(there.root, *(f"results/bare/{name}" for name in ("HEAD", "config", "objects/x", "refs/y")))
+    put(there.root, "results/linked/HEAD", "results/linked/commondir", "results/HEAD")
+    there.fetch("results")
+    assert entries(there.into) == {"results/HEAD", "results/bare/config", "results/linked/"}
+    assert "5 are left there" in "".join(warnings)
+
+
+def test_nor_does_it_come_in_pieces(there: There):
+    put(there.root, "results/HEAD", "results/objects/x")
+    there.fetch("results/*")
+    put(there.root, "results/refs/y", "results/config")
+    there.fetch("results/refs")
+    assert not (there.into / "results/refs").exists()
+
+
+def test_no_symlink_that_came_home_leads_into_our_repository(there: There):
+    """What an earlier run has left as `out -> .git` is a directory with files in this one."""
+    put(there.into, ".git/config", text="ours")
+    (there.root / "out").symlink_to(".git")
+    there.fetch("o*")
+    assert (there.into / "out").is_symlink()
+    (there.root / "out").unlink()
+    put(there.root, "out/config", text="theirs")
+    with pytest.raises(PartialTransfer, match="this machine's own"):
+        there.fetch("out/*", overwrite=True)
+    assert (there.into / ".git/config").read_text() == "ours"

@@ -50,6 +50,31 @@ def fetch(sandbox: Sandbox, directory: Path, into: Path, *patterns: str) -> Fetc
     return bring_home(link, str(directory), patterns or (".",), into, settings)
 
 
+def test_a_nodes_rsync_that_cannot_name_what_it_leaves_out_still_serves(
+    make_sandbox, tmp_path, into
+):
+    """Those before 3.1 do not know the option."""
+    old = tmp_path / "bin/rsync"
+    old.parent.mkdir()
+    told = "rsync: on remote machine: --debug=filter1: unknown option"
+    usage = "rsync error: syntax or usage error (code 1) at main.c(1578) [server=3.0.9]"
+    old.write_text(
+        f"""#!/bin/sh
+case $* in *--debug=*) printf '%s\\n' '{told}' '{usage}' >&2; exit 1 ;; esac
+exec {shutil.which("rsync")} "$@"
+"""
+    )
+    old.chmod(0o755)
+    path = f"{old.parent}:{os.environ['PATH']}"
+    made = make_sandbox(1, setup={"node1": Setup(shell="/bin/sh", env_path=path)})
+    there = made.node("node1").home / "results"
+    there.mkdir()
+    (there / "a").write_text("a")
+    (there / ".git").write_text("gitdir: elsewhere")
+    fetch(made, there, into)
+    assert [path.name for path in into.iterdir() if path.name != ".gridops"] == ["a"]
+
+
 def big(path: Path, mebibytes: int) -> bytes:
     data = os.urandom(1024 * 1024 * mebibytes)
     path.write_bytes(data)

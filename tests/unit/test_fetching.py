@@ -13,10 +13,10 @@ import pytest
 
 from gridops.errors import DiskFull, NotWritable, TransferLost, UsageError
 from gridops.fetch import checked
+from gridops.fetch.disk import errors_here
 from gridops.fetch.landing import Landing
 from gridops.fetch.patterns import parse
 from gridops.fetch.report import FetchReport
-from gridops.fetch.session import _here
 from gridops.fetch.stage import staging
 from gridops.homecoming import status_after
 from gridops.model import Job, Node
@@ -181,7 +181,7 @@ def test_half_a_file_is_kept_only_to_be_continued(tmp_path):
     ],
 )
 def test_what_the_file_system_here_says_has_its_class(tmp_path, number, kind):
-    with pytest.raises(kind, match="here"), _here(tmp_path):
+    with pytest.raises(kind, match="here"), errors_here(tmp_path):
         raise OSError(number, os.strerror(number))
 
 
@@ -238,3 +238,24 @@ def test_a_repeatable_argument_has_every_value():
     for value in ("a", "b"):
         argument.value = value
     assert argument.value == ["a", "b"]
+
+
+# -- private names -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [".git", ".GIT", ".gIt", ".git.", ".git ", "GIT~1", ".g\u200cit", ".git::$INDEX"]
+)
+def test_whatever_a_file_system_makes_of_it_a_repository_does_not_land(landing, name):
+    staged(landing, f"out/{name}/config", "out/a", f"{name}/config")
+    landing.take("out")
+    landing.take(f"{name}/config")
+    assert landing.new == ["out/a"]
+    assert sorted(landing.private) == sorted([name, f"out/{name}"])
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".gitattributes", "git", "x.git", ".github", ".gi"])
+def test_names_that_only_begin_alike_do(landing, name):
+    staged(landing, f"out/{name}")
+    landing.take("out")
+    assert landing.new == [f"out/{name}"]
