@@ -37,8 +37,9 @@ from gridops.homecoming import after_run
 from gridops.jobs import client, follow
 from gridops.jobs.attached import STOPPED_STATUS, Stop
 from gridops.jobs.attendance import Attendance, stop_or_leave
+from gridops.jobs.begin import setup_failure
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.verdict import exit_status, verdict
+from gridops.jobs.verdict import SETUP, exit_status, verdict
 from gridops.line import Line
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
@@ -149,6 +150,8 @@ class Executor:
         node = parcel.link.node
         if self._stop.reason and not job.began:
             return self._stopped(node, job.id)
+        if not job.began and job.reason == SETUP:
+            raise setup_failure(parcel.link, job)
         if not job.began and job.state in ("refused", "lost"):
             raise self._refused(job)
         if job.cut:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.errors import GridError, NotStarted
+from gridops.errors import GridError, NodeError, NotStarted, ReachError
 from gridops.jobs import client
+from gridops.jobs.begin import await_begin, setup_failure
+from gridops.jobs.verdict import SETUP
 from gridops.model import Job, Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
@@ -126,8 +128,21 @@ def detached(parcel: Parcel) -> Detached:
     except (KeyboardInterrupt, SystemExit):
         events.emit(events.WARNING, message=in_doubt(job.id, node))
         raise
+    if job.env_setup and reply.state != "queued":
+        _check_setup(parcel)
     tell_started(parcel, reply)
     return Detached(job.id, node, parcel.report)
+
+
+def _check_setup(parcel: Parcel) -> None:
+    """See that the run gets past the node's env_setup. Raises NotStarted when it does not.
+
+    One that takes long, or cannot be asked about, is left to itself.
+    """
+    with suppress(ReachError, NodeError):
+        found = await_begin(parcel.link, parcel.job.id)
+        if found and found.reason == SETUP:
+            raise setup_failure(parcel.link, found)
 
 
 def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None:

@@ -106,6 +106,26 @@ end_tree() {
     done
 }
 
+# Sets _record: a directory of ours, where the command's shell puts on record that env_setup has
+# succeeded and the command begins. Nothing else tells: env_setup may end or replace the shell.
+make_record() {
+    for _record in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
+        case $_record in *[!A-Za-z0-9/._-]* | [!/]* | '') continue ;; esac # it becomes shell text
+        _record=$_record/gridops-$1
+        (umask 077 && mkdir "$_record") 2>/dev/null && return
+    done
+    printf 'gridops: no temporary directory can be made there, which env_setup needs\n' >&2
+    exit 125
+}
+
+_record=''
+if [ -n "$_setup" ]; then
+    make_record "${_tag#*=}"
+    # All on one line, which the shell has read when env_setup begins (gridops/jobs/setup.py).
+    _command="{ eval \"shift; \$1\"; case \$? in 0) >|$_record/begun ;; *) exit ;; esac || exit 125; }
+$_command"
+fi
+
 exec 3<&0 </dev/null
 {
     trap '' HUP PIPE
@@ -114,14 +134,6 @@ exec 3<&0 </dev/null
     end_tree
 } >/dev/null 2>&1 &
 _watcher=$!
-
-# A setup that fails, exits or cannot be parsed keeps the command from running.
-if [ -n "$_setup" ]; then
-    # shellcheck disable=SC2016 # for the command's shell to expand
-    _guard='trap "echo gridops: env_setup failed >&2; exit 125" EXIT; eval "shift; $1"; '
-    _command="$_guard"'[ $? = 0 ] || exit; trap - EXIT
-'"$_command"
-fi
 
 set_environment() {
     shift 4
@@ -155,4 +167,13 @@ exec 4>&2 2>/dev/null
 _status=$?
 kill "$_watcher" # in vain when it is ending the tree: then that is waited for
 wait "$_watcher"
+if [ -n "$_record" ]; then
+    if [ ! -e "$_record/begun" ]; then
+        _how="status $_status"
+        [ "$_status" != 0 ] || _how='it ended the shell'
+        printf 'gridops: env_setup failed (%s): the command did not begin\n' "$_how" >&4
+        _status=125
+    fi
+    rm -rf "$_record"
+fi
 exit "$_status"

@@ -18,7 +18,7 @@ from gridops.model import Job, JobState
 
 FILE = re.compile(r"file (\d+) (\d+) '?([^/' ]+)/([^' ]+)'?(?: -> '?(.*?)'?)?")
 LOST = ("supervisor", "rebooted")
-REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error")
+REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error", "setup")
 UNENDED: Mapping[str, tuple[JobState, str]] = {
     "queued": ("queued", ""),
     "held": ("held", ""),
@@ -71,7 +71,7 @@ def _take_file(line: str, found: dict[str, _Facts]) -> None:
 def _job(job_id: str, node: str, facts: _Facts) -> Job:
     about, links = facts.about, facts.links
     end = _End.of(links.get("exit", ""))
-    began = links.get("child", "void") != "void"
+    began = links.get("child", "void") != "void" and not (end and end.reason == "setup")
     by = links.get("kill", "").partition(".")[2]
     state, reason = _state(facts, end, by)
     seconds = None if end is None or not began else end.seconds

@@ -3,7 +3,8 @@
 #
 # jobs/ID/ holds  spec/  run (what the client gave, all but the values of its environment), command,
 #                        env (these, and all else that was sent; gone when it has ended), note (the
-#                        shell's word on a signal), forget (how many seconds after its end)
+#                        shell's word on a signal), forget (how many seconds after its end), setup,
+#                        which begins with the node's env_setup, and begun, once that has succeeded
 #                 out, err  the two streams         tree/  its snapshot, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
@@ -222,6 +223,7 @@ verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
     . "./$1/spec/env"
     settings
     command=$PWD/$1/spec/command
+    [ -z "$setup" ] || command=$PWD/$1/spec/setup
     shell=$(command -v bash) || shell=$(command -v sh)
     record=$PWD/$1/child stop=$PWD/$1/kill
     umask "$3"

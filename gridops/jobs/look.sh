@@ -111,6 +111,16 @@ verb_follow() {
     verb_status "$id"
 }
 
+verb_begun() { # waits, $2 seconds at most, until job $1 is past its env_setup; how it is then
+    clock
+    latest=$((centis + $2 * 100))
+    until [ -e "$1/spec/begun" ] || [ -L "$1/exit" ] || [ "$centis" -ge "$latest" ]; do
+        nap 0.03
+        clock
+    done
+    verb_status "$1"
+}
+
 measure() { # sets sizes: how long the streams are; fails when there are none
     if [ "$out$err" = 00 ] && [ -f "$id/err" ] && [ ! -s "$id/out" ] && [ ! -s "$id/err" ]; then
         sizes=0${nl}0 # as at first, and often for long: without a process to find it out

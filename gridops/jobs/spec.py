@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from gridops.errors import UsageError
 from gridops.jobs.paths import checked
+from gridops.jobs.setup import guarded
 
 SHOWN = 4000  # characters of the command that a listing carries
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -93,7 +94,8 @@ class JobSpec:
         env = {**self.env, "GRIDOPS_NODE": node}
         lines += ["environment() {", 'export "PYTHONUNBUFFERED=${PYTHONUNBUFFERED-1}"']
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in env.items()]
-        lines += ["}", "unpack() {", _written(record, "run"), _written(self._script(), "command")]
+        lines += ["}", "unpack() {", _written(record, "run"), _written(self.command, "command")]
+        lines += [_written(self._setup(), "setup")] if self.env_setup else []
         lines += [_written(self.diff, "diff")] if self.diff else []
         lines += [] if self.forget is None else [_written(str(round(self.forget)), "forget")]
         return os.fsencode("\n".join([*lines, "}", ""]))
@@ -131,13 +133,12 @@ class JobSpec:
             "keep": "yes" if self.keep else "",
             "isolate": "yes" if self.isolate else "",
             "secret": "yes" if self.env else "",
+            "setup": "yes" if self.env_setup else "",
         }
 
-    def _script(self) -> str:
-        if not self.env_setup:
-            return self.command
-        failed = "{ echo 'gridops: env_setup failed' >&2; exit 125; }"
-        return f"{{ {self.env_setup}\n}} || {failed}\n{self.command}"
+    def _setup(self) -> str:
+        """The script that the shell reads in place of the command's own."""
+        return f'{guarded(self.env_setup)}\n. "${{0%/*}}/command"'
 
 
 def _assigned(values: Mapping[str, str]) -> list[str]:

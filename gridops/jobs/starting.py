@@ -172,6 +172,7 @@ _REFUSALS = {
     ),
     "nospace": ("its disk is full", "free some space under ~/.gridops there"),
     "error": ("its supervisor failed before the run began", "is its disk full?"),
+    "setup": ("env_setup failed there", "its output says why"),
     "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
     "rebooted": ("it rebooted before the run began", "start it again"),
     "cancelled": ("the run was cancelled before it began", ""),

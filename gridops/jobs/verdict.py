@@ -8,6 +8,7 @@ from gridops.model import Job
 
 FAILED = 125  # nobody knows how the command ended, or it never began
 TIMED_OUT = 124
+SETUP = "setup"  # the reason of a run whose node's env_setup failed
 TERMINATED = 128 + signal.SIGTERM
 
 REASONS = {
@@ -19,6 +20,7 @@ REASONS = {
     "unconfirmed": "nobody confirmed it",
     "cancelled": "it was cancelled",
     "error": "its supervisor failed",
+    SETUP: "the node's env_setup failed",
 }
 
 

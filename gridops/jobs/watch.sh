@@ -49,6 +49,7 @@ conclude() { # the command has ended: what it left behind is ended too, its last
         leftover=${leftover%%.*}
     fi
     [ -L "$id/child" ] || [ "$reason" = killed ] || reason=unbegun
+    [ -z "$setup" ] || [ -e "$id/spec/begun" ] || [ "$reason" != 'exit' ] || reason=setup
     since=''
     if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
     [ -n "$keep" ] || sweep "$id" "$leftover"
@@ -59,11 +60,19 @@ conclude() { # the command has ended: what it left behind is ended too, its last
         read -r said <"$id/spec/note"
         [ -z "$said" ] && [ "$code" != 130 ] && [ "$code" != 141 ] || signal=$((code - 128))
     fi
+    [ "$reason" != setup ] || blame_setup
     finish "$code" "$signal" "$reason"
     exec 9>&- # the guard is not needed any more
     tidy
     exit
 }
+
+blame_setup() { # the command has not begun: the shell's own words are in err already
+    how="status $code"
+    [ "$code" != 0 ] || how='it ended the shell'
+    printf 'gridops: env_setup failed (%s): the command did not begin\n' "$how" >>"$id/err"
+    code=125 signal=0
+} 2>/dev/null
 
 drain() { # waits for the pumps; when an escaped process holds a pipe, until nothing came for 0.5 s
     sizes='' still=0 pause=0.01

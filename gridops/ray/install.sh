@@ -37,6 +37,13 @@ as_usual() {
         exec "$@"' sh "$setup" "$@"
 }
 
+check_setup() { # no status tells whether env_setup let a command run, its output does
+    said=$( (as_usual echo "$nl$tag_name") 2>&1)
+    case $said in *"$nl$tag_name") return ;; esac
+    said=$(printf '%s\n' "$said" | grep '[^ ]' | tail -n 1)
+    fail "env_setup failed${said:+: $said}" "the node's env_setup must end with status 0"
+}
+
 python_version() {
     "$1" -I -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>/dev/null
 }
@@ -76,8 +83,8 @@ verb_find() { # ROOT NAME WISH SETUP [DIRECTORY FOR WHEELS]
     mkdir -p "$dir/.ray${5:+/$5}" 2>/dev/null # one home of several nodes: rsync would make it twice
     [ -w "$dir/.ray" ] || fail "$1/.ray cannot be written" "move remote_root, or make it writable"
     top=$(cd "$dir/.ray" && pwd -P)
+    [ -z "$setup" ] || check_setup
     uv=$(as_usual sh -c 'command -v uv' 2>/dev/null)
-    [ $? != 97 ] || fail "env_setup failed" "the node's env_setup must end with status 0"
     [ -n "$uv" ] || [ ! -x "$HOME/.local/bin/uv" ] || uv=$HOME/.local/bin/uv
     printf 'top %s\n' "$top"
     [ -z "$uv" ] || printf 'uv %s\n' "$uv"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gridops.jobs.setup import guarded
 from gridops.model import Node, RayRole
 from gridops.observe import events
 from gridops.ray.model import Cluster
@@ -123,9 +124,7 @@ class Launch:
             "VIRTUAL_ENV": venv,
         }
         lines = [f"unset {' '.join(UNSET)}"]
-        if self.node.env_setup:
-            failed = "{ echo 'gridops: Error: env_setup failed'; exit 97; }"
-            lines.append(f"{{ {self.node.env_setup}\n}} || {failed}")
+        lines.append(guarded(self.node.env_setup))
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in exports.items()]
         lines.append(f'export "RAY_AUTH_TOKEN_PATH=$HOME/.gridops/ray/{self.cluster.key}/token"')
         lines.append(f'export "TMPDIR=${{TMPDIR:-{self._temp}/tmp}}"')

@@ -5,6 +5,7 @@
 #   record   the running part: "PID TICK BOOT ROLE", then lines of a word and a value
 #   lock -> PID.TICK.BOOT of whoever starts or ends it
 #   LAUNCH/  one start of Ray: child -> PID.TICK.BOOT, its first process; start.sh, which it ran; log;
+#            begun, once env_setup has succeeded;
 #            temp, the name of Ray's directory
 #   failed.log   of the last start that failed        logs/LAUNCH/   what --keep-logs kept
 #
@@ -178,6 +179,7 @@ await() { # until Ray says that it is up; the record is there as soon as it has 
             [ -z "$hold" ] || return 0
         fi
         if [ -n "$first" ] && ! alive "$first"; then
+            [ -e "$new/begun" ] || give_up "env_setup failed: $(grep '[^ ]' "$new/log" | tail -n 1)"
             give_up "Ray did not start: $(last_words "$new/log")"
         fi
         [ "$centis" -lt "$end" ] || give_up "Ray was not up within $limit s: $(last_words "$new/log")"

@@ -327,3 +327,33 @@ def got(port: int) -> bytes:
         there.sendall(b"GET / HTTP/1.0\r\n\r\n")
         return b"".join(iter(lambda: there.recv(65536), b""))
     return b""
+
+
+# -- a node whose env_setup fails ----------------------------------------------------------------
+
+BROKEN = {"env_setup": "echo no such module >&2; exit 0"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--detach",)])
+def test_a_node_whose_env_setup_fails_is_passed_over(tell, inventory, project, by_name, flags):
+    by_name()
+    inventory({"node1": BROKEN})
+    done = tell("run", *flags, "--cmd", "echo $GRIDOPS_NODE")
+    if flags:
+        done = tell("jobs.logs", done.out.strip(), "--follow")
+        assert (done.status, done.out) == (0, "node2\n")
+        return
+    assert (done.status, done.out) == (0, "node2\n")
+    assert "node1: its env_setup failed: no such module" in done.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--detach",)])
+def test_an_env_setup_that_fails_everywhere_is_125_and_why(tell, inventory, project, flags):
+    inventory({"node1": BROKEN})
+    done = tell("run", "--on", "node1", *flags, "--cmd", "echo ran")
+    assert (done.status, done.out) == (125, "")
+    assert "gridops: node1: its env_setup failed: no such module (the command" in done.err
+    waited = tell("jobs.wait", "@last")
+    assert waited.status == 125
+    assert "it never began: the node's env_setup failed" in waited.err
+    assert "refused" in tell("jobs").out
