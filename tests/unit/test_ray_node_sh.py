@@ -228,8 +228,9 @@ def test_one_that_never_comes_up_is_ended(cluster: Cluster, home: Path) -> None:
     assert marked() == []
 
 
-def test_a_setup_that_fails_keeps_ray_from_starting(cluster: Cluster) -> None:
-    node = replace(NODE, env_setup="false")
+@pytest.mark.parametrize("setup", ["false", "exit 0", "exec true", "if", "echo 'unclosed"])
+def test_a_setup_that_fails_keeps_ray_from_starting(cluster: Cluster, setup: str) -> None:
+    node = replace(NODE, env_setup=setup)
     launch = Launch(cluster, node, seen(cluster), "head", "abc", "192.0.2.1", "192.0.2.1")
     with pytest.raises(ClusterError, match="env_setup failed"):
         launch.start(TOKEN, 10)
