@@ -269,7 +269,8 @@ class JobUnreachable(JobError):
 
 
 class RunLost(JobError):
-    """Nobody saw how the run `id` ended: its supervisor was killed, or its node rebooted."""
+    """The run `id` did not end by itself, or nobody saw how: its supervisor was killed, its node
+    rebooted or shut down."""
 
     def __init__(
         self, message: str, *, id: str = "", node: str | None = None, hint: str = ""

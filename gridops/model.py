@@ -144,7 +144,7 @@ JobState = Literal[
     "finished",
     "timed out",
     "killed",
-    "lost",  # its supervisor was killed or the node rebooted: nobody saw how it ended
+    "lost",  # the node rebooted or shut down, or its supervisor was killed
     "refused",  # it never began
     "unknown",  # its node does not answer
 ]
@@ -168,7 +168,7 @@ class Job:
     seconds: float | None = None  # how long the command took
     status: int | None = None  # as a shell says it: 128 + n after signal n
     signal: int | None = None  # what ended the command
-    reason: str = ""  # exit, timeout, killed, supervisor, rebooted, busy, gpus, …: see NotStarted
+    reason: str = ""  # exit, timeout, killed, supervisor, rebooted, shutdown, busy, gpus, …
     by: str = ""  # who killed it
     timeout: float | None = None  # seconds
     gpus: tuple[str, ...] = ()  # the GPUs that it was leased: UUIDs, or numbers (AMD)

@@ -17,7 +17,7 @@ from gridops.jobs.paths import JobPaths
 from gridops.model import Job, JobState
 
 FILE = re.compile(r"file (\d+) (\d+) '?([^/' ]+)/([^' ]+)'?(?: -> '?(.*?)'?)?")
-LOST = ("supervisor", "rebooted")
+LOST = ("supervisor", "rebooted", "shutdown")
 REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error", "setup")
 UNENDED: Mapping[str, tuple[JobState, str]] = {
     "queued": ("queued", ""),

@@ -74,7 +74,9 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     fi
     trap 'finish x x error' EXIT
     # At a shutdown the command gets its TERM too, and its end is recorded; who started us may be gone.
-    trap : HUP INT TERM PIPE
+    told=''
+    trap 'told=yes' HUP TERM
+    trap : INT PIPE
     if ! { mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err"; }; then
         rm -rf "$2"
         exit
@@ -186,7 +188,7 @@ expand() { # sets dir: the directory $1, a leading tilde spelled out
 }
 
 launch() {
-    mkfifo "$id/p.out" "$id/p.err" "$id/p.sup" || exit
+    mkfifo "$id/p.out" "$id/p.err" "$id/p.sup" "$id/p.time" || exit
     pump out <"$id/p.out" &
     pump_out=$!
     pump err <"$id/p.err" &
@@ -196,14 +198,11 @@ launch() {
         ln -s "$chosen" "$id/gpus"
     fi
     timer=''
-    if [ "$timeout" != 0 ]; then
-        time_out &
-        timer=$!
-    fi
+    [ "$timeout" = 0 ] || start_timer
     guard <"$id/p.sup" &
     exec 9>"$id/p.sup" # nobody else has it: the guard reads its end when we die
     clock
-    began=$centis
+    began=$centis told='' # what came before the command began has not ended it
     # In a subshell, and its stderr elsewhere: the shell writes there how the command died.
     {
         (

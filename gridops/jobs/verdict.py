@@ -14,6 +14,7 @@ TERMINATED = 128 + signal.SIGTERM
 REASONS = {
     "supervisor": "its supervisor was killed",
     "rebooted": "the node rebooted",
+    "shutdown": "its processes were ended on the node, not by gridops, as at a shutdown",
     "busy": "all slots were taken",
     "gpus": "the node has not as many GPUs",
     "snapshot": "the tree could not be copied",
@@ -50,7 +51,8 @@ def verdict(job: Job) -> str:
         return f"it was killed{f' by {job.by}' if job.by else ''}{began}"
     if job.state == "lost":
         rest = "; processes of it still run there" if job.orphan else ""
-        return f"it is lost: {reason}{began or ', so nobody saw how it ended'}{rest}"
+        end = f" (it ended with status {job.status})" if job.status is not None else ""
+        return f"it is lost: {reason}{began or end or ', so nobody saw how it ended'}{rest}"
     if job.state == "refused":
         return f"it never began: {reason}"
     if job.state == "finished" and job.signal:

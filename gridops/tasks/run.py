@@ -43,7 +43,7 @@ SRC = "the tree to sync (default: this directory)"
         "detach": "do not stay: print the run's id, and come back with `jobs.logs ID --follow`",
         "give_up_after": "leave when the node has been out of reach this long (default: never)",
         "kill_on_exit": "SIGTERM and a closed terminal end the run (default: leave it running)",
-        "restart_lost": "run it again when its node rebooted or its supervisor was killed",
+        "restart_lost": "run it again when its node rebooted or shut down, or its supervisor died",
         "log_cap": "keep at most this much of each stream on the node: 500M, 2G",
         "dry_run": "say which node, why, and what would be synced; do nothing",
     },

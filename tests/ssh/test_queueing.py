@@ -259,6 +259,25 @@ def test_a_lost_run_is_run_again_only_when_asked(tell: Tell, inventory, project,
     assert marks.read_text() == "ran\nran\n"
 
 
+def test_a_run_that_a_shutdown_ended_is_run_again_when_asked(
+    tell: Tell, inventory, project, tmp_path
+):
+    marks = tmp_path / "marks"
+    ends = "{ kill -TERM $PPID $$; sleep 60; }"  # the supervisor, and the command itself
+    command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || {ends}; echo end"
+    done = tell("run", "--on", "node1", "--no-sync", "--cmd", command)
+    assert done.status == 125
+    assert "not by gridops, as at a shutdown (it ended with status 143)" in done.err
+    job = jobs(inventory, "node1")[-1]
+    shown = tell("jobs.show", job.id, "--format=json").document["job"]
+    assert (shown["state"], shown["reason"], shown["status"]) == ("lost", "shutdown", 143)
+    assert (shown["exit_status"], tell("jobs.wait", job.id).status) == (125, 125)
+    marks.unlink()
+    done = tell("run", "--restart-lost", "--on", "node1", "--no-sync", "--cmd", command)
+    assert (done.status, done.out) == (0, "end\n"), done.err
+    assert marks.read_text() == "ran\nran\n"
+
+
 def test_a_log_cap_and_bad_numbers(tell: Tell, inventory, project):
     words = ("run", "--on", "node1", "--no-sync")
     done = tell(*words, "--log-cap", "4K", "--cmd", "head -c 100000 /dev/zero; exit 6")
