@@ -114,6 +114,7 @@ class NodeHealth:
     disk: Space | None = None
     gpus: tuple[Gpu, ...] = ()
     gpu_error: str | None = None  # why the GPUs could not be read, when a driver is there
+    setup_error: str | None = None  # why no command can begin there; it is among the reasons
     jobs: Jobs | None = None
     uptime_s: float | None = None
     users: tuple[str, ...] = ()  # who is logged in

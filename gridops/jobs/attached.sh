@@ -111,7 +111,7 @@ end_tree() {
 make_record() {
     for _record in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "$HOME"; do
         case $_record in *[!A-Za-z0-9/._-]* | [!/]* | '') continue ;; esac # it becomes shell text
-        _record=$_record/gridops-$1
+        _record=$_record/gridops-$1.$$ # several nodes may be one machine
         (umask 077 && mkdir "$_record") 2>/dev/null && return
     done
     printf 'gridops: no temporary directory can be made there, which env_setup needs\n' >&2

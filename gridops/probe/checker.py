@@ -92,12 +92,20 @@ def _ask(node: Node, settings: Settings, patient: bool, cpu_times: str) -> Reply
     link = link_to(node, settings.ssh)
     limit = settings.health_check.timeout
     end = time.monotonic() + limit
-    words = (node.remote_root, f"{WINDOW:g}", f"{min(GPU_LIMIT, limit / 2):g}", cpu_times)
+    words: tuple[str, ...] = (
+        node.remote_root,
+        f"{WINDOW:g}",
+        f"{min(GPU_LIMIT, limit / 2):g}",
+        cpu_times,
+    )
+    script = probe_script()
+    if node.env_setup:
+        script, words = setup_script() + script, (*words, node.env_setup, node.name)
     retries = _retries(settings) if patient else RetryConfig(max_retries=0)
     for attempt in attempts(retries, PASSING, what=f"reaching {node.name}"):
         with attempt:
             left = round(max(0.0, end - time.monotonic()), 2)
-            reply = link.script(probe_script(), *words, timeout=left)
+            reply = link.script(script, *words, timeout=left)
     if reply.status:
         raise ProbeError(f"the probe failed with status {reply.status}{_last(reply.stderr)}")
     return reply
@@ -115,6 +123,12 @@ def _retries(settings: Settings) -> RetryConfig:
 def probe_script() -> str:
     """The text of probe.sh."""
     return Path(__file__).with_name("probe.sh").read_text(encoding="utf-8")
+
+
+@cache
+def setup_script() -> str:
+    """The text that goes before probe.sh where a node has an env_setup."""
+    return Path(__file__).with_name("setup.sh").read_text(encoding="utf-8")
 
 
 def _last(stderr: bytes) -> str:

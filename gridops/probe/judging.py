@@ -30,6 +30,7 @@ def judge(
         disk=figures.disk,
         gpus=figures.gpus,
         gpu_error=figures.gpu_error,
+        setup_error=figures.setup_error,
         jobs=Jobs(figures.running, node.slots, figures.queued),
         uptime_s=figures.uptime_s,
         users=figures.users,
@@ -43,6 +44,8 @@ def _reasons(node: Node, figures: Figures, settings: HealthSettings) -> Iterator
     For the CPUs it is the load of score.py, not the busy share of a moment: a short burst (our own
     login is one) does not make a node degraded.
     """
+    if figures.setup_error:
+        yield figures.setup_error
     yield from _over("CPU load", cpu_load(figures.cpu), settings.max_cpu_percent, " %")
     cores = figures.cpu.cores
     if figures.cpu.load1 > settings.max_load_per_core * cores:

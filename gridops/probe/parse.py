@@ -34,6 +34,7 @@ class Figures:
     uptime_s: float | None = None
     users: tuple[str, ...] = ()
     ray: RayRole | None = None  # its part in a Ray cluster
+    setup_error: str | None = None  # what keeps its env_setup from succeeding
     cpu_times: str = ""  # the last line "cpu …" of its /proc/stat
 
 
@@ -63,6 +64,7 @@ def parse(answer: bytes, remote_root: str) -> Figures:
         uptime_s=uptime,
         users=_users(told.get("user", ())),
         ray=_ray(told.get("ray", ())),
+        setup_error=_setup(told),
         cpu_times=told["stat"][-1],
     )
 
@@ -164,6 +166,18 @@ def _disk(told: Told, remote_root: str) -> Space:
     held = used + available
     percent = 100 * used / held if held else 0.0
     return Space(total * 1024, available * 1024, percent, remote_root)
+
+
+def _setup(told: Told) -> str | None:
+    """What is wrong with its env_setup, in words."""
+    said = clean(next(iter(told.get("setup-said", ())), ""), 120)
+    if late := told.get("setup-late"):
+        after = f": {said}" if said else ""
+        return f"env_setup has not ended within {clean(late[0], 10)} s{after}"
+    if not (failed := told.get("setup-failed")):
+        return None
+    ended = "it ends the shell" if failed[0] == "0" else f"status {clean(failed[0], 5)}"
+    return f"env_setup fails: {said or ended}"
 
 
 def _users(names: Iterable[str]) -> tuple[str, ...]:

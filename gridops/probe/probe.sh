@@ -3,7 +3,8 @@
 #
 # $1 remote_root as the inventory spells it, $2 how long to watch the CPUs, $3 how long the GPU tools
 # may take (both in seconds), $4 the CPU times of a moment ago if they are known: then nothing is
-# waited for. POSIX sh: dash, bash, BusyBox. It runs on hundreds of nodes at once, so it reads /proc
+# waited for; $5 the node's env_setup and $6 its name, if it has one (then setup.sh precedes this).
+# POSIX sh: dash, bash, BusyBox. It runs on hundreds of nodes at once, so it reads /proc
 # with `read`, forks only for sleep, df, who and the GPU tools, and says what it noted in one write:
 # every write is a packet, and wakes four processes on its way.
 
@@ -299,6 +300,12 @@ users
 runs
 ray_part
 [ -n "$4" ] || sleep "$window" 2>/dev/null || sleep 1 # where it knows no fractions
-wait
-cpu_times
+if [ -n "${5-}" ]; then
+    cpu_times # what env_setup takes is no load of the node's
+    try_setup "$5" "$6"
+    wait
+else
+    wait
+    cpu_times
+fi
 printf '%send\n' "$noted"

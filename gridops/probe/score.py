@@ -82,7 +82,8 @@ def score(cpu: Cpu, gpus: Sequence[Gpu], weights: Weights) -> float:
 def rank(healths: Iterable[NodeHealth], gpus: int = 0) -> tuple[Ranked, ...]:
     """All nodes, best first for a run that needs so many GPUs.
 
-    Those that can be reached before the others; those that have room for it now before those where
+    Those that can be reached before the others; those where a command can begin before those whose
+    env_setup fails; those that have room for it now before those where
     it would wait, and these before those where it never fits; the healthy before the degraded; then
     by score. Equal scores: more cores first, then more memory available, then as they came.
     """
@@ -100,7 +101,8 @@ def _key(health: NodeHealth, gpus: int) -> tuple[float, ...]:
     available = health.memory.available_bytes if health.memory else 0
     room = capacity.ORDER.index(capacity.fit(health, gpus))
     state = STATES.index(health.state)
-    return (health.state == "unreachable", room, state, score, -cores, -available)
+    broken = health.setup_error is not None
+    return (health.state == "unreachable", broken, room, state, score, -cores, -available)
 
 
 def _reason(health: NodeHealth, previous: NodeHealth | None, gpus: int) -> str:

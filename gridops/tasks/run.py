@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gridops.errors import GridError, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CMD = "the command, as shell text (or its words after --)"
 ENV = "NAME=VALUE for the command, several times if need be"
 TIMEOUT = "end the command after this long: 90, 10m, 1h30m (exit status 124)"
+BARE = "without the nodes' env_setup"
 SRC = "the tree to sync (default: this directory)"
 
 
@@ -163,13 +165,14 @@ def _say_rest(choice: Sequence[Candidate]) -> None:
     name="exec",
     flags=(*SELECTION, *format_flag("table", "json")),
     iterable=["env"],
-    help={"cmd": CMD, "env": ENV, "timeout": TIMEOUT},
+    help={"cmd": CMD, "env": ENV, "timeout": TIMEOUT, "bare": BARE},
 )
 def exec_(
     call: Call,
     cmd: str | None = None,
     env: Sequence[str] | None = None,
     timeout: str | None = None,
+    bare: bool = False,
 ) -> int:
     """Run a command on every selected node at once; identical output is shown once.
 
@@ -184,6 +187,8 @@ def exec_(
         timeout=_values.seconds(timeout, "timeout"),
     )
     nodes, form = call.nodes, call.format
+    if bare:
+        nodes = tuple(replace(node, env_setup="") for node in nodes)
     outcomes = _gathered(call, spec, nodes)
     if form == "json":
         show(documents.to_json(documents.exec_document(spec.command, outcomes)))

@@ -357,3 +357,28 @@ def test_an_env_setup_that_fails_everywhere_is_125_and_why(tell, inventory, proj
     assert waited.status == 125
     assert "it never began: the node's env_setup failed" in waited.err
     assert "refused" in tell("jobs").out
+
+
+def test_health_and_best_say_that_env_setup_fails_and_exec_can_do_without(tell, inventory, project):
+    broken = {"env_setup": "nonsense-here"}
+    inventory({"node1": broken, "node3": None})
+    done = tell("health", "--format", "json")
+    by_name = {node["name"]: node for node in done.document["nodes"]}
+    assert done.status == 1
+    assert by_name["node2"]["state"] == "healthy"
+    assert by_name["node1"]["state"] == "degraded"
+    (reason,) = by_name["node1"]["reasons"]
+    assert reason.startswith("env_setup fails: ")
+    assert "nonsense-here" in reason
+    assert tell("best").out == "node2\n"
+    done = tell("exec", "--nodes", "node1", "--cmd", "echo ran")
+    assert (done.status, done.out) == (125, "")
+    done = tell("exec", "--nodes", "node1", "--bare", "--cmd", "echo ran")
+    assert (done.status, done.out) == (0, "ran\n")
+
+
+def test_exec_on_nodes_that_are_one_machine_runs_each_ones_env_setup(tell, inventory, project):
+    inventory(defaults={"env_setup": "A=$GRIDOPS_NODE"})
+    done = tell("exec", "--cmd", "echo $A; sleep 0.3")
+    assert done.status == 0
+    assert set(done.out.split()) >= NODES

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from helpers import find_program, wait_until
 
-from gridops.probe.checker import probe_script
+from gridops.probe.checker import probe_script, setup_script
 from gridops.probe.parse import Figures, parse
 from gridops.reach.streams import command_for, script_input
 
 DATA = Path(__file__).parent.parent / "data" / "gpu"
 SHELLS = ("dash", "bash", "busybox")
 # What a shell needs from outside; BusyBox gets its own applets and nothing else.
-NEEDED = ("sh", "cat", "df", "ln", "mkdir", "readlink", "rm", "sleep", "uname", "who")
+NEEDED = ("sh", "cat", "df", "ln", "mkdir", "readlink", "rm", "setsid", "sleep", "uname", "who")
 
 
 @pytest.fixture(params=SHELLS)
@@ -64,12 +64,16 @@ class Machine:
         limit: str = "5",
         first: str = "",
         path: tuple[str, str] = ("", ""),
+        setup: str = "",
+        known: str = "",
     ) -> str:
         """The probe's answer. `first` is code that runs before it, `path` a path of the system and
         what stands in for it."""
         words = [f"{self.bin}/sh", "-s"]
         script = first + "\n" + (probe_script().replace(*path) if path[0] else probe_script())
-        text = script_input(script, (root, "0.05", limit), "mark")
+        more = (setup, "the-node") if setup else ()
+        script = setup_script() + script if setup else script
+        text = script_input(script, (root, "0.05", limit, known, *more), "mark")
         done = subprocess.run(
             words,
             input=text,
@@ -515,3 +519,67 @@ def test_the_probe_comes_through_every_login_shell(login: str, home: Path) -> No
     _, _, answer = done.stdout.partition(b"mark\n")
     assert parse(answer, "~").cpu.cores > 0
     assert done.stderr.endswith(b"mark\n")
+
+
+# -- env_setup -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "setup",
+    ["true", "# nothing", "set -e", "exec >/dev/null 2>&1", "exec 3>&- 9>&-", "trap 'echo' EXIT",
+     "echo '#gridops late'x; A=1 # a", "sleep 300 &", '[ "$GRIDOPS_NODE" = the-node ]'],
+)  # fmt: skip
+def test_an_env_setup_that_succeeds_is_not_said(machine: Machine, setup: str) -> None:
+    began = time.monotonic()
+    answer = machine.ask(setup=setup)
+    assert time.monotonic() - began < 4
+    assert "setup" not in answer
+    assert parse(answer.encode(), "~").setup_error is None
+
+
+@pytest.mark.parametrize(
+    ("setup", "reason"),
+    [
+        ("exit 0", "env_setup fails: it ends the shell"),
+        ("exec sh -c :", "env_setup fails: it ends the shell"),
+        ("false", "env_setup fails: status 1"),
+        ("echo one; echo two >&2; echo; exit 3", "env_setup fails: two"),
+        ("echo 'no end", "nterminated"),
+        ("nonsense-here a b", "nonsense-here"),
+        ("kill -9 $$", "env_setup fails: "),
+        ("printf 'cut \\033[2J'; false", "env_setup fails: cut [2J"),
+    ],
+)
+def test_an_env_setup_that_fails_is_told_with_its_last_words(
+    machine: Machine, setup: str, reason: str
+) -> None:
+    found = machine.figures(setup=setup).setup_error
+    assert found
+    assert found.startswith("env_setup fails: ")
+    assert reason in found or (reason == "nterminated" and "unexpected EOF" in found)
+
+
+def test_an_env_setup_that_hangs_costs_the_probe_its_limit_and_is_ended(machine: Machine) -> None:
+    began = time.monotonic()
+    found = machine.figures(setup=f"echo here; sleep 300.{os.getpid()}; true", limit="1")
+    assert 1 <= time.monotonic() - began < 5
+    assert found.setup_error == "env_setup has not ended within 1 s: here"
+    assert found.cpu.cores > 0
+    wait_until(lambda: not sleeping(f"300.{os.getpid()}"))
+
+
+def test_what_an_env_setup_takes_is_no_load_of_the_node(machine: Machine) -> None:
+    busy = "n=0; while [ $n -lt 20000 ]; do n=$((n + 1)); done"
+    answer = machine.ask(setup=busy)
+    plain = line(answer, "stat")
+    assert len(plain) == 2
+    known = machine.ask(setup=busy, known=plain[0])
+    assert len(line(known, "stat")) == 2
+
+
+def sleeping(word: str) -> bool:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if word.encode() in entry.read_bytes().split(b"\0"):
+                return True
+    return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gridops.model import Cpu, Gpu, Node, NodeHealth, Space
+from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Space
 from gridops.probe.score import cpu_load, gpu_load, rank, score
 
 GIB = 1024**3
@@ -150,3 +150,11 @@ def test_a_degraded_node_says_why_first_and_an_unreachable_one_only_that() -> No
     reasons = [ranked.reason for ranked in rank([bad, down])]
     assert reasons[0].startswith("degraded: disk 97 % full, GPU 0 at 93 °C; score 10.0: ")
     assert reasons[1] == "unreachable: it refused"
+
+
+def test_a_node_whose_env_setup_fails_comes_after_all_that_can_be_reached():
+    broken = health("broken", 0.0, setup_error="env_setup fails: x", jobs=Jobs(0, 9, 0))
+    full = health("full", 99.0, state="degraded", reasons=("r",), jobs=Jobs(1, 1, 3))
+    down = NodeHealth(Node("down", "down"), "unreachable", error="refused")
+    names = [one.health.node.name for one in rank([down, broken, full])]
+    assert names == ["full", "broken", "down"]
