@@ -149,6 +149,10 @@ class ForwardingForbidden(NodeError):
     """The node's sshd makes no connections to its ports for us."""
 
 
+class UnreadableAnswer(NodeError):
+    """The node's answer is not what it should be, or does not end."""
+
+
 class ProbeError(NodeError):
     """The probe's answer could not be understood."""
 
@@ -277,6 +281,10 @@ class RunLost(JobError):
     ) -> None:
         super().__init__(message, node=node, hint=hint)
         self.id = id
+
+
+class UnreadableRecord(JobError):
+    """The node's record of a run is not what it should be; its other runs are not affected."""
 
 
 class NoJob(JobError):

@@ -148,6 +148,7 @@ JobState = Literal[
     "lost",  # the node rebooted or shut down, or its supervisor was killed
     "refused",  # it never began
     "unknown",  # its node does not answer
+    "unreadable",  # its record on the node is not what it should be
 ]
 
 
@@ -187,6 +188,7 @@ class Job:
     why: str = ""  # why this node
     placed: str = ""  # what whoever started it calls its node; others may share that one's home
     env: tuple[str, ...] = ()  # the variables that it was given; no record has their values
+    error: str = ""  # what is wrong with its record, when it is unreadable
 
     @property
     def active(self) -> bool:

@@ -60,7 +60,7 @@ class Runs(Facade):
         """The run as it is now, with its whole command."""
         from gridops.jobs import client
 
-        return seen(client.show(self._link(job), job.id))
+        return seen(client.show(self._link(client.readable(job)), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
@@ -69,7 +69,7 @@ class Runs(Facade):
         """
         from gridops.jobs import client
 
-        return client.diff(self._link(job), job.id)
+        return client.diff(self._link(client.readable(job)), job.id)
 
     def logs(
         self,
@@ -84,10 +84,10 @@ class Runs(Facade):
 
         `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
         """
-        from gridops.jobs import attending
+        from gridops.jobs import attending, client
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
-        link = self._link(job)
+        link = self._link(client.readable(job))
         end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
         return seen(end.job)
 
@@ -96,9 +96,10 @@ class Runs(Facade):
 
         They count from `since` (as `time.monotonic` tells it; default: now).
         """
-        from gridops.jobs import attending
+        from gridops.jobs import attending, client
 
-        return seen(attending.wait(self._link(job), job.id, timeout=timeout, since=since))
+        link = self._link(client.readable(job))
+        return seen(attending.wait(link, job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
@@ -120,8 +121,9 @@ class Runs(Facade):
         that never began, and what `gridops.fetch.bring_home` raises.
         """
         from gridops import homecoming
+        from gridops.jobs import client
 
-        if not job.began:
+        if not client.readable(job).began:
             raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
         with events.bound(run_id=job.id):
             return homecoming.fetch(

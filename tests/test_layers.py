@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).parents[1] / "gridops"
 # pattern earlier in the list wins.
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": ("gridops", "gridops.errors"),
+    "answers": ("gridops.answers",),
     "model": ("gridops.model",),
     # Events carry plain values and know nobody, so that every room can say what happened without
     # knowing who listens; the listeners are the observe room, further down.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from gridops.errors import RunTimeout
+from gridops.errors import NodeError, RunTimeout
 from gridops.jobs.follow import JobEnd, follow, follow_through, tail_offset
 from gridops.model import Job
 from gridops.observe import events
@@ -33,7 +33,7 @@ def logs(
     out = _first_byte(link, job_id, "out", on_stdout, tail)
     err = _first_byte(link, job_id, "err", on_stderr, tail)
     to = follow_through if live else _follow_once
-    end = to(link, job_id, out, err, on_stdout=on_stdout or _drop, on_stderr=on_stderr or _drop)
+    end = to(link, job_id, out, err, on_stdout=on_stdout or _refuse, on_stderr=on_stderr or _refuse)
     if not end.job.command and end.job.out_bytes + end.job.err_bytes:
         events.emit(events.WARNING, message=f"the output of the run {job_id} was pruned")
     return end
@@ -64,8 +64,8 @@ def wait(
         job_id,
         BEYOND,
         BEYOND,
-        on_stdout=_drop,
-        on_stderr=_drop,
+        on_stdout=_refuse,
+        on_stderr=_refuse,
         tick=look_at_the_clock,
     ).job
 
@@ -82,5 +82,5 @@ def _follow_once(
     return follow(link, job_id, out, err, on_stdout=on_stdout, on_stderr=on_stderr, live=False)
 
 
-def _drop(data: bytes) -> None:
-    pass
+def _refuse(data: bytes) -> None:
+    raise NodeError("the node sent output that was not asked for")

@@ -5,7 +5,7 @@ client's, and the node runs an id at most once.
 """
 
 from gridops.jobs.ending import confirm, kill, kill_until_heard, prune, stay
-from gridops.jobs.looking import diff, list_jobs, show, status, using
+from gridops.jobs.looking import diff, list_jobs, readable, show, status, using
 from gridops.jobs.spec import JobSpec, new_id, whoami
 from gridops.jobs.starting import ELSEWHERE, StartReply, start
 
@@ -20,6 +20,7 @@ __all__ = [
     "list_jobs",
     "new_id",
     "prune",
+    "readable",
     "show",
     "start",
     "status",

@@ -6,6 +6,7 @@ of plain words. Where it is missing it is placed first.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from gridops.answers import Limit
 from gridops.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -23,7 +25,7 @@ from gridops.errors import (
     ProcessKilled,
 )
 from gridops.jobs import script
-from gridops.jobs.frames import Frames, OnLine, OnPiece
+from gridops.jobs.frames import DONE, Frames, OnLine, OnPiece
 from gridops.jobs.paths import BASE
 from gridops.jobs.paths import script as script_path
 from gridops.reach.link import Link, Process
@@ -35,7 +37,10 @@ SILENCE = 15.0  # seconds without a sign of life (one comes every 2) that mean a
 BEGIN = 30.0  # seconds that a login shell may take until the script speaks
 INSTALL = 60.0  # seconds
 CUTS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
-DONE = "done"  # the last line of every answer
+ANSWER_TIMEOUT = 60.0  # seconds, beyond the silence that is allowed, that an answer may take
+ANSWER_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024)
+# Between pieces of output come few lines, but for as long as a run lives.
+FOLLOW_LIMIT = Limit(lines=1000, bytes=8 * 1024 * 1024, rate=20.0)
 
 # What needs no quotes in any shell: the login shell may be csh or fish.
 PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
@@ -61,6 +66,8 @@ def converse(
     on_piece: OnPiece | None = None,
     stdin: bytes = b"",
     silence: float | Callable[[], float] = SILENCE,
+    timeout: Callable[[], float] = lambda: math.inf,
+    limit: Limit = FOLLOW_LIMIT,
     tick: Tick | None = None,
     sent: Callable[[bool], None] | None = None,
 ) -> None:
@@ -69,7 +76,8 @@ def converse(
     `tick` is called a few times a second; what it raises ends the conversation. `sent` is told True
     as soon as the node may have got our words, False when it is certain that nobody read them.
     Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
-    a byte, NodeError when the script cannot be had there, ConnectionLost when the connection broke.
+    a byte or `timeout` in all, UnreadableAnswer for lines beyond `limit`, NodeError when the script
+    cannot be had there, ConnectionLost when the connection broke.
     """
 
     def hear(line: str) -> None:
@@ -77,7 +85,10 @@ def converse(
         if why := cannot(line):
             raise NodeError(why[0], node=link.node.name, hint=why[1])
 
-    call = _Call(link, verb, args, stdin, Frames(hear, on_piece or _no_piece), silence, tick)
+    def frames() -> Frames:
+        return Frames(hear, on_piece or _no_piece, limit)
+
+    call = _Call(link, verb, args, stdin, frames, silence, timeout, tick)
     tell = sent or _nothing
     if not call.run(tell):
         tell(False)
@@ -103,11 +114,20 @@ def cannot(line: str) -> tuple[str, str] | None:
 def ask(
     link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE
 ) -> list[str]:
-    """The lines that `verb` answers; it may be asked more than once."""
+    """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once."""
 
     def attempt() -> list[str]:
         lines: list[str] = []
-        converse(link, verb, *args, on_line=lines.append, stdin=stdin, silence=silence)
+        converse(
+            link,
+            verb,
+            *args,
+            on_line=lines.append,
+            stdin=stdin,
+            silence=silence,
+            timeout=lambda: silence + ANSWER_TIMEOUT,
+            limit=ANSWER_LIMIT,
+        )
         return lines
 
     return uncut(attempt)
@@ -143,16 +163,18 @@ class _Call:
         verb: str,
         args: tuple[str, ...],
         stdin: bytes,
-        frames: Frames,
+        frames: Callable[[], Frames],
         silence: float | Callable[[], float],
+        timeout: Callable[[], float],
         tick: Tick | None,
     ) -> None:
         self._link = link
         self._verb = verb
         self._args = args
         self._stdin = stdin
-        self._frames = frames
+        self._make_frames = frames
         self._silence = silence
+        self._timeout = timeout
         self._user_tick = tick
         self._said = bytearray()
         self._status = 0
@@ -167,12 +189,16 @@ class _Call:
         # Whatever has begun when this fails has not got its input from us.
         process = uncut(lambda: self._link.start(command, timeout=CONNECT))
         sent(True)
+        self._frames = self._make_frames()
         self._prelude = Prelude(mark.encode(), self._frames)
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
         try:
             self._pump(process)
         except Finished:
             return True
+        except NodeError as exc:
+            exc.node = exc.node or self._link.node.name
+            raise
         finally:
             process.close()
         return self._prelude.passed
@@ -203,10 +229,20 @@ class _Call:
 
     def _tick(self) -> None:
         limit = self._silence() if callable(self._silence) else self._silence
+        now, most = time.monotonic(), self._timeout()
         if not self._prelude.passed:
             limit = max(BEGIN, limit)
-        if time.monotonic() - self._last > limit:
+            if now - self._began > limit:
+                raise NodeTimeout(
+                    f"its login shell has not begun our script within {limit:g} s",
+                    node=self._link.node.name,
+                )
+        if now - self._last > limit:
             raise NodeTimeout(f"has been silent for {limit:g} s", node=self._link.node.name)
+        if now - self._began > most:
+            raise NodeTimeout(
+                f"its answer has not ended within {most:g} s", node=self._link.node.name
+            )
         if self._user_tick:
             self._user_tick()
 

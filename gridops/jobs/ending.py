@@ -10,7 +10,7 @@ from gridops.errors import JobUnreachable, NodeTimeout, NoJob, ReachError, Usage
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.looking import complete
-from gridops.jobs.paths import checked
+from gridops.jobs.paths import ID, checked
 from gridops.jobs.spec import whoami
 from gridops.model import Job
 from gridops.reach.link import Link
@@ -99,4 +99,5 @@ def prune(link: Link, older_than: float) -> tuple[str, ...]:
     if older_than < 0:
         raise UsageError("an age cannot be negative")
     lines = ask(link, "prune", str(round(older_than)), silence=600)
-    return tuple(sorted(line[7:] for line in lines if line.startswith("pruned ")))
+    gone = (line[7:] for line in lines if line.startswith("pruned "))
+    return tuple(sorted(job_id for job_id in gone if ID.fullmatch(job_id)))

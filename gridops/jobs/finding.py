@@ -62,7 +62,9 @@ def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
 
 def _say(job: Job) -> int:
     """How much its node has to say of it: where it went on, where it may, where it was refused."""
-    return 2 if job.began or job.state == "finished" else int(job.active)
+    if job.began or job.state == "finished":
+        return 2
+    return int(job.active or job.state == "unreadable")
 
 
 def _standing(job: Job) -> tuple[int, bool]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gridops.answers import whole
 from gridops.errors import (
     ConnectionLost,
     GridError,
@@ -14,9 +16,10 @@ from gridops.errors import (
     NodeTimeout,
     NoJob,
     ReachError,
+    UnreadableAnswer,
 )
 from gridops.jobs.conversation import (
-    DONE,
+    ANSWER_TIMEOUT,
     FINAL,
     PAUSES,
     SILENCE,
@@ -26,15 +29,18 @@ from gridops.jobs.conversation import (
     converse,
 )
 from gridops.jobs.facts import jobs_from
+from gridops.jobs.frames import DONE
+from gridops.jobs.looking import readable
 from gridops.jobs.paths import checked
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.starting import ACK, GIVE_UP, Starting, StartReply
+from gridops.jobs.starting import ACK, ACK_TIMEOUT, GIVE_UP, Starting, StartReply
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.streams import Sink
 
 SLICE = 0.1  # seconds between two looks at `tick` while we wait to reconnect
+MAX_END_LINES = 1000  # that tell of a run which has ended; a dozen do
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +67,14 @@ class Follower:
     state: str = ""
     _lost_at: float | None = None
     _ended: list[str] | None = field(default=None)
+    _end_by: float = math.inf  # when the node must have told how the run ended
 
     def once(self, *, live: bool = True) -> JobEnd:
         """Follow until the run ends (with `live` False: to what there is now), over one session.
 
         Raises what `follow` raises.
         """
-        self._ended = None
+        self._ended, self._end_by = None, math.inf
         args = (self.id, str(self.out), str(self.err), *(() if live else ("once",)))
         converse(
             self.link,
@@ -76,9 +83,16 @@ class Follower:
             on_line=self.hear,
             on_piece=self.take,
             silence=self.silence,
-            tick=self.tick,
+            tick=self.beat,
         )
         return self.result(live)
+
+    def beat(self) -> None:
+        """Call `tick`. Raises NodeTimeout when the node does not come to the end of its answer."""
+        if time.monotonic() > self._end_by:
+            raise NodeTimeout("its answer has not ended", node=self.link.node.name)
+        if self.tick:
+            self.tick()
 
     def hear(self, line: str) -> None:
         """Take a line of the node that is not output."""
@@ -90,9 +104,11 @@ class Follower:
             )
             self._lost_at = None
         if self._ended is not None:
+            if len(self._ended) >= MAX_END_LINES:
+                raise UnreadableAnswer("its answer does not end", node=self.link.node.name)
             self._ended.append(line)
         elif line == "end":
-            self._ended = []
+            self._ended, self._end_by = [], time.monotonic() + ANSWER_TIMEOUT
         elif line.startswith("state "):
             self._changed(line[6:])
 
@@ -120,7 +136,7 @@ class Follower:
             raise NoJob(f"does not know a run {self.id}", node=self.link.node.name)
         if live and job.state in ("queued", "held", "running"):
             raise ConnectionLost("the follower there ended early", node=self.link.node.name)
-        return JobEnd(job, self.out, self.err)
+        return JobEnd(readable(job), self.out, self.err)
 
     def through(
         self, give_up_after: float | None, sleep: Sleep, first: Callable[[], JobEnd] | None = None
@@ -272,7 +288,8 @@ class _FirstSession:
                 on_piece=self._follower.take,
                 stdin=starting.upload,
                 silence=lambda: self._follower.silence if starting.reply else ACK,
-                tick=self._follower.tick,
+                timeout=lambda: math.inf if starting.reply else ACK_TIMEOUT,
+                tick=self._follower.beat,
                 sent=starting.sent,
             )
         except GridError as exc:
@@ -296,5 +313,8 @@ def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:
     """From which byte on the stream ("out" or "err") has its last `lines` lines."""
     for line in ask(link, "tail", checked(job_id), stream, str(lines)):
         if line.startswith("offset "):
-            return int(line[7:])
+            try:
+                return whole(line[7:])
+            except ValueError as exc:
+                raise UnreadableAnswer(f"its answer: {exc}", node=link.node.name) from None
     raise NoJob(f"does not know a run {job_id}", node=link.node.name)

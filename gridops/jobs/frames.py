@@ -1,27 +1,32 @@
 """The node's side of a conversation, taken apart: lines, and pieces of the two streams.
 
 `out OFFSET LENGTH` or `err OFFSET LENGTH` is followed by so many bytes; every other line stands for
-itself. Nothing is kept longer than a line.
+itself. Nothing is kept longer than a line, and lines are taken as far as the limit goes; pieces,
+which are handed on as they come, have none.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from gridops.errors import NodeError
+from gridops.answers import MAX_LINE, Limit, Meter
+from gridops.errors import UnreadableAnswer
 
-LONGEST = 1024 * 1024  # bytes of one line
+PIECE = re.compile(r"(out|err) (\d{1,18}) ([1-9]\d{0,17})", re.ASCII)
+DONE = "done"  # the last line of an answer
 
 OnLine = Callable[[str], None]
 OnPiece = Callable[[str, int, bytes], None]  # stream, offset, bytes
 
 
 class Frames:
-    """A sink for what the node sends."""
+    """A sink for what the node sends. Raises UnreadableAnswer when that does not end."""
 
-    def __init__(self, on_line: OnLine, on_piece: OnPiece) -> None:
+    def __init__(self, on_line: OnLine, on_piece: OnPiece, limit: Limit) -> None:
         self._on_line = on_line
         self._on_piece = on_piece
+        self._meter = Meter(limit)
         self._line = bytearray()
         self._stream = ""
         self._offset = 0
@@ -45,19 +50,21 @@ class Frames:
         end = data.find(b"\n", at)
         if end < 0:
             end = len(data)
-        self._line += data[at:end]
-        if len(self._line) > LONGEST:
-            raise NodeError("the node answered something that is not understood")
+        self._line += data[at : min(end, at + MAX_LINE - len(self._line))]
         if end < len(data):
             line = self._line.decode(errors="replace")
             self._line.clear()
-            self._take(line)
+            self._take(line, end + 1 - at)
+        else:
+            self._meter.add(0, end - at)
         return end + 1
 
-    def _take(self, line: str) -> None:
+    def _take(self, line: str, count: int) -> None:
+        if self.last == DONE:
+            raise UnreadableAnswer("its answer goes on after its end")
         self.last = line
-        words = line.split(" ")
-        if words[0] in ("out", "err") and len(words) == 3 and (words[1] + words[2]).isdecimal():
-            self._stream, self._offset, self._left = words[0], int(words[1]), int(words[2])
+        if match := PIECE.fullmatch(line):
+            self._stream, self._offset, self._left = match[1], int(match[2]), int(match[3])
         else:
+            self._meter.add(1, count)
             self._on_line(line)

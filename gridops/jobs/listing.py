@@ -35,7 +35,7 @@ def listed(
         for job in jobs
         if (not of or job.state in of) and (ended is None or of or not passed_over(job))
     ]
-    over = [job for job in wanted if not job.active]
+    over = [job for job in wanted if not job.active and job.state != "unreadable"]
     left_out = 0 if ended is None else max(0, len(over) - ended)
     hidden = {job.id for job in over[:left_out]}
     return tuple(job for job in wanted if job.id not in hidden), left_out

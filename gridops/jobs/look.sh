@@ -5,14 +5,15 @@ piece_limit=4194304 # bytes of one stream that are sent before the other is look
 block=65536
 
 # For each job: a "state" line unless it has ended on record; then the facts that its files tell, in
-# stat's words, and the first line of what the client gave us. "now" is the time here.
+# stat's words, and the first line of what the client gave us, below its name and behind "# ": it may
+# hold anything. "now" is the time here.
 verb_status() {
     unset QUOTING_STYLE
     facts='' runs='' batch=0 undone=''
     for id in "$@"; do
         describe "$id"
         for entry in "$id"/sup "$id"/child "$id"/kill "$id"/exit "$id"/gpus "$id"/*.cut; do
-            [ ! -L "$entry" ] || facts="$facts $entry"
+            [ ! -L "$entry" ] && [ ! -e "$entry" ] || facts="$facts $entry"
         done
         for entry in "$id"/out "$id"/err "$id"/spec/diff "$id"/tree; do
             [ ! -e "$entry" ] || facts="$facts $entry"
@@ -30,7 +31,11 @@ tell() { # sends the facts of the jobs gathered so far
     # shellcheck disable=SC2086 # lists of paths without blanks
     {
         [ -z "$facts" ] || LC_ALL=C stat -c 'file %Y %s %N' $facts
-        [ -z "$runs" ] || head -q -n 1 $runs
+        for entry in $runs; do
+            line=''
+            IFS= read -r line <"$entry" || :
+            printf '# ==> %s <==\n# %s\n' "$entry" "$line"
+        done
     } 2>/dev/null
     facts='' runs=''
 }
@@ -46,8 +51,10 @@ verb_list() {
     done
     {
         printf '%s\0' */sup */child */kill */exit */gpus */*.cut */out */err */spec/diff */tree |
-            LC_ALL=C xargs -0 stat -c 'file %Y %s %N'
-        printf '%s\0' */spec/run | xargs -0 head -q -n 1
+            LC_ALL=C xargs -0 stat -c 'file %Y %s %N' | sed -n '/^file /p'
+        # shellcheck disable=SC2016 # expanded by the other shell
+        printf '%s\0' */spec/run |
+            LC_ALL=C xargs -0 sh -c 'head -v -n 1 "$@" | cut -b -131072 | sed "s/^/# /"; echo' sh
     } 2>/dev/null
     [ -z "$undone" ] || echo "now $(date +%s)"
     echo "done"
@@ -88,7 +95,8 @@ verb_follow() {
     beat=$((centis + 200))
     while :; do
         ended=''
-        [ ! -L "$id/exit" ] || ends # looked at before the sizes, so that no tail is missed
+        # Looked at before the sizes, so that no tail is missed.
+        if [ -L "$id/exit" ] || [ -e "$id/exit" ]; then ends; fi
         if ! measure; then
             if [ -n "$ended" ] || ! alive "$(readlink "$id/sup")"; then break; fi
             nap 0.02 # claimed a moment ago
@@ -105,6 +113,7 @@ verb_follow() {
         else
             [ -z "$ended$once" ] || break
             idle
+            [ "$ended" != never ] || break
         fi
     done
     echo end
@@ -130,8 +139,8 @@ measure() { # sets sizes: how long the streams are; fails when there are none
 }
 
 verb_tail() { # prints from which offset on stream $2 of job $1 has $3 lines
-    ended='' out_end='' err_end=''
-    [ ! -L "$1/exit" ] || ends
+    id=$1 ended='' out_end='' err_end=''
+    [ ! -L "$id/exit" ] || ends
     size=$out_end
     [ "$2" = out ] || size=$err_end
     [ -n "$size" ] || size=$(stat -c %s "$1/$2")
@@ -145,11 +154,16 @@ verb_read() { # the file $2 that job $1 was started with
 }
 
 ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…
-    ended=$(readlink "$id/exit")
+    ended=$(readlink "$id/exit" || echo odd)
     words=${ended#*.*.*.}
     out_end=${words%%.*}
     words=${words#*.}
     err_end=${words%%.*}
+    for size in "$out_end" "$err_end"; do
+        case $size in # of a record that is none there is nothing to send
+        '' | *[!0-9]* | ???????????????????*) out_end=0 err_end=0 ;;
+        esac
+    done
 }
 
 piece() { # sends what stream $1 has from offset $2 to its size $3, but not past its end $4
@@ -192,7 +206,9 @@ idle() { # nothing new: says so now and then, and looks whether the supervisor s
     if [ "$centis" -ge "$beat" ]; then
         echo alive || exit
         beat=$((centis + 200))
-        alive "$(readlink "$id/sup")" || describe "$id" >/dev/null
+        by=$(readlink "$id/sup")
+        alive "$by" || describe "$id" >/dev/null
+        case $by in *.*.*.* | cancelled) ;; *) ended=never ;; esac # nobody would record its end
     fi
     nap "$pause"
     case $((centis - latest)) in # quick to see what comes soon, cheap where nothing does

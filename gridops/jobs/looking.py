@@ -6,12 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gridops.errors import NodeError, NoJob
-from gridops.jobs.conversation import DONE, ask, converse, uncut
-from gridops.jobs.facts import jobs_from
-from gridops.jobs.paths import checked
+from gridops.answers import Limit
+from gridops.errors import NodeError, NoJob, UnreadableAnswer, UnreadableRecord
+from gridops.jobs.conversation import ANSWER_TIMEOUT, SILENCE, ask, converse, uncut
+from gridops.jobs.facts import Records, jobs_from
+from gridops.jobs.frames import DONE
+from gridops.jobs.paths import JobPaths, checked
 from gridops.model import Job
 from gridops.reach.link import Link
+
+LISTING_LIMIT = Limit(lines=500_000, bytes=32 * 1024 * 1024)
+TEXT_LIMIT = 16 * 1024 * 1024  # bytes of a text that a run was started with
 
 
 def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
@@ -22,18 +27,31 @@ def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
 
 def list_jobs(link: Link) -> tuple[Job, ...]:
     """All runs of the node that were not pruned, oldest first."""
-    jobs = jobs_from(complete(ask(link, "list"), link), link.node.name)
-    return tuple(jobs[job_id] for job_id in sorted(jobs) if jobs[job_id].placed)
+
+    def attempt() -> dict[str, Job]:
+        records = Records(link.node.name)
+        converse(
+            link,
+            "list",
+            on_line=records.hear,
+            timeout=lambda: SILENCE + ANSWER_TIMEOUT,
+            limit=LISTING_LIMIT,
+        )
+        complete([records.last], link)
+        return records.jobs()
+
+    jobs = uncut(attempt)
+    return tuple(job for _, job in sorted(jobs.items()) if job.placed or job.state == "unreadable")
 
 
 def show(link: Link, job_id: str) -> Job:
-    """A run, with its whole command. Raises NoJob."""
+    """A run, with its whole command. Raises NoJob, UnreadableRecord."""
     job = status(link, [job_id]).get(job_id)
     if job is None:
         raise NoJob(
             f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
         )
-    text = _kept(link, job_id, "command")
+    text = _kept(link, readable(job).id, "command")
     return replace(job, command=os.fsdecode(text)) if text else job
 
 
@@ -48,18 +66,36 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
     def attempt() -> bytes:
         lines: list[str] = []
         text = bytearray()
+
+        def take(stream: str, offset: int, data: bytes) -> None:
+            if len(text) + len(data) > TEXT_LIMIT:
+                raise UnreadableAnswer(f"the {name} of the run is over {TEXT_LIMIT} bytes long")
+            text.extend(data)
+
         converse(
             link,
             "read",
             checked(job_id),
             name,
             on_line=lines.append,
-            on_piece=lambda stream, offset, data: text.extend(data),
+            on_piece=take,
+            timeout=lambda: SILENCE + ANSWER_TIMEOUT,
         )
         complete(lines, link)
         return bytes(text[:-1])
 
     return uncut(attempt)
+
+
+def readable(job: Job) -> Job:
+    """`job`, if its record makes sense. Raises UnreadableRecord."""
+    if job.state == "unreadable":
+        raise UnreadableRecord(
+            f"the record of the run {job.id} cannot be read: {job.error}",
+            node=job.node,
+            hint=f"see {JobPaths(job.id).directory} there",
+        )
+    return job
 
 
 def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:

@@ -12,9 +12,11 @@ from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep, cannot, converse
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
+from gridops.jobs.paths import ID
 from gridops.jobs.spec import JobSpec
 from gridops.reach.link import Link
 
+ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says something
 ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
 GIVE_UP = 60.0  # seconds that an ambiguous start is tried again
 
@@ -134,7 +136,7 @@ class Starting:
             message, hint = why
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
-        holders = rest if word == "busy" else ()
+        holders = tuple(filter(ID.fullmatch, rest)) if word == "busy" else ()
         if ack == self._ack and word == "busy" and len(holders) < self.spec.slots:
             message = self._short_of()
         return NotStarted(
@@ -192,5 +194,6 @@ def _plain_start(starting: Starting) -> None:
         on_line=hear,
         stdin=starting.upload,
         silence=ACK,
+        timeout=lambda: ACK_TIMEOUT,
         sent=starting.sent,
     )

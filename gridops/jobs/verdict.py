@@ -57,6 +57,8 @@ def verdict(job: Job) -> str:
         return f"it never began: {reason}"
     if job.state == "finished" and job.signal:
         return f"the command was ended by {_signal_name(job.signal)}"
+    if job.state == "unreadable":
+        return f"its record there cannot be read: {job.error}"
     if job.state == "unknown":
         return "the node does not say how it is"
     return ""

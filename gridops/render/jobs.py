@@ -21,7 +21,7 @@ SHOWN = 200  # characters of a command in a table
 
 def row(job: Job, now: float) -> Row:
     return (
-        job.id,
+        plain(job.id),
         job.node,
         job.state,
         moment(job.started),
@@ -29,8 +29,15 @@ def row(job: Job, now: float) -> Row:
         "-" if job.status is None else str(job.status),
         plain(",".join(job.gpus)) or "-",
         plain(job.user) or "-",
-        plain(" ".join(job.command.split())[:SHOWN]),
+        plain(_command(job)),
     )
+
+
+def _command(job: Job) -> str:
+    """On one line; for a run that cannot be told of, the reason."""
+    if job.state == "unreadable":
+        return f"unreadable record: {job.error}"
+    return " ".join(job.command.split())[:SHOWN]
 
 
 def took(job: Job, now: float) -> float | None:
@@ -123,7 +130,7 @@ def job_record(job: Job, now: float) -> dict[str, Any]:
         "duration_s": None if seconds is None else round(seconds, 2),
         "status": job.status,
         "signal": job.signal,
-        "exit_status": None if job.active or job.state == "unknown" else exit_status(job),
+        "exit_status": exit_status(job) if _has_ended(job) else None,
         "reason": job.reason or None,
         "by": job.by or None,
         "timeout_s": job.timeout,
@@ -142,4 +149,9 @@ def job_record(job: Job, now: float) -> dict[str, Any]:
         "stderr_bytes": job.err_bytes,
         "cut": job.cut or None,
         "orphan": job.orphan,
+        "error": job.error or None,
     }
+
+
+def _has_ended(job: Job) -> bool:
+    return not job.active and job.state not in ("unknown", "unreadable")

@@ -206,6 +206,9 @@ def kill(call: Call, id: str) -> int:
     before = _found(call, id, certain=True)
     after = grid.kill(before)
     name = f"{after.node}: the run {after.id}"
+    if after.state == "unreadable":
+        say(f"{name} was told to end, if it runs: {verdict(after)}")
+        return 125
     if after.active:
         say(f"{name} was told to end and has not yet (`inv jobs.show {after.id}`)")
         return 125

@@ -225,8 +225,10 @@ def test_many_runs_are_told_of_at_the_cost_of_a_few_processes(place: Place) -> N
     odd = place.home / ".gridops" / "jobs" / "o'd d\"r\n x"
     odd.mkdir()
     (odd / "exit").symlink_to("odd")
-    pruned = place.job("20200101-000000-000abcde") / "spec"
-    shutil.rmtree(pruned)
+    pruned = place.job("20200101-000000-000abcde")
+    shutil.rmtree(pruned / "spec")
+    (pruned / "out").unlink()
+    (pruned / "err").unlink()
     running = start(place, "sleep 300")
     begun(place, running)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
