@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples findings -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test ray scale lint lint-ruff lint-mypy lint-shell format soak bench findings clean
+.PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak bench findings clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -21,11 +21,17 @@ dev: set-up-dev ## the same, with the Python packages of testing and linting
 demo: set-up-run ## three real sshd nodes on this machine: health, best, sync, run
 	@examples/demo.sh
 
-test: set-up-test ## install what the tests need, run all but those of ray, two at a time; ARGS="-k word" narrows them
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/ray $(ARGS)
+test: set-up-test ## install what the tests need, run all but those of ray and machines, two at a time; ARGS="-k word" narrows them
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/ray --ignore=tests/systemd $(ARGS)
 
 ray: set-up-ray ## run the tests on a real Ray cluster: as root, some minutes and 1 GB of disk
 	@$(BIN)/python -m pytest tests/ray $(ARGS)
+
+machines: ## boot Debian 12, 13 and unstable here, run the main job on them: as root, some minutes and 1 GB of disk
+	@.ci/machines all $(ARGS)
+
+machines-ci:
+	@.ci/machines few $(ARGS)
 
 soak: set-up-test ## 2000 runs while clients, connections, sshd and supervisors are killed; 1 GB of output
 	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \
