@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import resource
@@ -19,6 +20,7 @@ from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Space
 from gridops.observe.batch import Batch
 from gridops.observe.exporter import Exporter, Page, Request
 from gridops.observe.figures import record_of
+from gridops.observe.negotiation import prefers_openmetrics
 from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
 from gridops.sandbox import Sandbox, Setup
@@ -65,14 +67,12 @@ def scraping(work: Path) -> Measured:
     scrape.publish([record_of(busy_node(n), time.time()) for n in range(NODES)], ROUND)
     found: dict[str, list[Sample]] = {"nothing new": [], "new sums": []}
     with Exporter(("127.0.0.1", 0), {"/metrics": lambda request: page(scrape, request)}) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         for _ in range(SCRAPES):
             more = Batch()
             more.count("grid_tasks_submitted_total", "run")
             store.write(more)
             found["new sums"].append(scraped(server.url))
             found["nothing new"].append(scraped(server.url))
-        server.shutdown()
     result = Result(f"a scrape of {NODES} nodes with {GPUS} GPUs each, all of them synced", found)
     return result, [
         Claim(name, result.median(name) * 1000, 100, "ms") for name in ("nothing new", "new sums")
@@ -83,7 +83,7 @@ ROUND = Rounds(1, 1.0, time.time(), True)
 
 
 def page(scrape: Scrape, request: Request) -> Page:
-    return Page(scrape.text(openmetrics="openmetrics" in request.accept))
+    return Page(scrape.text(openmetrics=prefers_openmetrics(request.accept)))
 
 
 def busy_node(number: int) -> NodeHealth:
@@ -100,13 +100,13 @@ def busy_node(number: int) -> NodeHealth:
 
 def scraped(url: str) -> Sample:
     """One scrape as Prometheus makes it; this process is both ends of it."""
-    request = urllib.request.Request(
-        f"{url}metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
-    )
+    headers = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
+    request = urllib.request.Request(f"{url}metrics", headers=headers)
     cpu, began = time.process_time(), time.perf_counter()
     with urllib.request.urlopen(request, timeout=60) as answer:
-        text = answer.read()
+        packed = answer.read()
     seconds = time.perf_counter() - began
+    text = gzip.decompress(packed)
     if text.count(b"grid_node_up{") != NODES or not text.endswith(b"# EOF\n"):
         raise RuntimeError(f"{len(text)} bytes that are no exposition")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

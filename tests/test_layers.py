@@ -89,6 +89,8 @@ HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "platformdirs": {"top": (), "inside": ("*",)},
     "dotenv": {"top": (), "inside": ("*",)},
     "sqlite3": {"top": ("gridops.observe.store",), "inside": ("gridops.observe.*",)},
+    "cheroot": {"top": ("gridops.observe.exporter", "gridops.observe.connections"), "inside": ()},
+    "werkzeug": {"top": ("gridops.observe.exporter",), "inside": ("gridops.observe.*",)},
     "http": {
         "top": ("gridops.observe.exporter", "gridops.tasks._serving", "gridops.ray.rest"),
         "inside": ("gridops.observe.*",),

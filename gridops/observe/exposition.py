@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridops import __version__
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gridops.observe.store import Store
 
 END = "# EOF\n"  # of OpenMetrics
-TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 Totals = Iterable[tuple[str, str, str, float]]
 Stamps = Iterable[tuple[str, str, float]]
@@ -36,15 +34,23 @@ Stamps = Iterable[tuple[str, str, float]]
 
 def written(metrics: Iterable[Metric], *, openmetrics: bool = False, end: bool = True) -> str:
     """The exposition; `end` False leaves out OpenMetrics' last line, so that more may follow."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.openmetrics import exposition
+    from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics))
-    if not openmetrics:
-        return generate_latest(registry).decode()
-    text: str = exposition.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    text = _encoder(openmetrics)[0](registry).decode()
     return text if end else text.removesuffix(END)
+
+
+def content_type(*, openmetrics: bool = False) -> str:
+    """What HTTP calls the exposition."""
+    return _encoder(openmetrics)[1]
+
+
+def _encoder(openmetrics: bool) -> tuple[Callable[[Any], bytes], str]:
+    from prometheus_client.exposition import choose_encoder
+
+    return choose_encoder("application/openmetrics-text" if openmetrics else "")
 
 
 class _Collector:

@@ -67,7 +67,7 @@ class Gateway:
         from urllib.error import HTTPError
         from urllib.request import Request, urlopen
 
-        headers = {"Content-Type": exposition.TEXT_TYPE}
+        headers = {"Content-Type": exposition.content_type()}
         if (credentials := self.access.header()) is not None:
             headers["Authorization"] = credentials
         request = Request(self.url, text.encode("utf-8", "replace"), headers, method="PUT")

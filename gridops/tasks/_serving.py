@@ -12,6 +12,7 @@ from gridops.monitor import Monitor, Round
 from gridops.observe import exposition
 from gridops.observe.exporter import Page, Request, Route
 from gridops.observe.figures import record_of
+from gridops.observe.negotiation import prefers_openmetrics
 from gridops.observe.overview import Overview
 from gridops.observe.page import policy, render_page, without_commands
 from gridops.observe.rows import RunRow, Sample
@@ -52,8 +53,8 @@ class Service:
         }
 
     def metrics(self, request: Request) -> Page:
-        openmetrics = "application/openmetrics-text" in request.accept
-        kind = exposition.OPENMETRICS_TYPE if openmetrics else exposition.TEXT_TYPE
+        openmetrics = prefers_openmetrics(request.accept)
+        kind = exposition.content_type(openmetrics=openmetrics)
         return Page(self.text(openmetrics=openmetrics), kind)
 
     def text(self, *, openmetrics: bool = False) -> str:

@@ -116,20 +116,15 @@ def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
 def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, whatever is under way."""
     stop = threading.Event()
-    work = (
-        threading.Thread(target=exporter.serve_forever, args=(0.1,), daemon=True, name="http"),
-        threading.Thread(
-            target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
-        ),
+    rounds = threading.Thread(
+        target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
     )
     with _signalled() as wait:
-        for thread in work:
-            thread.start()
+        rounds.start()
         nodes = len(monitor.selection.chosen)
         say(f"{exporter.url}: {nodes} nodes every {monitor.every:g} s; Ctrl-C ends")
         wait()
     stop.set()
-    exporter.shutdown()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
+from contextlib import ExitStack, suppress
 from urllib.error import HTTPError
 
 import pytest
@@ -145,6 +147,42 @@ def test_nodes_may_be_added_and_removed_while_it_runs(inventory):
         _, said = exporter.end()
     assert said.count("warning") == 1
     assert "has changed: 3 nodes now" in said
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> tuple[str, str]:
+    place = tmp_path_factory.mktemp("tls")
+    cert, key = str(place / "cert.pem"), str(place / "key.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return cert, key
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_prometheus_is_served_while_a_crowd_stands_in_the_way(
+    inventory, tmp_path, certificate, secure
+):
+    """More connections than there may be: silent, in the middle of a request or a handshake."""
+    words = ["--tls-cert", certificate[0], "--tls-key", certificate[1]] if secure else []
+    config = "  scrape_interval: 1s\n  scrape_timeout: 1s\n"
+    config += f"  scheme: https\n  tls_config: {{ca_file: {certificate[0]}}}\n" if secure else ""
+    began = (b"", b"GET /metrics HTTP/1.1\r\nHost: local", b"\x16\x03\x01\x02\x00\x01\x00")
+    with ExitStack() as stack:
+        url = stack.enter_context(exporting(inventory.path, *QUICK, *words)).url
+        place = urllib.parse.urlsplit(url)
+        prom = stack.enter_context(prometheus(tmp_path / "prometheus", place.netloc, config))
+        prom.wait_for("up", {"": 1.0})
+        for number in range(400):
+            one = stack.enter_context(socket.create_connection((place.hostname, place.port), 10))
+            with suppress(ConnectionError):
+                one.sendall(began[number % len(began)])
+        time.sleep(6)
+        assert prom.ask("avg_over_time(up[5s])") == {"": 1.0}
+        assert [one["health"] for one in prom.targets()] == ["up"]
 
 
 def test_credentials_are_asked_for_by_prometheus_too(inventory, tmp_path):
