@@ -210,6 +210,10 @@ class UnmarkedTarget(SyncError):
     """The target directory exists and gridops did not make it."""
 
 
+class UnsafeTarget(SyncError):
+    """Others may write to the target directory, or put another in its place."""
+
+
 class NoNode(GridError):
     """No node can serve the request."""
 

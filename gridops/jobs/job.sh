@@ -159,12 +159,14 @@ enter_line() { # gets a slot, or a place in the queue, and says so
 }
 
 take_snapshot() {
-    [ -z "$isolate" ] || snapshot || refuse snapshot snapshot
+    trouble=''
+    [ -z "$isolate" ] || snapshot || refuse snapshot "snapshot${trouble:+ $trouble}"
 }
 
 snapshot() { # the tree as it is now: by reflinks or hard links where these work, else a copy
     expand "$directory"
     dir=$(cd -- "$dir" && pwd -P) || return
+    [ -z "$directory" ] || ours_alone "$dir" || return
     any=$(find "$dir" -type f | head -n 1)
     for how in '-a --reflink=always' -al -a -R; do
         case $how in
@@ -239,7 +241,12 @@ verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
 enter() { # the directory where the command is to run
     expand "$directory"
     [ -z "$isolate" ] || dir=$1
-    cd -- "$dir" 2>/dev/null && return
+    if cd -- "$dir" 2>/dev/null; then
+        { [ -n "$directory" ] && [ -z "$isolate" ]; } || return 0 # our home, or our copy
+        ours_alone "$(pwd -P)" && return
+        printf 'gridops: not run in %s: %s (%s)\n' "$dir" "$trouble" "$remedy" >&2
+        exit 125
+    fi
     if [ "$missing" = fail ] || [ -e "$dir" ]; then
         printf 'gridops: cannot enter the directory %s\n' "$dir" >&2
         exit 125

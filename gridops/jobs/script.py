@@ -6,7 +6,9 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-PARTS = ("process", "lease", "gpu", "look", "stop", "watch", "job")  # the last one calls main
+from gridops.reach import trust
+
+PARTS = ("trust", "process", "lease", "gpu", "look", "stop", "watch", "job")  # the last calls main
 
 
 @cache
@@ -32,4 +34,6 @@ def installer() -> str:
 
 def part(name: str) -> str:
     """One part's text."""
+    if name == "trust":
+        return trust.text()
     return files("gridops.jobs").joinpath(f"{name}.sh").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from gridops.jobs.looking import status
 from gridops.jobs.paths import ID
 from gridops.jobs.spec import JobSpec
 from gridops.reach.link import Link
+from gridops.reach.trust import DANGER
 
 ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says something
 ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
@@ -136,6 +137,9 @@ class Starting:
             message, hint = why
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
+        if word == "snapshot" and rest:
+            words = " ".join(rest)
+            message, hint = f"the tree was not copied: {words}: {DANGER}", "move remote_root"
         holders = tuple(filter(ID.fullmatch, rest)) if word == "busy" else ()
         if ack == self._ack and word == "busy" and len(holders) < self.spec.slots:
             message = self._short_of()

@@ -83,6 +83,7 @@ verb_find() { # ROOT NAME WISH SETUP [DIRECTORY FOR WHEELS]
     mkdir -p "$dir/.ray${5:+/$5}" 2>/dev/null # one home of several nodes: rsync would make it twice
     [ -w "$dir/.ray" ] || fail "$1/.ray cannot be written" "move remote_root, or make it writable"
     top=$(cd "$dir/.ray" && pwd -P)
+    ours_alone "$top" || fail "$trouble" "$remedy"
     [ -z "$setup" ] || check_setup
     uv=$(as_usual sh -c 'command -v uv' 2>/dev/null)
     [ -n "$uv" ] || [ ! -x "$HOME/.local/bin/uv" ] || uv=$HOME/.local/bin/uv

@@ -53,6 +53,9 @@ verb_look() { # ROOT VENV TEMP: what is here, and what runs
         printf 'died %s\n' "$(last_words "$(sed -n 's/^launch //p' record)/log")"
     fi
     expand "$1"
+    if top=$(cd "$dir/.ray" 2>/dev/null && pwd -P); then
+        ours_alone "$top" || fail "$trouble" "$remedy"
+    fi
     printf 'venv %s\nready %s\n' "$dir/.ray/$2" "$(cat "$dir/.ray/$2/ready" 2>/dev/null)"
     expand "$3"
     printf 'temp %s\n' "$dir"

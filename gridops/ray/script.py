@@ -11,8 +11,9 @@ from gridops.jobs import script as jobs
 
 @cache
 def text(name: str) -> str:
-    """`name`.sh after the jobs' process.sh: who lives, and how a tree of processes is ended."""
-    whole = f"{jobs.part('process')}\n{_read(f'{name}.sh')}"
+    """`name`.sh after what it needs of others: process.sh (who lives, how a tree of processes is
+    ended) and trust.sh (whose a directory is)."""
+    whole = f"{jobs.part('trust')}\n{jobs.part('process')}\n{_read(f'{name}.sh')}"
     return re.sub(r"^\s*#.*\n", "", whole, flags=re.MULTILINE)
 
 

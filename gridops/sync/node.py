@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gridops.errors import DiskFull, GridError, NoRsync, NotWritable, SyncError, UnmarkedTarget
+from gridops.errors import (
+    DiskFull,
+    GridError,
+    NoRsync,
+    NotWritable,
+    SyncError,
+    UnmarkedTarget,
+    UnsafeTarget,
+)
 from gridops.model import Node, Reply
+from gridops.reach import trust
 from gridops.reach.link import Link
 from gridops.sync.tree import Tree
 from gridops.transfers.output import printable
@@ -95,12 +104,14 @@ class NodeTree:
     def prepare(self, *, dry_run: bool, timeout: float) -> Prepared:
         """Make the directory ours where that is allowed (a dry run: only look).
 
-        Raises UnmarkedTarget, NotWritable, DiskFull, NoRsync or a ReachError.
+        Raises UnmarkedTarget, UnsafeTarget, NotWritable, DiskFull, NoRsync or a ReachError.
         """
         root, dry = self.node.remote_root, "yes" if dry_run else "no"
         args = (root, self._project, self.id, self.origin, self._key, dry)
         reply = self._ask("prepare", *args, timeout=timeout)
         state, target, head, previous, partial, rsync, packs = _fields(reply, 7, self.node)
+        if state == "unsafe":  # the words are in these fields then
+            raise UnsafeTarget(f"{head}: {trust.DANGER}", node=self.node.name, hint=previous)
         if state == "unmarked":
             raise UnmarkedTarget(
                 f"{target} is not empty and gridops did not make it",
@@ -187,5 +198,5 @@ def _short(text: str) -> str:
 
 @cache
 def _script() -> str:
-    text = Path(__file__).with_name("node.sh").read_text(encoding="utf-8")
+    text = trust.text() + Path(__file__).with_name("node.sh").read_text(encoding="utf-8")
     return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)

@@ -1,8 +1,9 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # trust.sh comes before this and sets trouble, remedy
 # The node's side of a sync; gridops/sync/node.py sends it and reads the answers, which are fields
 # that end in NUL, then lines. What went wrong is on stderr, with a status that is not 0.
 #
-#   prepare ROOT PROJECT ID ORIGIN KEY DRY        make or check the directory
+#   prepare ROOT PROJECT ID ORIGIN KEY DRY        make or check the directory, which others may not
+#                                                 write to (trust.sh comes before this)
 #   plan    TARGET ID SIZE PACKED                 what `stage` would delete; changes nothing
 #   stage   TARGET ID SIZE PACKED KEY DIGEST DELETE
 #                                                 take the new manifest, delete what it has lost
@@ -30,7 +31,8 @@ fail() {
     exit 1
 }
 
-yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
+# Sets has to yes or no: is there a program $1?
+look_for() { if command -v "$1" >/dev/null 2>&1; then has=yes; else has=no; fi; }
 
 # Does the directory $1 hold nothing (but perhaps our own state)?
 is_empty() {
@@ -46,10 +48,10 @@ is_marked() { [ -f .gridops/marker ] && [ ! -L .gridops ]; }
 # builtin of most shells, may not.)
 place() { printf '%s\n' "$2" | cat >"$1.$key" && mv -f -- "$1.$key" "$1"; }
 
+# Sets line to the first one of the file $1.
 first_line() {
     line=
     [ ! -f "$1" ] || IFS= read -r line <"$1" || :
-    printf '%s' "$line"
 }
 
 # -- prepare --------------------------------------------------------------------------------------
@@ -64,12 +66,18 @@ prepare() {
     *) root=$HOME/$root ;;
     esac
     target=$root/$project
+    check_way || return 0
     if [ ! -d "$target" ]; then
         [ "$dry" = no ] || { answer absent && return; }
         mkdir -p -- "$target" || exit 1
     fi
     cd -P -- "$target" || exit 1
     target=$PWD
+    set --
+    for entry in .gridops .gridops/marker .gridops/origin ".gridops/$id"; do
+        [ ! -e "$entry" ] || [ -L "$entry" ] || set -- "$@" "$target/$entry"
+    done
+    ours_alone "$target" "$@" || { answer unsafe && return; }
     if ! is_marked; then
         { is_empty . && [ ! -L .gridops ]; } || { answer unmarked && return; }
         [ "$dry" = no ] || { answer new && return; }
@@ -80,6 +88,17 @@ prepare() {
     state=.gridops/$id
     [ "$dry" = yes ] || make_room || exit 1
     answer marked
+}
+
+# Before anything is made: may we trust the place where the target will be?
+check_way() {
+    [ ! -d "$target" ] || return 0
+    nearest=$target
+    while [ -n "$nearest" ] && [ ! -d "$nearest" ]; do nearest=${nearest%/*}; done
+    cd -P -- "${nearest:-/}" || exit 1
+    safe_to_make_in "$PWD" && return
+    answer unsafe
+    return 1
 }
 
 # The directories that this sync works in, without what a killed one left there.
@@ -93,13 +112,15 @@ make_room() {
 answer() {
     head='' previous='' partial=no
     if [ "$1" = marked ]; then
-        head=$(first_line "$state/manifest")
-        previous=$(first_line .gridops/origin)
+        first_line "$state/manifest" && head=$line
+        first_line .gridops/origin && previous=$line
         is_empty "$state/$key.partial" || partial=yes
         [ "$dry" = yes ] || [ "$previous" = "$origin" ] || place .gridops/origin "$origin" || exit 1
     fi
+    if [ "$1" = unsafe ]; then head=$trouble previous=$remedy; fi
     say "$1" "$target" "${head#"$tab"}" "$previous" "$partial"
-    say "$(yes_no command -v rsync)" "$(yes_no command -v gzip)"
+    look_for rsync && say "$has"
+    look_for gzip && say "$has"
 }
 
 # -- deleting -------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from gridops.sync import sync_tree
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 TOOLS = ("sh", "cat", "chmod", "cmp", "dd", "gzip", "head", "mkdir", "mv", "rm", "rmdir", "sed")
-TOOLS += ("sort", "uniq", "wc")
+TOOLS += ("sort", "stat", "uniq", "wc")
 
 
 @pytest.fixture
