@@ -62,6 +62,7 @@ class Handover:
             timeout=spec.timeout,
             gpus=spec.gpus,
             isolate=spec.isolate,
+            fetch=bool(spec.fetch),
             log_cap=spec.log_cap,
             forget=settings.jobs.keep,
             commit=origin.commit,

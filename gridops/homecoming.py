@@ -27,7 +27,7 @@ def fetch(
     *,
     overwrite: bool = False,
 ) -> FetchReport:
-    """Bring what the patterns name in the run's directory to the same places in `into`.
+    """Bring what the run wrote of what the patterns name to the same places in `into`.
 
     Raises what `gridops.fetch.bring_home` raises.
     """
@@ -41,6 +41,7 @@ def fetch(
         settings,
         home_instead=not job.isolated,
         overwrite=overwrite,
+        run=job.id,
     )
 
 

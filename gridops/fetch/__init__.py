@@ -32,6 +32,7 @@ def bring_home(
     *,
     home_instead: bool = False,
     overwrite: bool = False,
+    run: str = "",
 ) -> FetchReport:
     """Bring what `patterns` name in the node's `directory` to the same relative places in `into`.
 
@@ -40,7 +41,8 @@ def bring_home(
     kept, unless `overwrite`. Each file takes its place whole and in one step, none outside `into`.
     A symlink that a pattern names outright comes as what it leads to; any other stays one, and one
     that leads out of the directory stays there. `home_instead`: a `directory` that is not there
-    stands for the node's home directory.
+    stands for the node's home directory. `run`: of all that, only what the run of this id wrote or
+    changed, and nobody has changed since its end (written.py).
 
     The connection is tried again as `settings.retry` says. Everything there is to say is said by
     events. What has come by then is in its place when this raises UsageError, PartialTransfer
@@ -49,9 +51,9 @@ def bring_home(
     wanted = [parse(text) for text in checked(patterns)]
     if not wanted:
         raise UsageError("there is no pattern of what to fetch")
-    return Session(link, wanted, _place(into), RetryConfig.of(settings.retry), overwrite).report(
-        directory, home_instead
-    )
+    return Session(
+        link, wanted, _place(into), RetryConfig.of(settings.retry), overwrite, run
+    ).report(directory, home_instead)
 
 
 def _place(into: str | Path) -> Path:

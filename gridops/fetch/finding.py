@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gridops.errors import NodeError, NodeTimeout
+from gridops.errors import NodeError
+from gridops.fetch.narrow import Narrowed, narrow
 from gridops.fetch.patterns import Pattern
+from gridops.fetch.question import Group, ask_script
 from gridops.observe import events
-from gridops.reach.link import Link, on_node
-from gridops.reach.streams import run_script
+from gridops.reach.link import Link
 from gridops.transfers.private import holds_private
 
-LOOKING = 300.0  # seconds that looking through the node's directories may take
 NAMES = 64 * 1024 * 1024  # bytes of names that an answer may hold
-
-
-@dataclass
-class Group:
-    """What is to be brought of one directory of the node. Names are relative to it."""
-
-    base: str  # absolute
-    names: list[str] = field(default_factory=list)  # as they are
-    copied: list[str] = field(default_factory=list)  # symlinks: the files that they lead to
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +25,20 @@ class Found:
     groups: tuple[Group, ...]
     missing: tuple[Pattern, ...]  # they match nothing
     private: tuple[str, ...] = ()  # names that match and never come
+    unwritten: tuple[Pattern, ...] = ()  # they match nothing that the run wrote
+    older: int = 0  # files that stay there, since the run did not write them
+    later: tuple[str, ...] = ()  # files that stay there, since they changed after its end
 
 
 def find(
-    link: Link, directory: str, patterns: Sequence[Pattern], *, home_instead: bool = False
+    link: Link,
+    directory: str,
+    patterns: Sequence[Pattern],
+    *,
+    home_instead: bool = False,
+    run: str = "",
 ) -> Found:
-    """What `patterns` name, those without a base in `directory`.
+    """What `patterns` name, those without a base in `directory`; of the run `run` what it wrote.
 
     `home_instead`: where there is no such directory, in the home directory. Raises NodeError when
     there is none, NodeTimeout, a ReachError.
@@ -57,26 +55,50 @@ def find(
             )
         message = f"{link.node.name}: there is no {directory}: looking in the home directory"
         events.emit(events.WARNING, message=message)
-        return find(link, "~", patterns)
-    return _sorted_out(patterns, answers)
+        return find(link, "~", patterns, run=run)
+    matched = [_matched(one, answer) for one, answer in zip(patterns, answers, strict=True)]
+    narrowed = narrow(link, run, matched) if run else Narrowed(matched)
+    return _sorted_out(patterns, answers, matched, narrowed)
 
 
-def _sorted_out(patterns: Sequence[Pattern], answers: Sequence[Group]) -> Found:
+def _matched(pattern: Pattern, answer: Group) -> Group:
+    names, copied = (
+        [name for name in found if _wanted(pattern, name)]
+        for found in (answer.names, answer.copied)
+    )
+    return Group(answer.base, names, copied)
+
+
+def _sorted_out(
+    patterns: Sequence[Pattern],
+    answers: Sequence[Group],
+    matched: Sequence[Group],
+    narrowed: Narrowed,
+) -> Found:
     groups: dict[str, Group] = {}
     missing: list[Pattern] = []
+    unwritten: list[Pattern] = []
     private: list[str] = []
-    for pattern, answer in zip(patterns, answers, strict=True):
-        names = [name for name in answer.names if _wanted(pattern, name)]
-        copied = [name for name in answer.copied if _wanted(pattern, name)]
+    for pattern, answer, match, rest in zip(
+        patterns, answers, matched, narrowed.groups, strict=True
+    ):
         hidden = [name for name in answer.names + answer.copied if _private(pattern, name)]
         private += hidden
-        if not names and not copied:
-            missing += [] if hidden else [pattern]
+        if rest.empty:
+            missing += [pattern] if match.empty and not hidden else []
+            unwritten += [] if match.empty else [pattern]
             continue
-        group = groups.setdefault(answer.base, Group(answer.base))
-        group.names += names
-        group.copied += copied
-    return Found(tuple(groups.values()), tuple(missing), tuple(private))
+        group = groups.setdefault(rest.base, Group(rest.base))
+        group.names += rest.names
+        group.copied += rest.copied
+    return Found(
+        tuple(groups.values()),
+        tuple(missing),
+        tuple(private),
+        tuple(unwritten),
+        narrowed.older,
+        tuple(narrowed.later),
+    )
 
 
 def _wanted(pattern: Pattern, name: str) -> bool:
@@ -91,23 +113,7 @@ def _private(pattern: Pattern, name: str) -> bool:
 
 def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     """The answer to each pair of a directory and a pattern."""
-    end = time.monotonic() + LOOKING
-    try:
-        with on_node(link.node.name):
-            reply = run_script(
-                lambda command: link.start(command, timeout=max(0.1, end - time.monotonic())),
-                _script(),
-                tuple(word for pair in pairs for word in pair),
-                end,
-                b"",
-                limit=NAMES,
-            )
-    except NodeTimeout as exc:
-        raise NodeTimeout(
-            f"looking for the files took over {LOOKING:g} s",
-            node=link.node.name,
-            hint="name a directory rather than **",
-        ) from exc
+    reply = ask_script(link, _script(), tuple(word for pair in pairs for word in pair), NAMES)
     found = _understood(os.fsdecode(reply.stdout).split("\0"))
     if len(found) != len(pairs):
         said = os.fsdecode(reply.stderr).strip()[-200:]

@@ -19,6 +19,9 @@ class FetchReport:
     kept: tuple[str, ...] = ()  # not replaced: newer here, and different
     skipped: tuple[str, ...] = ()  # neither file, directory nor symlink, or a symlink leading out
     missing: tuple[str, ...] = ()  # patterns that match nothing
+    unwritten: tuple[str, ...] = ()  # patterns that match nothing that the run wrote
+    older: int = 0  # files that match and that the run did not write
+    later: tuple[str, ...] = ()  # files that changed after the run's end; names as on the node
     bytes: int = 0  # on the wire, both ways
     seconds: float = 0.0
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from gridops.errors import DiskFull, NotWritable, PartialTransfer, SyncError
 from gridops.fetch.disk import errors_here, full_here, no_access
-from gridops.fetch.finding import Found, Group, find
+from gridops.fetch.finding import Found, find
 from gridops.fetch.landing import Landing
 from gridops.fetch.patterns import Pattern
+from gridops.fetch.question import Group
 from gridops.fetch.record import note
 from gridops.fetch.report import FetchReport
 from gridops.fetch.stage import Stage, staging
@@ -39,6 +40,7 @@ class Session:
     into: Path  # absolute, without symlinks
     retry: RetryConfig
     overwrite: bool
+    run: str = ""  # only what this run wrote comes
     done: Transfer = field(default_factory=Transfer)
     landings: list[Landing] = field(default_factory=list)
     problems: list[PartialTransfer] = field(default_factory=list)
@@ -67,7 +69,9 @@ class Session:
     def _look(self, directory: str, home_instead: bool) -> Found:
         for attempt in attempts(self.retry, what=f"looking for files on {self._node}"):
             with attempt:
-                return find(self.link, directory, self.patterns, home_instead=home_instead)
+                return find(
+                    self.link, directory, self.patterns, home_instead=home_instead, run=self.run
+                )
         raise SyncError("there was no attempt", node=self._node)
 
     def _bring(self, group: Group) -> None:
@@ -212,7 +216,10 @@ class Session:
             replaced=self._all(lambda one: one.replaced),
             kept=self._all(lambda one: one.kept),
             skipped=tuple(sorted(left_out)),
-            missing=tuple(printable(os.fsencode(one.text)) for one in found.missing),
+            missing=_texts(found.missing),
+            unwritten=_texts(found.unwritten),
+            older=found.older,
+            later=tuple(sorted(printable(os.fsencode(name)) for name in found.later)),
             bytes=self.done.bytes,
             seconds=seconds,
         )
@@ -220,6 +227,15 @@ class Session:
     def _tell(self, report: FetchReport, directory: str) -> None:
         for pattern in report.missing:
             self._warn(f"{pattern} matches nothing{_where(pattern, directory)}{_hint(pattern)}")
+        for pattern in report.unwritten:
+            where = _where(pattern, directory)
+            self._warn(f"{pattern} matches nothing that this run wrote{where}")
+        if report.later:
+            what = _few(report.later)
+            self._warn(f"left there, since a later run has changed them: {what}")
+        if report.older and report.found:
+            many = f"{report.older} file{'s' * (report.older > 1)}"
+            self._warn(f"left there, since this run did not write them: {many}")
         if repositories := self._repositories():
             many = f"{len(repositories)} are" if len(repositories) > 1 else "1 is"
             self._warn(
@@ -250,6 +266,10 @@ class Session:
         for other in others:
             events.emit(events.WARNING, message=str(other))
         return last
+
+
+def _texts(patterns: Sequence[Pattern]) -> tuple[str, ...]:
+    return tuple(printable(os.fsencode(one.text)) for one in patterns)
 
 
 def _where(pattern: str, directory: str) -> str:

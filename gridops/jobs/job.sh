@@ -230,12 +230,21 @@ verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
     umask "$3"
     enter "$PWD/$1/tree"
     identify $$
+    [ -z "$fetch" ] || next_second "${record%/child}/spec"
     if [ -L "$stop" ] || ! alive "$2"; then exit 125; fi
     ln -s "$identity" "$record" 2>/dev/null || exit 125
     set -- "$shell" "$command" "$4" # from here on no other name is ours
     environment
     [ -z "$3" ] || export "${3?}"
     exec "$1" "$2"
+}
+
+# Waits for the next second where the times of files, $1 for one, have no fractions: else who fetches
+# what this job writes could not tell it from what was written just before.
+next_second() {
+    case $(stat -c %z "$1") in *.*[1-9]*' '*) return ;; esac
+    second=$(date +%s)
+    while [ "$(date +%s)" = "$second" ]; do nap 0.05; done
 }
 
 enter() { # the directory where the command is to run

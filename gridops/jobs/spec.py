@@ -66,6 +66,7 @@ class JobSpec:
     grace: int = 10  # whole seconds between TERM and KILL
     log_cap: int | None = None  # bytes of each stream that are kept, in steps of 512
     keep: bool = False  # processes that the command leaves behind stay
+    fetch: bool = False  # what it writes is to be told from what was there, to the second at least
     isolate: bool = False  # it runs in a snapshot of `directory`
     forget: float | None = None  # how long after its end the node may forget it
     user: str = field(default_factory=whoami)
@@ -132,6 +133,7 @@ class JobSpec:
             "log_cap": str(math.ceil((self.log_cap or 0) / 512)),
             "keep": "yes" if self.keep else "",
             "isolate": "yes" if self.isolate else "",
+            "fetch": "yes" if self.fetch else "",
             "secret": "yes" if self.env else "",
             "setup": "yes" if self.env_setup else "",
         }

@@ -220,3 +220,34 @@ def test_python_has_the_same(start, link, inventory, tmp_path):
     report = grid.fetch(job, ["results"], tmp_path / "results of it")
     assert report.new == ("results/a.json", "results/deep/b")
     assert report.node.name == "node2"
+
+
+# -- results of earlier runs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [(), ("--isolate",)])
+def test_the_results_of_an_earlier_run_are_not_this_ones(tell, link, project, flags):
+    words = ("run", "--on", "node2", "--fetch", "results", *flags, "--cmd")
+    assert tell(*words, f"{RESULTS}; echo old >ckpt").status == 0
+    assert files(project) == {"hello.txt", "results/a.json", "results/deep/b"}
+    tell("run", "--on", "node2", "--cmd", RESULTS)  # with --isolate, too, it is in the tree
+    shutil.rmtree(project / "results")
+    shutil.rmtree(project / ".gridops")
+    done = tell(*words, "true")
+    assert (done.status, files(project)) == (125, {"hello.txt"})
+    assert "node2: results matches nothing that this run wrote" in done.err
+    done = tell(*words, "echo 3 >results/c")
+    assert (done.status, files(project)) == (0, {"hello.txt", "results/c"})
+    assert "left there, since this run did not write them: 2 files" in done.err
+
+
+def test_an_older_run_does_not_hand_out_what_a_newer_one_wrote(tell, link, start, project):
+    first = start(f"{RESULTS}; echo mine >mine")
+    tell("jobs.wait", first)
+    time.sleep(0.1)
+    tell("jobs.wait", start("echo 9 >results/a.json"))
+    done = tell("jobs.fetch", first, "results/a.json")
+    assert (done.status, files(project)) == (1, {"hello.txt"})
+    assert "left there, since a later run has changed them: results/a.json" in done.err
+    assert tell("jobs.wait", first, "--fetch", "mine", "--fetch", "results").status == 0
+    assert files(project) == {"hello.txt", "mine", "results/deep/b"}

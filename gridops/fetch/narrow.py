@@ -1,0 +1,103 @@
+"""Of what patterns match on a node only what a run wrote: `times.sh`, sent over a link."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from gridops.errors import NodeError
+from gridops.fetch.question import Group, ask_script
+from gridops.fetch.written import Entry, Window, above, choose, read_answer
+from gridops.reach.link import Link
+from gridops.transfers.private import holds_private
+
+TIMES_LIMIT = 256 * 1024 * 1024  # bytes of an answer; a file takes about a hundred
+
+
+@dataclass
+class Narrowed:
+    """What is left of the groups, in their order, and what is not."""
+
+    groups: Sequence[Group]
+    older: int = 0  # files that the run did not write
+    later: list[str] = field(default_factory=list)  # files that changed after its end
+
+
+def narrow(link: Link, run: str, groups: Sequence[Group]) -> Narrowed:
+    """What the run `run` wrote or changed of the `groups`.
+
+    Raises NodeError where the node cannot tell, a ReachError.
+    """
+    bases = {group.base for group in groups if not group.empty}
+    parts = {base: _part(link, run, base, groups) for base in bases}
+    older = sum(part.older for part in parts.values())
+    later = [name for part in parts.values() for name in part.later]
+    kept = [parts[g.base].of(g) if g.base in parts else Group(g.base) for g in groups]
+    return Narrowed(kept, older, later)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the run wrote in one directory."""
+
+    names: dict[str, list[str]]
+    copied: frozenset[str]
+    older: int
+    later: list[str]
+
+    def of(self, group: Group) -> Group:
+        names = [one for name in group.names for one in self.names.get(name, ())]
+        copied = [name for name in group.copied if name in self.copied]
+        return Group(group.base, names, copied)
+
+
+def _part(link: Link, run: str, base: str, groups: Sequence[Group]) -> _Part:
+    names = list(dict.fromkeys(name for g in groups if g.base == base for name in g.names))
+    copied = list(dict.fromkeys(name for g in groups if g.base == base for name in g.copied))
+    window, found = _ask(link, run, base, names, copied)
+    entries: dict[str, Entry] = {}
+    verdicts: dict[str, list[str]] = {name: [] for name in copied}
+    for path, entry in found:
+        if path in verdicts:
+            verdicts[path].append(window.judge(entry))
+        else:
+            entries[path] = entry
+    hidden = [path for path in entries if path != "." and holds_private(path.split("/"))]
+    choice = choose(names, entries, window, hidden)
+    good = frozenset(name for name, said in verdicts.items() if "written" in said)
+    rest = [said for name, said in verdicts.items() if name not in good]
+    later = [name for name, said in verdicts.items() if name not in good and "later" in said]
+    older = choice.older + len(rest) - len(later)
+    return _Part(choice.names, good, older, choice.later + later)
+
+
+def _ask(
+    link: Link, run: str, base: str, names: Sequence[str], copied: Sequence[str]
+) -> tuple[Window, list[tuple[str, Entry]]]:
+    mark = os.urandom(6).hex()
+    words = [("a", above(names)), ("m", names), ("c", copied)]
+    kinds = "".join(letter for letter, some in words if some)
+    args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))
+    reply = ask_script(link, _script(), args, TIMES_LIMIT)
+    try:
+        window, found = read_answer(os.fsdecode(reply.stdout), mark, run)
+    except ValueError as exc:
+        said = os.fsdecode(reply.stderr).strip()[-200:]
+        raise NodeError(
+            f"it does not tell when files were changed{f': {said!r}' if said else ''}",
+            node=link.node.name,
+            hint="its stat must know %z",
+        ) from exc
+    if window is None:
+        raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
+    return window, found
+
+
+@cache
+def _script() -> str:
+    text = Path(__file__).with_name("times.sh").read_text(encoding="utf-8")
+    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
