@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Queue
 from typing import Any
 
 from cheroot.server import HTTPConnection, HTTPRequest
@@ -32,6 +32,7 @@ from cheroot.ssl import Adapter
 REQUEST_TIMEOUT = 10.0  # seconds for a request and its answer, whatever the client does meanwhile
 MAX_CONNECTIONS = 256
 MAX_UNSENT = 64 << 20  # bytes of answers that wait for their clients
+ARRIVING = 32  # connections that are accepted ahead of us; the kernel keeps the others
 CHUNK = 1 << 18  # bytes that are sent at once
 HEAD_LIMIT = 16_384  # bytes of a request's line and headers
 END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -150,7 +151,7 @@ class Connections:
 
     def __init__(self, on_request: Callable[[Connection], object]) -> None:
         self._on_request = on_request
-        self._arriving: SimpleQueue[Connection] = SimpleQueue()
+        self._arriving: Queue[Connection] = Queue(ARRIVING)
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -166,7 +167,7 @@ class Connections:
         self._thread.start()
 
     def take(self, connection: Connection) -> None:
-        """A connection that is new, or has its answer; from any thread."""
+        """A connection that is new, or has its answer; from any thread but ours."""
         if self._stopping:
             connection.close()
             return
@@ -233,7 +234,7 @@ class Connections:
         try:
             event = connection.advance()
             self._wait_for(connection, event)
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - gone, no TLS, whatever: one client's, not the others'
             self._hang_up(connection)
             return
         if event:

@@ -210,6 +210,7 @@ def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outc
 
 def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
     from gridops.render.folding import failures, folded
+    from gridops.render.words import printable
 
     bare = len(outcomes) == 1
     out, err = write_bytes(1), write_bytes(2)
@@ -218,7 +219,7 @@ def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
         if reply is None:
             continue
         status = f" exit status {reply.status}" if reply.status else ""
-        header = f"{'-' * 15}\n{names} ({count}){status}\n{'-' * 15}\n".encode()
+        header = f"{'-' * 15}\n{printable(names)} ({count}){status}\n{'-' * 15}\n".encode()
         if reply.stdout:
             out((b"" if bare else header) + _ended(reply.stdout, bare))
         if reply.stderr:
