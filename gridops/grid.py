@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops import ownership  # noqa: F401 # first of ours: see there
 from gridops.clusters import Clusters
 from gridops.inventory import load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "gridops"
 # From the foundations up; each room may import from those listed before it and from itself. A
 # pattern earlier in the list wins.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "errors": ("gridops", "gridops.errors"),
+    "errors": ("gridops", "gridops.errors", "gridops.ownership"),
     "answers": ("gridops.answers",),
     "model": ("gridops.model",),
     # Events carry plain values and know nobody, so that every room can say what happened without

@@ -9,6 +9,7 @@ from invoke import Collection
 
 from gridops.tasks import (
     _bytecode,  # the first: see there
+    _ownership,  # the second: see there
     cluster,
     cluster_jobs,
     health,
@@ -56,4 +57,4 @@ ns.add_collection(
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
 ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))
 
-__all__ = ["_bytecode", "ns"]
+__all__ = ["_bytecode", "_ownership", "ns"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from invoke import Program
 from invoke.exceptions import ParseError
 
-from gridops import __version__
+from gridops import __version__, ownership
 from gridops.tasks import ns
 from gridops.tasks._task import guarded
 from gridops.tasks._terminal import open_streams, say
@@ -18,6 +18,11 @@ from gridops.tasks._words import Words
 
 class GridProgram(Program):
     """An invoke Program whose usage errors exit with 2, as gridops' own do."""
+
+    def print_version(self) -> None:
+        super().print_version()
+        if neighbour := ownership.neighbour():
+            say(neighbour)
 
     def parse_core(self, argv: list[str] | None) -> None:
         with _usage():

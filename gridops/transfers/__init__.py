@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gridops import ownership  # noqa: F401 # first of ours: see there
 from gridops.transfers import client
 from gridops.transfers.client import STALLED, Job
 from gridops.transfers.outcome import Complaints, Place, error_of

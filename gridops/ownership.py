@@ -1,0 +1,53 @@
+"""The check that the package `gridops` on the path is this one.
+
+A project of the package index is called gridops, too, and its import package as well. pip installs
+both into one directory without a word: the one that comes last overwrites `__init__.py` and more of
+the other, and takes them along when it is removed. Importing this module raises ImportError where
+that has happened to us; the doors into the package (`tasks`, `grid`, `transfers`) do so first. It
+costs them one look at an attribute; `neighbour` reads what is installed and is for those who ask.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gridops
+
+DISTRIBUTION = "gridops-ssh"
+REMEDY = (
+    f"pip uninstall gridops, then install {DISTRIBUTION} again with --force-reinstall "
+    "(who needs both: each in a virtual environment of its own)"
+)
+
+
+def neighbour() -> str:
+    """Say what else is installed over the same files; "" for nothing."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        other = distribution("gridops")
+    except PackageNotFoundError:
+        return ""
+    # An egg-info directory that lies in a checkout owns no files, and has no RECORD.
+    record = other.read_text("RECORD") or ""
+    if not any(line.startswith("gridops/__init__.py,") for line in record.splitlines()):
+        return ""
+    return (
+        f"gridops {other.version}, another project, is installed in the same place, and to remove "
+        f"or upgrade it breaks {DISTRIBUTION}: {REMEDY}"
+    )
+
+
+def _broken() -> str:
+    """What is wrong with the package; "" for nothing."""
+    if getattr(gridops, "DISTRIBUTION", "") == DISTRIBUTION:
+        return ""
+    place = Path(__file__).parent
+    return (
+        f"{place} is no longer {DISTRIBUTION} alone: another project called gridops was installed "
+        f"over it, or removed: {REMEDY}"
+    )
+
+
+if _problem := _broken():
+    raise ImportError(_problem, name="gridops")
