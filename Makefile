@@ -4,7 +4,8 @@ BIN := .venv/bin
 SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples findings -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak bench findings clean
+.PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak \
+    bench findings dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -63,6 +64,9 @@ bench: set-up-dev ## measure against other tools, side by side
 
 findings: ## what tools outside gridops do that one would not guess: is it still so?
 	@.ci/findings $(ARGS)
+
+dist: set-up-dev ## build sdist and wheel into dist/, and check them
+	@.ci/dist
 
 clean: ## end the sandbox; remove .venv, caches and build products
 	@if [ -x $(BIN)/inv ] && [ -d .sandbox ]; then $(BIN)/inv sandbox.down; fi

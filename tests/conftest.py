@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import close_masters, end, node_of, processes_of, settings_of, ssh_shim
+from wheels import make_dist
 
 from gridops.model import Node
 from gridops.reach import link_to
@@ -109,6 +110,12 @@ def sandbox(session_dir: Path, _isolated_session: None) -> Iterator[Sandbox]:
     their homes."""
     with Sandbox.up(session_dir / "sb", 3) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def dist(session_dir: Path) -> Path:
+    """What `make dist` makes: a directory with an sdist and a wheel, both checked by twine."""
+    return make_dist(session_dir / "checkout/dist")
 
 
 @pytest.fixture

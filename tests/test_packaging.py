@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from wheels import Environment, run
 
 REPOSITORY = Path(__file__).parents[1]
 CARRIED = ("setup.cfg", "pyproject.toml", "LICENSE", "README.md", "gridops")
-DISTRIBUTION = "gridops-ssh"
 
 
-def run(*words: str | Path, timeout: float = 110, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words, capture_output=True, text=True, timeout=timeout, check=False, **options
-    )
+pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory) -> Path:
-    """What `make dist` makes: a directory with an sdist and a wheel, both checked by twine."""
-    into = tmp_path_factory.mktemp("dist")
-    done = run(
-        REPOSITORY / ".ci/dist",
-        into,
-        env={**os.environ, "PYTHON": sys.executable, "COLUMNS": "200"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("PASSED") == 2, done.stdout
-    return into
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def wheel(dist) -> Path:
     return next(dist.glob("*.whl"))
 
@@ -103,24 +83,6 @@ def test_the_wheel_has_no_tests_and_the_licence(wheel):
 
 
 # -- beside the other project of that name -----------------------------------------------------
-
-
-class Environment:
-    """A virtual environment with pip and what gridops needs, but not gridops."""
-
-    def __init__(self, path: Path) -> None:
-        venv.create(path, with_pip=True, symlinks=True)
-        self.bin = path / "bin"
-        libraries = sysconfig.get_path("purelib")
-        self._env = {**os.environ, "PYTHONPATH": libraries}
-        self._own = {**os.environ, "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1"}
-
-    def pip(self, *words: str | Path) -> None:
-        done = run(self.bin / "python", "-m", "pip", *words, "-q", env=self._own)
-        assert done.returncode == 0, done.stderr
-
-    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return run(self.bin / words[0], *words[1:], env=self._env, cwd=self.bin)
 
 
 @pytest.fixture(scope="module")
