@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gridops.delivery import cancel
 from gridops.errors import (
     GridError,
     JobUnreachable,
@@ -84,36 +85,46 @@ class Executor:
         JobUnreachable when it may go on without us.
         """
         with Forwards.reserve(self._spec.ports) as self._forwards:
-            for _ in range(RESTARTS if self._spec.restart_lost else 0):
-                try:
-                    return self._run(choice, output)
-                except RunLost as exc:
-                    self._make_sure(exc, choice)
-                    events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
-            return self._run(choice, output)
+            handover = Handover(self._spec, self._settings)
+            if not self._spec.restart_lost:
+                return self._run(handover, choice, output)
+            with handover.keeping():
+                return self._run_again(handover, choice, output)
 
-    def _run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
-        handover = Handover(self._spec, self._settings)
+    def _run_again(
+        self, handover: Handover, choice: Sequence[Candidate], output: Output
+    ) -> RunResult:
+        for _ in range(RESTARTS):
+            try:
+                return self._run(handover, choice, output)
+            except RunLost as exc:
+                self._make_sure(exc, choice)
+                handover.renew()
+                events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
+        return self._run(handover, choice, output)
 
+    def _run(self, handover: Handover, choice: Sequence[Candidate], output: Output) -> RunResult:
         def attend(one: Candidate) -> RunResult:
-            parcel = handover.bring(self._addressed(handover, one, choice))
-            return with_free_id(parcel, lambda parcel: self._attend(parcel, output))
+            parcel = self._addressed(handover, one, choice)
+            return with_free_id(parcel, lambda parcel: self._attend(parcel, output, handover))
 
         with events.bound(run_id=handover.id):
             try:
                 return first_able(choice, attend)
             except GridError as exc:
                 full = self._full(exc, choice)
-        return self._wait(full, output)
+        return self._wait(handover, full, output)
 
-    def _wait(self, full: Sequence[Candidate], output: Output) -> RunResult:
-        with self._in_line(full) as parcel:
+    def _wait(self, handover: Handover, full: Sequence[Candidate], output: Output) -> RunResult:
+        with self._in_line(handover, full) as parcel:
             if parcel is None:
                 return self._stopped(full[0].node, "")
             on = partial(follow.follow_through, parcel.link, parcel.job.id)
-            return self._attend(parcel, output, on)
+            return self._attend(parcel, output, handover, on)
 
-    def _attend(self, parcel: Parcel, output: Output, on: Follow | None = None) -> RunResult:
+    def _attend(
+        self, parcel: Parcel, output: Output, handover: Handover, on: Follow | None = None
+    ) -> RunResult:
         """Stay with the run of `parcel`; start it, unless `on` follows what has begun already."""
         node, job, began = parcel.link.node, parcel.job, time.monotonic()
         handed_over, waits = bool(on), False
@@ -129,22 +140,44 @@ class Executor:
         else:
             self._forwards.prepare(parcel.link)
         start = partial(follow.run, parcel.link, job, on_started=started)
+        signals = ExitStack()
+
+        def deliver(reply: client.StartReply) -> None:
+            nonlocal parcel
+            parcel = handover.bring(parcel, reply)
+            signals.enter_context(self._signals(node))  # until now it could be interrupted
+
+        if job.hold and not on:
+            start = partial(start, deliver=deliver)
+        else:
+            signals.enter_context(self._signals(node))
         attendance = Attendance(parcel.link, job.id, self._stop, output.stdout, output.stderr)
-        with self._signals(node):
-            try:
+        try:
+            with signals, self._explaining(parcel, held=bool(job.hold) and not on):
                 end = attendance.stay(partial(on or start, give_up_after=self._spec.give_up_after))
-            except NotStarted:
-                if self._stop.reason:
-                    return self._stopped(node, job.id)
-                raise
-            except OutputError as exc:
-                exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job.id} --follow`"
-                raise
-            except NoJob as exc:
-                raise self._forgotten(job.id, node) from exc
+        except NotStarted:
+            if self._stop.reason:
+                return self._stopped(node, job.id)
+            raise
         if end is None:
             return self._left(parcel, handed_over, waits)
         return self._concluded(parcel, end.job, time.monotonic() - began)
+
+    @contextmanager
+    def _explaining(self, parcel: Parcel, *, held: bool) -> Iterator[None]:
+        """Errors of staying with a run say what becomes of it; one that is `held` is cancelled."""
+        node, job_id = parcel.link.node, parcel.job.id
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):  # only until its tree is there
+            if held:
+                cancel(parcel.link, job_id)
+            raise
+        except OutputError as exc:
+            exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job_id} --follow`"
+            raise
+        except NoJob as exc:
+            raise self._forgotten(job_id, node) from exc
 
     def _concluded(self, parcel: Parcel, job: Job, seconds: float) -> RunResult:
         node = parcel.link.node
@@ -247,12 +280,13 @@ class Executor:
                 return first_able(
                     choice,
                     lambda one: with_free_id(
-                        handover.bring(self._addressed(handover, one, choice)), detached
+                        self._addressed(handover, one, choice),
+                        lambda parcel: detached(parcel, handover.bring),
                     ),
                 )
             except GridError as exc:
                 full = self._full(exc, choice)
-        with self._in_line(full) as parcel:
+        with self._in_line(handover, full) as parcel:
             if parcel is None:
                 raise KeyboardInterrupt
             tell_started(parcel)
@@ -263,7 +297,7 @@ class Executor:
     def _addressed(self, handover: Handover, one: Candidate, choice: Sequence[Candidate]) -> Parcel:
         """A node alone queues the run by itself; of several, the next is tried first."""
         wait = self._spec.wait if len(choice) == 1 else None
-        return handover.address(one.node, one.reason, wait=wait or 0.0)
+        return handover.address(one.node, one.reason, wait=wait or 0.0, hold=handover.hold)
 
     def _full(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
         """The nodes to stand in line on, after `exc`; raises it, or better, when there are none."""
@@ -275,14 +309,15 @@ class Executor:
         return full
 
     @contextmanager
-    def _in_line(self, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
+    def _in_line(self, handover: Handover, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
         """Where the run begins, once a slot is free; None when it is to begin no more."""
-        handover = Handover(self._spec, self._settings)
+        handover.renew()
         wait = self._spec.wait or 0.0
-        line = Line(handover, full, self._settings, wait, self._forwards.prepare)
         with events.bound(run_id=handover.id):
-            with stop_or_leave(self._stop, _say_nothing):
-                parcel = line.first(self._stop)
+            with handover.keeping():
+                line = Line(handover, full, self._settings, wait, self._forwards.prepare)
+                with stop_or_leave(self._stop, _say_nothing):
+                    parcel = line.first(self._stop)
             yield parcel
 
     @contextmanager

@@ -79,7 +79,7 @@ class Grid(Runs, Clusters):
         self, src: str | Path, nodes: Sequence[Node] | None = None, *, dry_run: bool = False
     ) -> Iterator[Outcome[SyncReport]]:
         """Bring the tree at `src` to all nodes at once, each report as it is there."""
-        from gridops.handover import bring
+        from gridops.delivery import bring
         from gridops.reach import link_to
         from gridops.reach.fanout import fan_out
         from gridops.sync import list_tree

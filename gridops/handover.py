@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.errors import GridError, NodeError, NotStarted, ReachError
+from gridops.delivery import HOLD_LEASE, cancel, deliver
+from gridops.errors import GridError, NodeError, NotStarted, ReachError, StartUnknown
 from gridops.jobs import client
 from gridops.jobs.begin import await_begin, setup_failure
 from gridops.jobs.verdict import SETUP
-from gridops.model import Job, Node, RunSpec, SyncReport
+from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.sync import Tree, earlier_target, list_tree, sync_tree
+from gridops.sync import Tree, earlier_target, list_tree
+from gridops.sync.keep import keep_tree
 from gridops.sync.origin import Origin, origin_of
 
 if TYPE_CHECKING:
@@ -74,6 +76,26 @@ class Handover:
         return self._job.id
 
     @property
+    def hold(self) -> float:
+        """How long a node is to hold a slot while its tree is brought; 0 where there is none."""
+        return HOLD_LEASE if self._tree else 0.0
+
+    def renew(self) -> None:
+        """Make it another run, with the same tree."""
+        self._job = replace(self._job, id=client.new_id())
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep the tree as it is now, whatever becomes of the files meanwhile. Raises SyncError."""
+        if self._tree is None or self._tree.source:
+            yield
+            return
+        listed = self._tree
+        with keep_tree(listed) as self._tree:
+            yield
+        self._tree = listed
+
+    @property
     def wanted(self) -> str:
         """What it may have to wait for, in words."""
         return wanted_of(self._job.gpus)
@@ -94,13 +116,16 @@ class Handover:
         )
         return Parcel(link_to(node, self._settings.ssh), job)
 
-    def bring(self, parcel: Parcel) -> Parcel:
-        """Sync the tree to the node. Raises a ReachError, NodeError or SyncError."""
+    def bring(self, parcel: Parcel, reply: client.StartReply | None = None) -> Parcel:
+        """Bring the tree to the node that has acknowledged the run (by `reply`).
+
+        Raises a ReachError, NodeError or SyncError; the run is cancelled then.
+        """
         if self._tree is None:
             return parcel
-        report = bring(parcel.link, self._tree, self._settings)
-        job = replace(parcel.job, directory=report.target, tree=report.target)
-        return replace(parcel, job=job, report=report)
+        reply = reply or client.StartReply(parcel.job.id, "exists")
+        report = deliver(parcel.link, reply, self._tree, self._settings)
+        return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
 
 
 def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
@@ -117,8 +142,8 @@ def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
     return begin(replace(parcel, job=replace(parcel.job, id=client.new_id())))
 
 
-def detached(parcel: Parcel) -> Detached:
-    """Start the run and leave it.
+def detached(parcel: Parcel, bring: Callable[[Parcel, client.StartReply], Parcel]) -> Detached:
+    """Start the run, `bring` what it begins with where it is held, and leave it.
 
     Raises a ReachError, NodeError or NotStarted when it will certainly not run there, StartUnknown
     when it may.
@@ -127,8 +152,14 @@ def detached(parcel: Parcel) -> Detached:
     try:
         reply = client.start(parcel.link, job)
     except (KeyboardInterrupt, SystemExit):
-        events.emit(events.WARNING, message=in_doubt(job.id, node))
+        if job.hold:
+            cancel(parcel.link, job.id)
+        else:
+            events.emit(events.WARNING, message=in_doubt(job.id, node))
         raise
+    if job.hold:
+        parcel = bring(parcel, reply)
+        _let_begin(parcel)
     if job.env_setup and reply.state != "queued":
         _check_setup(parcel)
     tell_started(parcel, reply)
@@ -144,6 +175,20 @@ def _check_setup(parcel: Parcel) -> None:
         found = await_begin(parcel.link, parcel.job.id)
         if found and found.reason == SETUP:
             raise setup_failure(parcel.link, found)
+
+
+def _let_begin(parcel: Parcel) -> None:
+    node, job_id = parcel.link.node.name, parcel.job.id
+    try:
+        begins = client.confirm(parcel.link, job_id, queued=True)
+    except GridError as exc:
+        raise StartUnknown(
+            f"the connection broke while the run was handed over: {exc.message}",
+            node=node,
+            hint=f"it may run there: `inv jobs.show {job_id}` when the node can be reached",
+        ) from exc
+    if not begins:
+        raise NotStarted("the run was ended before it began", node=node, hint="`inv jobs.show`")
 
 
 def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None:
@@ -170,25 +215,3 @@ def wanted_of(gpus: int) -> str:
 
 def in_doubt(job_id: str, node: Node) -> str:
     return f"{node.name}: the run {job_id} was being handed over: it may run (`inv jobs` says)"
-
-
-def bring(link: Link, tree: Tree, settings: Settings, *, dry_run: bool = False) -> SyncReport:
-    """Sync `tree` to the node, and say which runs use what that has changed.
-
-    Raises what `sync_tree` raises.
-    """
-    report = sync_tree(link, tree, settings, dry_run=dry_run)
-    if not dry_run and (report.files or report.deleted):
-        with suppress(GridError):  # it is synced all the same; trouble there will show soon enough
-            if users := client.using(client.list_jobs(link), report.target):
-                events.emit(events.WARNING, message=_changed_under(link.node, users))
-    return report
-
-
-def _changed_under(node: Node, users: Sequence[Job]) -> str:
-    named = ", ".join(job.id for job in users[:3]) + (", …" if len(users) > 3 else "")
-    runs, use = ("runs", "use") if len(users) > 1 else ("run", "uses")
-    return (
-        f"{node.name}: the {runs} {named} {use} the tree that this sync has changed"
-        " (a run with --isolate has its own copy)"
-    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from gridops.delivery import HOLD_LEASE, staying
 from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
 from gridops.handover import Handover, Parcel, with_free_id
 from gridops.jobs import client
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Question = Callable[[Link, client.JobSpec], T]
 
-HOLD = 30.0  # seconds that a node keeps our place, or a slot, without a word of us
 LOOK = 0.5  # seconds between two looks at the line, and as much more as a look takes
 SLICE = 0.1  # seconds between two looks at `stop`
 JOINING = 100.0  # seconds that a node may take to let us in
@@ -55,7 +53,7 @@ class Line:
         self._prepare = prepare
         self._at_once = settings.ssh.pool_size
         self._places = {
-            one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD)
+            one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
             for one in choice
         }
 
@@ -124,7 +122,7 @@ class Line:
         """Bring the tree to a node that holds a slot for us, and let the run begin there."""
         node, link, job_id = place.link.node, place.link, place.job.id
         try:
-            with _staying(link, job_id):
+            with staying(link, job_id):
                 brought = self._handover.bring(place)
                 self._prepare(link)
         except SourceUnreadable:
@@ -170,23 +168,6 @@ def _standing(link: Link, job: client.JobSpec) -> Job | None:
 
 def _kill(link: Link, job: client.JobSpec) -> None:
     client.kill(link, job.id, grace=0, wait=5.0)
-
-
-@contextmanager
-def _staying(link: Link, job_id: str) -> Iterator[None]:
-    """Keep the node holding our slot meanwhile, which may be long."""
-    done = threading.Event()
-
-    def remind() -> None:
-        while not done.wait(HOLD / 3):
-            with suppress(GridError):
-                client.stay(link, job_id)
-
-    threading.Thread(target=remind, daemon=True, name="stay").start()
-    try:
-        yield
-    finally:
-        done.set()
 
 
 def _pause(seconds: float, stop: Stop) -> None:

@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ray": ("gridops.ray", "gridops.ray.*"),
     "starting": (
         "gridops.placement",
+        "gridops.delivery",
         "gridops.handover",
         "gridops.fullness",
         "gridops.line",

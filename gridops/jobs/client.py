@@ -4,8 +4,17 @@ Every call is one short session of the link. A start may be repeated however oft
 client's, and the node runs an id at most once.
 """
 
-from gridops.jobs.ending import confirm, kill, kill_until_heard, prune, stay
-from gridops.jobs.looking import diff, list_jobs, readable, show, status, using
+from gridops.jobs.ending import (
+    confirm,
+    directory_users,
+    kill,
+    kill_until_heard,
+    prune,
+    seed_tree,
+    stay,
+    tree_users,
+)
+from gridops.jobs.looking import diff, list_jobs, readable, show, status
 from gridops.jobs.spec import JobSpec, new_id, whoami
 from gridops.jobs.starting import ELSEWHERE, StartReply, start
 
@@ -15,16 +24,18 @@ __all__ = [
     "StartReply",
     "confirm",
     "diff",
+    "directory_users",
     "kill",
     "kill_until_heard",
     "list_jobs",
     "new_id",
     "prune",
     "readable",
+    "seed_tree",
     "show",
     "start",
     "status",
     "stay",
-    "using",
+    "tree_users",
     "whoami",
 ]

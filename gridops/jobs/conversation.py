@@ -58,6 +58,20 @@ class Finished(Exception):
     """Raised by a listener that needs nothing more."""
 
 
+class Speaker:
+    """The last word to a node, for a listener to say while the conversation is under way."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+
+    def say(self, words: bytes) -> None:
+        """Say a few words, and that no more come; whether they arrive the answer will tell."""
+        if self.process:
+            with suppress(OSError):
+                os.write(self.process.stdin, words)
+            self.process.close_stdin()
+
+
 def converse(
     link: Link,
     verb: str,
@@ -70,11 +84,13 @@ def converse(
     limit: Limit = FOLLOW_LIMIT,
     tick: Tick | None = None,
     sent: Callable[[bool], None] | None = None,
+    speaker: Speaker | None = None,
 ) -> None:
     """Call `verb` of the script with plain-word `args`; lines and pieces go to the listeners.
 
     `tick` is called a few times a second; what it raises ends the conversation. `sent` is told True
-    as soon as the node may have got our words, False when it is certain that nobody read them.
+    as soon as the node may have got our words, False when it is certain that nobody read them. With
+    a `speaker` the node's input stays open, until something is said through it.
     Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
     a byte or `timeout` in all, UnreadableAnswer for lines beyond `limit`, NodeError when the script
     cannot be had there, ConnectionLost when the connection broke.
@@ -88,7 +104,7 @@ def converse(
     def frames() -> Frames:
         return Frames(hear, on_piece or _no_piece, limit)
 
-    call = _Call(link, verb, args, stdin, frames, silence, timeout, tick)
+    call = _Call(link, verb, args, stdin, frames, silence, timeout, tick, speaker)
     tell = sent or _nothing
     if not call.run(tell):
         tell(False)
@@ -167,6 +183,7 @@ class _Call:
         silence: float | Callable[[], float],
         timeout: Callable[[], float],
         tick: Tick | None,
+        speaker: Speaker | None,
     ) -> None:
         self._link = link
         self._verb = verb
@@ -176,6 +193,7 @@ class _Call:
         self._silence = silence
         self._timeout = timeout
         self._user_tick = tick
+        self._speaker = speaker
         self._said = bytearray()
         self._status = 0
 
@@ -190,6 +208,8 @@ class _Call:
         process = uncut(lambda: self._link.start(command, timeout=CONNECT))
         sent(True)
         self._frames = self._make_frames()
+        if self._speaker:
+            self._speaker.process = process
         self._prelude = Prelude(mark.encode(), self._frames)
         self._began = self._last = time.monotonic()
         try:
@@ -208,6 +228,7 @@ class _Call:
             self._status = pump(
                 process,
                 stdin=self._stdin,
+                keep_stdin=self._speaker is not None,
                 on_stdout=self._hear,
                 on_stderr=self._overhear,
                 timeout=None,
@@ -221,8 +242,8 @@ class _Call:
                 raise ConnectionLost(exc.message, node=self._link.node.name) from exc
 
     def _hear(self, data: bytes) -> None:
-        self._last = time.monotonic()
         self._prelude(data)
+        self._last = time.monotonic()  # who listens may have taken long
 
     def _overhear(self, data: bytes) -> None:
         self._said += data[: 4096 - len(self._said)]

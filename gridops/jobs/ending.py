@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from itertools import count
 from urllib.parse import quote
 
-from gridops.errors import JobUnreachable, NodeTimeout, NoJob, ReachError, UsageError
+from gridops.errors import (
+    JobUnreachable,
+    NodeError,
+    NodeTimeout,
+    NoJob,
+    ReachError,
+    SyncError,
+    UsageError,
+)
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.looking import complete
@@ -15,16 +25,48 @@ from gridops.jobs.spec import whoami
 from gridops.model import Job
 from gridops.reach.link import Link
 
+SEED_TIMEOUT = 600.0  # seconds that linking a large directory may take
 AFTER_KILL = 7.0  # seconds beyond the grace in which a killed run has ended
 
 
-def confirm(link: Link, job_id: str) -> bool:
+def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:
     """Give a run that was started with `hold` the word to begin.
 
-    False: it has no slot yet, or does not begin any more. May be repeated. Raises a ReachError;
-    then it is not known whether it begins.
+    False: it has no slot yet (with `queued` it may wait for one, and then begins by itself), or
+    does not begin any more. May be repeated. Raises a ReachError; then it is not known whether it
+    begins.
     """
-    return "go yes" in ask(link, "go", checked(job_id))
+    return "go yes" in ask(link, "go", checked(job_id), *(["queued"] if queued else []))
+
+
+def tree_users(link: Link, job_id: str) -> tuple[str, ...]:
+    """The other runs that use the directory of a run which holds a slot. Raises a ReachError."""
+    return _users(ask(link, "users", checked(job_id)), link)
+
+
+def directory_users(link: Link, directory: str) -> tuple[str, ...]:
+    """The runs that use a directory, an absolute path. Raises a ReachError."""
+    return _users(ask(link, "using", stdin=os.fsencode(directory) + b"\n"), link)
+
+
+def _users(lines: Sequence[str], link: Link) -> tuple[str, ...]:
+    for line in lines:
+        if line.startswith("users"):
+            return tuple(word for word in line.split()[1:] if ID.fullmatch(word))
+    raise NodeError("its answer was cut short", node=link.node.name)
+
+
+def seed_tree(link: Link, job_id: str) -> None:
+    """Give a run a directory of its own, with what lies in the shared one where that is cheap.
+
+    Raises SyncError when the node cannot make it, or a ReachError.
+    """
+    if "seed yes" not in ask(link, "seed", checked(job_id), silence=SEED_TIMEOUT):
+        raise SyncError(
+            "could not make a directory for the run",
+            node=link.node.name,
+            hint="is there room under ~/.gridops?",
+        )
 
 
 def stay(link: Link, job_id: str) -> Job | None:

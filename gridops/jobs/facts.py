@@ -140,7 +140,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
     seconds = None if end is None or not began else end.seconds
     ended = facts.times.get("exit")
     started = _started(facts, ended, seconds) if began else None
-    cwd, isolated = about.text("cwd"), about.flag("isolate")
+    cwd, own = about.text("cwd"), about.flag("isolate") or "tree" in facts.times
     return Job(
         id=job_id,
         node=node,
@@ -164,9 +164,9 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
         err_bytes=end.err_bytes if end else facts.sizes.get("err", 0),
         cut=links.get("out.cut") or links.get("err.cut", ""),
         orphan=facts.word == "orphan",
-        cwd=JobPaths(job_id).tree if isolated else cwd,
+        cwd=JobPaths(job_id).tree if own else cwd,
         tree=about.text("tree"),
-        isolated=isolated,
+        isolated=own,
         commit=about.text("commit", 1024),
         diff=JobPaths(job_id).diff if "spec/diff" in facts.sizes else "",
         diff_bytes=max(0, facts.sizes.get("spec/diff", 0) - 1),  # the run file adds a line end

@@ -5,7 +5,7 @@
 #                        env (these, and all else that was sent; gone when it has ended), note (the
 #                        shell's word on a signal), forget (how many seconds after its end), setup,
 #                        which begins with the node's env_setup, and begun, once that has succeeded
-#                 out, err  the two streams         tree/  its snapshot, when it has one
+#                 out, err  the two streams         tree/  its own directory, when it has one
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
 #   held -> yes, go -> yes or no: whether it may begin, for one that asks
@@ -38,9 +38,19 @@ taken() { # by whom job $1 was claimed: exists, or elsewhere for another node wi
     case $(readlink "$1/sup") in *.*.*."$host" | cancelled) echo exists ;; *) echo elsewhere ;; esac
 }
 
-verb_run() { # starts job $1 and follows it, all in one session
+verb_run() { # starts job $1 and follows it, all in one session; "go" on its input lets a held one begin
     verb_start "$@"
+    case $ack in held* | queued*)
+        exec 3<&0
+        hear_go "$1" <&3 >/dev/null 2>&1 &
+        exec 3<&-
+        ;;
+    esac
     case $ack in started* | held* | queued* | exists*) verb_follow "$1" 0 0 '' ;; esac
+}
+
+hear_go() {
+    read -r word && [ "$word" = go ] && ln -s yes "$1/go"
 }
 
 make() { # the directory $1, or else sets why: the reason, as the system says it
@@ -85,6 +95,7 @@ verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowled
     . "./$id/spec/run"
     settings
     [ "$hold" -gt 0 ] || take_snapshot # as it is when the run is asked for
+    locate_tree
     enter_line
     exec >/dev/null
     [ -n "$granted" ] || stand_in_line || refuse "$(why_not_begun)"
@@ -101,27 +112,34 @@ refuse() { # REASON ACK...: it never begins
     ln -s void "$id/child"
     finish x x "$reason"
     echo "$*"
+    [ ! -d "$id/tree" ] || remove_tree "$id"
     exit
 }
 
-# A client may stand in line on several nodes and begin on the first that has a slot: the job has its
-# slot now, and waits for the word. "go" says who was first, the client (yes) or its absence (no).
+# The client brings the tree to the node that has a slot for the job, and may stand in line on several:
+# the job has its slot now, and waits for the word, unless its tree came while it stood in line. "go"
+# says who was first, the client (yes) or its absence (no).
 hold_on() {
     ln -s yes "$id/held"
     clock
-    heard=$centis pause=0.02
+    heard=$centis
     while [ ! -L "$id/go" ] && [ ! -L "$id/kill" ]; do
-        nap "$pause"
-        pause=0.05
+        nap 0.02
         heard_of || ln -s no "$id/go" 2>/dev/null
     done
     [ "$(readlink "$id/go")" = yes ]
 }
 
-verb_go() { # the word for job $1 to begin
-    if [ -L "$1/held" ]; then ln -s yes "$1/go" 2>/dev/null; fi
+# The word for job $1 to begin, once it has a slot; with $2 "queued" it may be given before that.
+verb_go() {
+    if [ -L "$1/held" ] || [ "${2-}" = queued ]; then ln -s yes "$1/go" 2>/dev/null; fi
     echo "go $(readlink "$1/go" || echo no)"
     echo "done"
+}
+
+verb_begin() { # the same for job $1, whose tree is there, and follows it from the offsets $2 and $3 on
+    [ ! -L "$1/sup" ] || ln -s yes "$1/go" 2>/dev/null
+    verb_follow "$1" "$2" "$3" ''
 }
 
 verb_stay() { # the client of job $1 is still there; how the job is
@@ -150,7 +168,12 @@ enter_line() { # gets a slot, or a place in the queue, and says so
         [ $# -ge "$gpus" ] || refuse gpus "gpus $#"
     fi
     if acquire; then
-        if [ "$hold" -gt 0 ]; then echo held; else echo started; fi
+        if [ "$hold" -gt 0 ]; then
+            find_users
+            echo "held$users"
+        else
+            echo started
+        fi
     elif [ -n "$ticket" ]; then
         echo queued
     else
@@ -160,7 +183,7 @@ enter_line() { # gets a slot, or a place in the queue, and says so
 
 take_snapshot() {
     trouble=''
-    [ -z "$isolate" ] || snapshot || refuse snapshot "snapshot${trouble:+ $trouble}"
+    [ -z "$isolate" ] || [ -d "$id/tree" ] || snapshot || refuse snapshot "snapshot${trouble:+ $trouble}"
 }
 
 snapshot() { # the tree as it is now: by reflinks or hard links where these work, else a copy
@@ -169,15 +192,41 @@ snapshot() { # the tree as it is now: by reflinks or hard links where these work
     [ -z "$directory" ] || ours_alone "$dir" || return
     any=$(find "$dir" -type f | head -n 1)
     for how in '-a --reflink=always' -al -a -R; do
-        case $how in
-        *reflink*) cp --reflink=always "$any" "$id/new.reflink" || continue ;;
-        esac
+        ! has " $how " --reflink=always || cp --reflink=always "$any" "$id/part.file" || continue
+        # It takes its name when it is whole: from then on a sync may change what it was taken from.
         # shellcheck disable=SC2086 # options
-        cp $how "$dir" "$id/tree" && return
-        rm -rf "$id/tree"
+        cp $how "$dir" "$id/part.tree" && mv "$id/part.tree" "$id/tree" && return
+        rm -rf "$id/part.tree"
     done
     return 1
 } 2>/dev/null
+
+# A directory of its own for job $1, whose client brings the tree there: with what lies in the shared
+# one, where links make that cheap, else empty. Files that come and go there meanwhile are no trouble.
+verb_seed() {
+    id=$1
+    # shellcheck source=/dev/null
+    . "./$id/spec/run"
+    settings
+    expand "$directory"
+    [ -d "$id/tree" ] || seed 2>/dev/null
+    echo "seed $([ -d "$id/tree" ] && echo yes)"
+    echo "done"
+}
+
+seed() {
+    remove_tree "$id" part.tree
+    marker=$dir/.gridops/marker
+    if [ -f "$marker" ] && dir=$(cd -- "$dir" && pwd -P) && ours_alone "$dir"; then
+        if cp --reflink=always "$marker" "$id/part.file"; then
+            cp -a --reflink=always "$dir" "$id/part.tree"
+        elif ln -f "$marker" "$id/part.file"; then
+            cp -al "$dir" "$id/part.tree"
+        fi
+        rm -f "$id/part.file"
+    fi
+    mkdir -p "$id/part.tree" && mv "$id/part.tree" "$id/tree"
+}
 
 expand() { # sets dir: the directory $1, a leading tilde spelled out
     # shellcheck disable=SC2088 # the tilde is text here
@@ -249,9 +298,9 @@ next_second() {
 
 enter() { # the directory where the command is to run
     expand "$directory"
-    [ -z "$isolate" ] || dir=$1
+    [ ! -d "$1" ] || dir=$1
     if cd -- "$dir" 2>/dev/null; then
-        { [ -n "$directory" ] && [ -z "$isolate" ]; } || return 0 # our home, or our copy
+        { [ -n "$directory" ] && [ "$dir" != "$1" ]; } || return 0 # our home, or the run's own
         ours_alone "$(pwd -P)" && return
         printf 'gridops: not run in %s: %s (%s)\n' "$dir" "$trouble" "$remedy" >&2
         exit 125

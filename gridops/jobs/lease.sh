@@ -3,7 +3,8 @@
 #
 # locks/HOST/mutex/N              a link names the holder, a plain file says "free"; the highest N counts
 # locks/HOST/queue/N.IDENTITY.ID  the jobs that wait, lowest N first; IDENTITY is PID.TICK.BOOT
-# locks/HOST/leases/IDENTITY.ID   the jobs that hold a slot; in it the GPUs that they hold
+# locks/HOST/leases/IDENTITY.ID   the jobs that hold a slot; in it a line with the GPUs that they hold,
+#                                 and one with the directory where they are to run
 #
 # Whoever is dead holds nothing, so there is nothing to clean up after a crash or at boot. Queue and
 # leases change only under the mutex; a lease ends by itself with the job's record of its end.
@@ -96,10 +97,14 @@ acquire() {
 }
 
 grant() {
-    printf '%s' "${chosen:+$chosen$nl}" >"$locks/leases/$me.$id" || {
-        rm -f "$locks/leases/$me.$id"
-        return 1
-    }
+    lease=$locks/leases/$me.$id
+    if ! printf '%s\n%s\n' "$chosen" "$where" >"$lease"; then
+        # On a full disk there is room for an empty one, which will do where no GPUs are named.
+        if [ -n "$chosen" ] || ! : >"$lease"; then
+            rm -f "$lease"
+            return 1
+        fi
+    fi
     [ -z "$ticket" ] || rm -f "$ticket"
 } 2>/dev/null
 
@@ -118,7 +123,9 @@ stand_in_line() {
     clock
     until_when=$((centis + wait)) heard=$centis
     while [ ! -L "$id/kill" ]; do
-        [ "$hold" -eq 0 ] || heard_of || break
+        if [ "$hold" -gt 0 ] && [ ! -L "$id/go" ] && ! heard_of; then
+            ! ln -s no "$id/go" 2>/dev/null || break
+        fi
         first_waiting
         if [ "$head" = "$ticket" ]; then
             if [ "$gpus" -eq 0 ]; then
@@ -134,4 +141,46 @@ stand_in_line() {
     done
     rm -f "$ticket"
     return 1
+}
+
+# -- directories: whose run uses which -------------------------------------------------------------
+
+locate_tree() { # sets where: the directory where the job is to run, as all of them spell it
+    expand "$directory"
+    where=$dir
+    ! cd -P -- "$dir" 2>/dev/null || where=$PWD
+    cd "$base/jobs" || exit
+}
+
+# Sets users: the other jobs that hold a slot, on any node with this home, and run in $where. One that
+# has a directory of its own does not.
+find_users() {
+    users=''
+    for lease in ../locks/*/leases/*; do
+        other=${lease##*.}
+        if [ "$other" = "$id" ] || [ -L "$other/exit" ] || [ -d "$other/tree" ]; then continue; fi
+        { read -r _ && IFS= read -r words; } 2>/dev/null <"$lease" || continue
+        if [ "$words" = "$where" ] && may_run "$lease"; then users="$users $other"; fi
+    done
+}
+
+may_run() { # whether anything of the job with the lease $1 may still run; another node cannot be asked
+    case $1 in "$locks"/*) alive "${1##*/}" || has_members "${1##*.}" ;; esac
+}
+
+verb_using() { # the jobs that hold a slot and run in the directory that is named on our input
+    id='' where=''
+    IFS= read -r where
+    find_users
+    echo "users$users"
+    echo "done"
+}
+
+verb_users() { # the other jobs that run in the directory of job $1, which holds a slot
+    id=$1 users=''
+    for lease in "$locks"/leases/*".$id"; do
+        { read -r _ && IFS= read -r where; } 2>/dev/null <"$lease" && find_users
+    done
+    echo "users$users"
+    echo "done"
 }

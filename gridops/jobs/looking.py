@@ -98,18 +98,6 @@ def readable(job: Job) -> Job:
     return job
 
 
-def using(jobs: Sequence[Job], tree: str) -> tuple[Job, ...]:
-    """Those of `jobs` that a sync into `tree`, an absolute path, would disturb."""
-    return tuple(
-        job for job in jobs if job.active and not job.isolated and _is_same(job.tree, tree)
-    )
-
-
-def _is_same(spelled: str, tree: str) -> bool:
-    """A run that synced nothing knows its tree as the inventory spells it: ~/gridops/NAME."""
-    return spelled == tree or (spelled.startswith("~/") and tree.endswith(spelled[1:]))
-
-
 def complete(lines: list[str], link: Link) -> list[str]:
     """`lines`, if the answer came to its end. Raises NodeError."""
     if not lines or lines[-1] != DONE:

@@ -28,10 +28,14 @@ StartState = Literal["started", "held", "queued", "exists"]
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """`state`: started or held (it has its slot), queued, or exists (an earlier attempt came)."""
+    """`state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
+
+    `users` are the other runs that use its directory, as a node tells that holds a slot for it.
+    """
 
     id: str
     state: StartState
+    users: tuple[str, ...] = ()
 
 
 def start(
@@ -106,9 +110,11 @@ class Starting:
         self._sent = maybe
 
     def _positive(self) -> StartReply | None:
-        word = self._ack.split(" ")[0]
+        word, *users = self._ack.split()
         if word in ("started", "held", "queued", "exists"):
-            return StartReply(self.spec.id, cast(StartState, word))
+            return StartReply(
+                self.spec.id, cast(StartState, word), tuple(filter(ID.fullmatch, users))
+            )
         return None
 
     def _verdict(self) -> StartReply:

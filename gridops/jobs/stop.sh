@@ -47,6 +47,7 @@ settle() { # records the end of job $1 whose supervisor died: nobody saw how its
     esac
     forget_secrets "$1"
     record_end "$1" x x x "$why"
+    [ ! -d "$1/tree" ] || [ "$(readlink "$1/child")" != void ] || remove_tree "$1"
     release "$1"
 }
 
@@ -118,13 +119,17 @@ drop() { # JOB AGE SECONDS: it ended so long ago
         [ "$age" != own ] || { read -r age <"$1/spec/forget"; } 2>/dev/null || return
         [ "$3" -ge "$age" ] || return
         echo "pruned $1"
-        rm -rf "$1/tree" || { # of a tree with directories that cannot be written to
-            find "$1/tree" -type d -exec chmod u+rwx {} + && rm -rf "$1/tree"
-        }
-        rm -rf "$1/out" "$1/err" "$1"/new.* "$1"/p.* "$1/spec"
+        remove_tree "$1"
+        remove_tree "$1" part.tree
+        rm -rf "$1/out" "$1/err" "$1"/new.* "$1"/p.* "$1"/part.* "$1/spec"
     fi
     [ "$3" -lt "$memory" ] || rm -rf "${1:?}"
 }
+
+remove_tree() { # of job $1, or what it has as $2; it may have directories that cannot be written to
+    set -- "$1/${2:-tree}"
+    rm -rf "$1" || { find "$1" -type d -exec chmod u+rwx {} + && rm -rf "$1"; }
+} 2>/dev/null
 
 # One that has ended looks, once a day and boot, for those whose time has come.
 tidy() {

@@ -32,6 +32,7 @@ RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (at most), wanted,
 RUN_STARTED = "run.started"  # node, cwd, id, command
 RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
 RUN_LEFT = "run.left"  # node, id, reason (a signal's name), fate (in words): it is there without us
+TREE_KEPT = "tree.kept"  # bytes, path: of a copy, until a run that waits has its tree
 RUN_RESTARTED = "run.restarted"  # node, id, error: it is lost, and begins again
 RUN_FINISHED = "run.finished"  # node, id, status (exit status), signal, seconds
 JOB_STATE = "job.state"  # node, id, state ("queued" | "running"): a followed run

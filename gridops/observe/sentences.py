@@ -26,6 +26,7 @@ LINES: dict[str, tuple[int, str]] = {
     events.RUN_STARTED: (INFO, "{node}: command started"),
     events.RUN_STOPPING: (WARNING, "{node}: {reason}: asking it to stop the command"),
     events.RUN_LEFT: (WARNING, "{node}: {reason}: left; the run {id} {fate}"),
+    events.TREE_KEPT: (INFO, "{path} keeps the tree ({bytes} bytes) meanwhile"),
     events.RUN_RESTARTED: (WARNING, "{node}: {error}; running it again"),
     events.RUN_FINISHED: (INFO, "{node}: command ended with status {status} after {seconds} s"),
     events.JOB_STATE: (DEBUG, "{node}: the run {id} is {state}"),

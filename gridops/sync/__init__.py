@@ -46,6 +46,8 @@ def sync_tree(
     *,
     dry_run: bool = False,
     project: str | None = None,
+    own: str | None = None,
+    exact: bool = False,
 ) -> SyncReport:
     """Make the node's directory of the project the same as the tree, and say what that took.
 
@@ -55,6 +57,9 @@ def sync_tree(
     `settings.retry` says; all of it takes `settings.sync.timeout` seconds at most. A dry run
     changes nothing anywhere.
 
+    `own` names a directory that is one run's own, and may hold what links to the files of others:
+    then each file of the tree is written anew there. `exact` compares the bytes of every file.
+
     Raises UsageError for a `src` that is no directory or lies where it would go, UnmarkedTarget,
     PartialTransfer (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeTimeout or
     a ReachError.
@@ -63,8 +68,8 @@ def sync_tree(
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))
     with locked(link.node, name, end) as turn:
         tree = src if isinstance(src, Tree) else list_tree(src, settings.sync)
-        _refuse_overlap(link, tree.root, name)
-        return Session(link, tree, name, settings, dry_run, end, turn).report()
+        _refuse_overlap(link, tree.origin, name)
+        return Session(link, tree, name, settings, dry_run, end, turn, own, exact).report()
 
 
 def _name(src: str | Path) -> str:

@@ -90,9 +90,12 @@ def _user() -> str:
 class NodeTree:
     """The directory of one project on one node, for one origin."""
 
-    def __init__(self, link: Link, project: str, origin: str) -> None:
+    def __init__(self, link: Link, project: str, origin: str, own: str | None = None) -> None:
+        """`own` is a directory besides, with another name."""
         self._link = link
-        self._project = project
+        self._root, _, self._project = (
+            own.rpartition("/") if own else (link.node.remote_root, "", project)
+        )
         self.origin = origin
         self.id = _short(origin)
         self._key = _short(link.node.name)
@@ -106,8 +109,8 @@ class NodeTree:
 
         Raises UnmarkedTarget, UnsafeTarget, NotWritable, DiskFull, NoRsync or a ReachError.
         """
-        root, dry = self.node.remote_root, "yes" if dry_run else "no"
-        args = (root, self._project, self.id, self.origin, self._key, dry)
+        dry = "yes" if dry_run else "no"
+        args = (self._root, self._project, self.id, self.origin, self._key, dry)
         reply = self._ask("prepare", *args, timeout=timeout)
         state, target, head, previous, partial, rsync, packs = _fields(reply, 7, self.node)
         if state == "unsafe":  # the words are in these fields then

@@ -39,6 +39,8 @@ class Session:
     dry_run: bool
     end: float  # on time.monotonic()
     turn: Turn
+    own: str | None = None
+    exact: bool = False
     done: Transfer = field(default_factory=Transfer)  # in all attempts, as is `deleted`
     deleted: dict[bytes, None] = field(default_factory=dict)
     unlisted: int = 0  # more deletions
@@ -75,7 +77,7 @@ class Session:
         folders = {name + b"/" for name in self.tree.empty}
         return SyncReport(
             node=self.link.node,
-            source=str(self.tree.root),
+            source=str(self.tree.origin),
             target=target,
             files=len(set(self.done.files)),
             bytes=self.done.bytes,
@@ -101,10 +103,10 @@ class Session:
         return target
 
     def _once(self) -> str:
-        node = NodeTree(self.link, self.project, origin_of(self.tree.root))
+        node = NodeTree(self.link, self.project, origin_of(self.tree.origin), self.own)
         with _meanwhile(self._to_compare) as to_compare:
             ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
-        if ready.previous and ready.previous != node.origin:
+        if ready.previous and ready.previous != node.origin and not (self.own or self.exact):
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
         try:
@@ -119,6 +121,8 @@ class Session:
         return ready.target
 
     def _to_compare(self) -> set[bytes]:
+        if self.exact:
+            return set(self.tree.names)
         return self.turn.last.to_compare(self.tree) if self.turn.last else set()
 
     def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
@@ -140,6 +144,9 @@ class Session:
     def _transfer(self, node: NodeTree, ready: Prepared, to_compare: set[bytes]) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
             self._add(self.tree.as_new())
+            return
+        if self.own:
+            self._run(node, ready, [*self.tree.names, *self.tree.empty], "--ignore-times")
             return
         if not self.dry_run:
             self.turn.begin()

@@ -69,6 +69,7 @@ class Tree:
     symlinks: frozenset[bytes] = frozenset()  # those among `names`
     fetched: int = 0  # files left out, since a fetch brought them
     seen: Seen | None = None
+    source: Path | None = None  # where it comes from, when `root` is a copy of that
 
     def for_many(self) -> Tree:
         """The same, with what every node's sync would else find out by itself."""
@@ -77,9 +78,14 @@ class Tree:
         return tree
 
     @property
+    def origin(self) -> Path:
+        """The directory that the user knows it by."""
+        return self.source or self.root
+
+    @property
     def project(self) -> str:
         """What the tree's directory on a node is called."""
-        return self.root.name
+        return self.origin.name
 
     @cached_property
     def manifest(self) -> bytes:

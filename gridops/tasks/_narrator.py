@@ -108,6 +108,11 @@ class Narrator:
             f" `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
         )
 
+    def _tree_kept(self, bytes: int, path: str, **_: object) -> None:
+        from gridops.render.words import size
+
+        self._line(f"the tree as it is now ({size(bytes)}) is kept in {path} meanwhile")
+
     def _run_restarted(self, error: str, **_: object) -> None:
         self._line(f"{error}; running it again")
 

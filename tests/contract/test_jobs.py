@@ -540,22 +540,34 @@ def test_an_isolated_run_does_not_see_later_changes_of_its_tree(place: Place) ->
     job_id = start(
         place, "sleep 0.6; cat sub/code", directory=str(tree), tree=str(tree), isolate=True
     )
+    assert client.directory_users(place.link, str(tree.resolve())) == ()
     new = tree / "sub" / "new"  # as rsync does it
     new.write_text("new")
     new.rename(tree / "sub" / "code")
     kept = Kept()
     job = kept.follow(place, job_id).job
     assert (kept.out, job.status, job.isolated) == (b"old", 0, True)
-    assert client.using(client.list_jobs(place.link), str(tree)) == ()
     client.prune(place.link, 0)
     assert not (place.job(job_id) / "tree").exists()
     assert (tree / "sub" / "code").read_text() == "new"
 
 
-def test_runs_that_use_a_tree_are_known(place: Place) -> None:
-    job_id = start(place, "sleep 300", tree="~/gridops/p")
-    found = client.using(client.list_jobs(place.link), "~/gridops/p")
-    assert [job.id for job in found] == [job_id]
+def test_runs_that_use_a_directory_are_known_while_they_live(place: Place) -> None:
+    directory = place.home / "gridops" / "a b"
+    directory.mkdir(parents=True)
+    (place.home / "alias").symlink_to(directory)
+    ids = [start(place, "sleep 300", directory=d, slots=3) for d in ("~/gridops/a b", "~/alias")]
+    held = JobSpec(command="true", directory=str(directory), slots=3, hold=30.0)
+    assert set(client.start(place.link, held).users) == set(ids)
+    assert set(client.tree_users(place.link, held.id)) == set(ids)
+    real = str(directory.resolve())
+    assert set(client.directory_users(place.link, real)) == {*ids, held.id}
+    assert client.directory_users(place.link, f"{real}/x") == ()
+    client.kill(place.link, ids[0], grace=0)
+    client.kill(place.link, held.id, grace=0)
+    assert client.directory_users(place.link, real) == (ids[1],)
+    os.kill(supervisor(place, ids[1]), signal.SIGKILL)
+    wait_until(lambda: client.directory_users(place.link, real) == ())
 
 
 # -- forgetting -----------------------------------------------------------------------------------

@@ -170,3 +170,22 @@ def _all_works(place: Place) -> None:
     assert client.kill(place.link, job_id, grace=0).state == "killed"
     assert len(client.prune(place.link, 0)) == 2
     assert client.list_jobs(place.link) == ()
+
+
+def test_a_run_does_not_change_the_tree_that_one_on_another_node_uses(
+    shared: Sandbox, tell: Tell, tmp_path: Path
+) -> None:
+    go, trees = tmp_path / "go", {name: tmp_path / name / "demo" for name in ("a", "b")}
+    for name, tree in trees.items():
+        tree.mkdir(parents=True)
+        (tree / "who").write_text(f"{name}\n")
+    command = f"until [ -e {go} ]; do cat who; sleep 0.05; done; cat who"
+    words = ("run", "--detach", "--on", "node1", "--src", str(trees["a"]), "--cmd", command)
+    first = tell(*words).out.strip()
+    begun(place(shared, "node1"), first)
+    second = tell("run", "--on", "node2", "--src", str(trees["b"]), "--cmd", "cat who")
+    assert (second.status, second.out) == (0, "b\n"), second.err
+    assert f"node2: the run {first} uses" in second.err
+    go.touch()
+    assert tell("jobs.wait", first).status == 0
+    assert set(tell("jobs.logs", first).out.split()) == {"a"}

@@ -132,10 +132,10 @@ def test_a_run_waits_on_many_nodes_and_begins_once_on_the_first_that_is_free(
     with started("run", "--wait", "1m", "--cmd", command, until=b"") as child:
         for name in NODES:
             wait_until(lambda name=name: any(j.state == "queued" for j in jobs(inventory, name)))
-        (project / "hello.txt").write_text("as it is when the run begins\n")
+        (project / "hello.txt").write_text("edited while the run waits\n")
         free(inventory, "node2", held["node2"])
         assert child.wait(30) == 5
-        assert child.stdout.read() == b"as it is when the run begins\n"
+        assert child.stdout.read() == b"hello\n"
     assert (tmp_path / "marks").read_text() == "node2\n"
     free(inventory, "node1", held["node1"])
     time.sleep(1)
@@ -176,7 +176,7 @@ def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     inventory, tell: Tell, fill, monkeypatch
 ):
     """Its places lapse, before their turn comes or when it does."""
-    monkeypatch.setattr("gridops.line.HOLD", 1.0)
+    monkeypatch.setattr("gridops.line.HOLD_LEASE", 1.0)
     held = fill("node1")
     settings = Grid.load(inventory.path).settings
     one = Candidate(node_of(inventory.sandbox, "node1"), "")
@@ -213,16 +213,12 @@ def test_a_detached_run_that_waits_on_many_nodes_is_left_when_it_has_begun(inven
 # -- trees that are in use ---------------------------------------------------------------------
 
 
-def test_a_sync_into_a_tree_that_a_run_uses_says_so(tell: Tell, inventory, project):
-    inventory({name: {"slots": 2} for name in NODES})
-    done = tell("run", "--detach", "--on", "node1", "--cmd", "sleep 600")
-    job_id = done.out.strip()
-    assert "warning" not in tell("run", "--on", "node1", "--cmd", "true").err  # nothing changed
-    (project / "hello.txt").write_text("changed\n")
-    said = tell("run", "--on", "node1", "--cmd", "true").err
-    assert f"node1: the run {job_id} uses the tree that this sync has changed" in said
+def test_a_sync_by_hand_into_a_tree_that_a_run_uses_says_so(tell: Tell, inventory, project):
+    job_id = tell("run", "--detach", "--on", "node1", "--cmd", "sleep 600").out.strip()
+    assert "warning" not in tell("sync", "--nodes", "node1").err  # nothing changed
     (project / "hello.txt").write_text("again\n")
-    assert f"the run {job_id} uses the tree" in tell("sync", "--nodes", "node1").err
+    said = tell("sync", "--nodes", "node1").err
+    assert f"node1: the run {job_id} uses the tree that this sync has changed" in said
 
 
 def test_an_isolated_run_keeps_its_code_whatever_is_synced(

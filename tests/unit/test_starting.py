@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,68 @@ def test_a_run_whose_first_answer_was_lost_is_followed_all_the_same(marks: Path)
     )
     assert (end.job.status, kept.out, len(told)) == (0, b"ran\n", 1)
     assert marks.read_text() == "ran\n"
+
+
+class Recording(LocalLink):
+    """Remembers the sessions that it has opened, for a test to cut."""
+
+    def __init__(self) -> None:
+        super().__init__(Node("here", "localhost", connection="local"))
+        self.sessions: list[LocalProcess] = []
+        self.verbs: list[str] = []
+
+    def start(self, command: str, *, timeout: float) -> LocalProcess:
+        self.sessions.append(super().start(command, timeout=timeout))
+        self.verbs.append(command.split()[4])
+        return self.sessions[-1]
+
+    def cut(self) -> None:
+        os.killpg(self.sessions[-1]._child.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_held_run_begins_once_when_its_tree_is_there_also_over_a_new_connection(
+    marks: Path, cut: bool
+) -> None:
+    link, kept, steps = Recording(), Kept(), []
+
+    def deliver(reply: client.StartReply) -> None:
+        steps.append(reply.state)
+        assert client.status(Flaky(), [reply.id])[reply.id].state == "held"
+        assert not marks.exists()
+        if cut:
+            link.cut()
+
+    end = follow.run(
+        link,
+        JobSpec(command=f"echo ran | tee -a {marks}", hold=30.0),
+        on_stdout=kept.out.extend,
+        on_stderr=kept.err.extend,
+        on_started=lambda reply: steps.append("started"),
+        deliver=deliver,
+        sleep=no_sleep,
+    )
+    assert (end.job.status, kept.out, steps) == (0, b"ran\n", ["held", "started"])
+    assert link.verbs == (["run", "begin"] if cut else ["run"])
+    assert marks.read_text() == "ran\n"
+
+
+def test_a_held_run_whose_tree_does_not_come_is_not_started_again(marks: Path) -> None:
+    link = Recording()
+
+    def deliver(reply: client.StartReply) -> None:
+        raise ConnectionLost("the sync broke")
+
+    spec = JobSpec(command=f"echo ran >>{marks}", hold=0.3)
+    with pytest.raises(ConnectionLost, match="the sync broke"):
+        follow.run(link, spec, on_stdout=drop, on_stderr=drop, deliver=deliver, sleep=no_sleep)
+    assert link.verbs == ["run"]
+    wait_until(lambda: client.status(link, [spec.id])[spec.id].state == "refused")
+    assert not marks.exists()
+
+
+def drop(data: bytes) -> None:
+    pass
 
 
 def test_an_answer_that_arrived_whole_needs_no_status(marks: Path) -> None:
