@@ -170,19 +170,42 @@ def test_without_rights_make_test_says_all_that_the_tests_need_in_one_line(machi
     }
 
 
-def _functions(path: Path) -> list[ast.FunctionDef]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    return [node for node in nodes if isinstance(node, ast.FunctionDef)]
+def skips_without(path: Path) -> list[str]:
+    """Where a test is skipped because `which` found nothing."""
+    tree = ast.parse(path.read_text())
+    looked = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and "which(" in ast.unparse(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and any(
+            "pytest.skip(" in ast.unparse(one) for one in node.body
+        ):
+            asked = node.test
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("skipif"):
+            asked = node
+        else:
+            continue
+        names = {one.id for one in ast.walk(asked) if isinstance(one, ast.Name)}
+        if "which(" in ast.unparse(asked) or names & looked:
+            found.append(f"{path.name}:{node.lineno}")
+    return found
 
 
-def test_no_test_skips_for_want_of_a_program():
+def test_no_test_skips_for_want_of_a_program(tmp_path):
     """`make test` installs what can be installed: helpers.find_program fails where it has not."""
-    for path in (REPOSITORY / "tests").rglob("*.py"):
-        for function in _functions(path):
-            text = ast.unparse(function)
-            assert not ("skip" in text and "which(" in text) or function.name.startswith(
-                "test_no_test_skips"
-            ), f"{path.name}: {function.name}"
+    (tmp_path / "test_x.py").write_text(
+        "@pytest.mark.skipif(not shutil.which('x'), reason='')\n"
+        "def test_x():\n    found = which('y')\n    if found is None:\n        pytest.skip('y')\n"
+    )
+    assert skips_without(tmp_path / "test_x.py") == ["test_x.py:4", "test_x.py:1"]
+    assert [
+        one for path in (REPOSITORY / "tests").rglob("*.py") for one in skips_without(path)
+    ] == []
 
 
 def test_make_tells_what_it_can_do():
