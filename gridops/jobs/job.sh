@@ -122,9 +122,10 @@ refuse() { # REASON ACK...: it never begins
 hold_on() {
     ln -s yes "$id/held"
     clock
-    heard=$centis
+    heard=$centis held_at=$centis pause=0.02
     while [ ! -L "$id/go" ] && [ ! -L "$id/kill" ]; do
-        nap 0.02
+        nap "$pause"
+        [ $((centis - held_at)) -lt 100 ] || pause=0.1 # a long sync: what counts is to be cheap
         heard_of || ln -s no "$id/go" 2>/dev/null
     done
     [ "$(readlink "$id/go")" = yes ]
@@ -179,53 +180,6 @@ enter_line() { # gets a slot, or a place in the queue, and says so
     else
         refuse busy "busy$holders"
     fi
-}
-
-take_snapshot() {
-    trouble=''
-    [ -z "$isolate" ] || [ -d "$id/tree" ] || snapshot || refuse snapshot "snapshot${trouble:+ $trouble}"
-}
-
-snapshot() { # the tree as it is now: by reflinks or hard links where these work, else a copy
-    expand "$directory"
-    dir=$(cd -- "$dir" && pwd -P) || return
-    [ -z "$directory" ] || ours_alone "$dir" || return
-    any=$(find "$dir" -type f | head -n 1)
-    for how in '-a --reflink=always' -al -a -R; do
-        ! has " $how " --reflink=always || cp --reflink=always "$any" "$id/part.file" || continue
-        # It takes its name when it is whole: from then on a sync may change what it was taken from.
-        # shellcheck disable=SC2086 # options
-        cp $how "$dir" "$id/part.tree" && mv "$id/part.tree" "$id/tree" && return
-        rm -rf "$id/part.tree"
-    done
-    return 1
-} 2>/dev/null
-
-# A directory of its own for job $1, whose client brings the tree there: with what lies in the shared
-# one, where links make that cheap, else empty. Files that come and go there meanwhile are no trouble.
-verb_seed() {
-    id=$1
-    # shellcheck source=/dev/null
-    . "./$id/spec/run"
-    settings
-    expand "$directory"
-    [ -d "$id/tree" ] || seed 2>/dev/null
-    echo "seed $([ -d "$id/tree" ] && echo yes)"
-    echo "done"
-}
-
-seed() {
-    remove_tree "$id" part.tree
-    marker=$dir/.gridops/marker
-    if [ -f "$marker" ] && dir=$(cd -- "$dir" && pwd -P) && ours_alone "$dir"; then
-        if cp --reflink=always "$marker" "$id/part.file"; then
-            cp -a --reflink=always "$dir" "$id/part.tree"
-        elif ln -f "$marker" "$id/part.file"; then
-            cp -al "$dir" "$id/part.tree"
-        fi
-        rm -f "$id/part.file"
-    fi
-    mkdir -p "$id/part.tree" && mv "$id/part.tree" "$id/tree"
 }
 
 expand() { # sets dir: the directory $1, a leading tilde spelled out

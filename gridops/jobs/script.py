@@ -8,7 +8,17 @@ from importlib.resources import files
 
 from gridops.reach import trust
 
-PARTS = ("trust", "process", "lease", "gpu", "look", "stop", "watch", "job")  # the last calls main
+PARTS = (
+    "trust",
+    "process",
+    "lease",
+    "tree",
+    "gpu",
+    "look",
+    "stop",
+    "watch",
+    "job",
+)  # the last calls main
 
 
 @cache

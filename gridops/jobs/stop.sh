@@ -126,11 +126,6 @@ drop() { # JOB AGE SECONDS: it ended so long ago
     [ "$3" -lt "$memory" ] || rm -rf "${1:?}"
 }
 
-remove_tree() { # of job $1, or what it has as $2; it may have directories that cannot be written to
-    set -- "$1/${2:-tree}"
-    rm -rf "$1" || { find "$1" -type d -exec chmod u+rwx {} + && rm -rf "$1"; }
-} 2>/dev/null
-
 # One that has ended looks, once a day and boot, for those whose time has come.
 tidy() {
     clock
