@@ -21,13 +21,12 @@ from gridops.fetch.stage import Stage, staging
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
-from gridops.transfers.client import PACKING, Job, client, transfer
+from gridops.transfers.client import NANOSECONDS, PACKING, Job, client, transfer
 from gridops.transfers.outcome import Place
 from gridops.transfers.output import Progress, Transfer, printable
 from gridops.transfers.private import PATTERNS
 
 PROGRESS_EVERY = 0.1  # seconds
-NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
 SHOWN = 3  # names in a message
 
 

@@ -52,6 +52,7 @@ class Prepared:
     previous: str  # who synced to it last; empty: nobody
     partial: bool  # half-received files of an earlier sync are there
     packs: bool  # it has gzip
+    token: str  # of the last sync, if that left one and was ours
 
     def up_to_date(self, tree: Tree, delete: bool) -> bool:
         """Whether its manifest is the tree's, and nothing remains to be deleted."""
@@ -104,15 +105,19 @@ class NodeTree:
     def node(self) -> Node:
         return self._link.node
 
-    def prepare(self, *, dry_run: bool, timeout: float) -> Prepared:
+    def prepare(self, *, dry_run: bool, token: str, timeout: float) -> Prepared:
         """Make the directory ours where that is allowed (a dry run: only look).
+
+        Whoever else has synced to it is told by that when he comes again: his token is gone. Where
+        nothing was before, `token` takes effect.
 
         Raises UnmarkedTarget, UnsafeTarget, NotWritable, DiskFull, NoRsync or a ReachError.
         """
-        dry = "yes" if dry_run else "no"
-        args = (self._root, self._project, self.id, self.origin, self._key, dry)
+        dry, maker = "yes" if dry_run else "no", token.partition(".")[0]
+        args = (self._root, self._project, self.id, self.origin, self._key, dry, maker, token)
         reply = self._ask("prepare", *args, timeout=timeout)
-        state, target, head, previous, partial, rsync, packs = _fields(reply, 7, self.node)
+        fields = _fields(reply, 8, self.node)
+        state, target, head, previous, partial, rsync, packs, known = fields
         if state == "unsafe":  # the words are in these fields then
             raise UnsafeTarget(f"{head}: {trust.DANGER}", node=self.node.name, hint=previous)
         if state == "unmarked":
@@ -128,7 +133,14 @@ class NodeTree:
             )
         digest, _, how = head.partition(" ")
         return Prepared(
-            state, target, digest, how == "exact", previous, partial == "yes", packs == "yes"
+            state,
+            target,
+            digest,
+            how == "exact",
+            previous,
+            partial == "yes",
+            packs == "yes",
+            known,
         )
 
     def scratch(self, target: str) -> list[str]:
@@ -153,6 +165,11 @@ class NodeTree:
     def clean(self, ready: Prepared, *, timeout: float) -> None:
         """Drop the half-received files that the transfer has made no use of."""
         self._ask("clean", ready.target, self.id, self._key, timeout=timeout)
+
+    def vouch(self, ready: Prepared, token: str, *, timeout: float) -> None:
+        """Have the node know that all of the tree is there, whoever else synced before."""
+        args = (ready.target, self.id, self._key, self.origin, token)
+        self._ask("vouch", *args, timeout=timeout)
 
     def _deletions(
         self, ready: Prepared, tree: Tree, verb: str, *args: str, timeout: float

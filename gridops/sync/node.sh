@@ -2,15 +2,18 @@
 # The node's side of a sync; gridops/sync/node.py sends it and reads the answers, which are fields
 # that end in NUL, then lines. What went wrong is on stderr, with a status that is not 0.
 #
-#   prepare ROOT PROJECT ID ORIGIN KEY DRY        make or check the directory, which others may not
+#   prepare ROOT PROJECT ID ORIGIN KEY DRY MAKER TOKEN
+#                                                 make or check the directory, which others may not
 #                                                 write to (trust.sh comes before this)
 #   plan    TARGET ID SIZE PACKED                 what `stage` would delete; changes nothing
 #   stage   TARGET ID SIZE PACKED KEY DIGEST DELETE
 #                                                 take the new manifest, delete what it has lost
 #   clean   TARGET ID KEY                         drop the half-received files of an earlier sync
+#   vouch   TARGET ID KEY ORIGIN TOKEN            all files there are those of this origin's tree
 #
 # TARGET/.gridops/marker              gridops made this directory, so it may delete in it
-# TARGET/.gridops/origin              who synced last
+# TARGET/.gridops/origin              who synced last, and on a second line the token by which that one
+#                                     knows that nobody has since; a token begins with its MAKER
 # TARGET/.gridops/ID/manifest         what origin ID brought and nobody else brought since: a header
 #                                     (tab, digest, "exact" or "more"), then names as in tree.py
 # TARGET/.gridops/ID/KEY.tmp,partial  rsync's unfinished files, for the node named KEY (several
@@ -23,6 +26,8 @@ unset CDPATH
 umask 077
 most=20000 # lines of names in an answer
 tab=$(printf '\t')
+nl='
+'
 
 say() { printf '%s\0' "$@"; }
 
@@ -57,7 +62,7 @@ first_line() {
 # -- prepare --------------------------------------------------------------------------------------
 
 prepare() {
-    root=$1 project=$2 id=$3 origin=$4 key=$5 dry=$6
+    root=$1 project=$2 id=$3 origin=$4 key=$5 dry=$6 maker=$7 token=$8 made=no
     # shellcheck disable=SC2088
     case $root in
     '~') root=$HOME ;;
@@ -82,6 +87,7 @@ prepare() {
         { is_empty . && [ ! -L .gridops ]; } || { answer unmarked && return; }
         [ "$dry" = no ] || { answer new && return; }
         mkdir -p .gridops || exit 1
+        made=yes
         place .gridops/marker "gridops syncs a project to this directory and may delete in it" ||
             exit 1
     fi
@@ -110,17 +116,31 @@ make_room() {
 }
 
 answer() {
-    head='' previous='' partial=no
+    head='' previous='' partial=no known=''
     if [ "$1" = marked ]; then
         first_line "$state/manifest" && head=$line
-        first_line .gridops/origin && previous=$line
+        ask_token
         is_empty "$state/$key.partial" || partial=yes
-        [ "$dry" = yes ] || [ "$previous" = "$origin" ] || place .gridops/origin "$origin" || exit 1
     fi
     if [ "$1" = unsafe ]; then head=$trouble previous=$remedy; fi
     say "$1" "$target" "${head#"$tab"}" "$previous" "$partial"
     look_for rsync && say "$has"
-    look_for gzip && say "$has"
+    look_for gzip && say "$has" "$known"
+}
+
+# Sets previous, and known: the token of the last sync, if it came from our maker. Else nobody's holds
+# any more; only where nothing was before, ours holds now.
+ask_token() {
+    { IFS= read -r previous && IFS= read -r known; } 2>/dev/null <.gridops/origin || known=''
+    case $known in "$maker".*) [ "$previous" != "$origin" ] || return 0 ;; esac
+    known=''
+    [ "$dry" = no ] || return 0
+    if [ "$made" = yes ]; then
+        known=$token
+        place .gridops/origin "$origin$nl$token" || exit 1
+    else
+        place .gridops/origin "$origin" || exit 1
+    fi
 }
 
 # -- deleting -------------------------------------------------------------------------------------
@@ -293,6 +313,12 @@ plan() {
 clean() {
     open_tree "$1" "$2"
     rm -rf -- "$state/$3.partial"
+}
+
+vouch() {
+    open_tree "$1" "$2"
+    key=$3
+    place "$target/.gridops/origin" "$4$nl$5"
 }
 
 "$@"

@@ -8,17 +8,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer, SourceUnreadable
+from gridops.errors import DiskFull, GridError, NodeTimeout, PartialTransfer
 from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
+from gridops.sync.doubts import Doubts
 from gridops.sync.lock import Turn
+from gridops.sync.naming import few, plain, shown, unreadable_here
 from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
-from gridops.sync.tree import Tree
-from gridops.transfers.client import PACKING, Job, client, transfer
+from gridops.sync.record import maker, new_token
+from gridops.sync.tree import Seen, Tree
+from gridops.transfers.client import NANOSECONDS, PACKING, Job, client, transfer
 from gridops.transfers.outcome import Place
 from gridops.transfers.output import Progress, Transfer, printable
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from gridops.settings import Settings
 
 PROGRESS_EVERY = 0.1  # seconds
+EXACT = "--modify-window=-1"  # rsync's option to compare times to the nanosecond
+PROBES = 20  # files by which a node is asked whether it can
 
 
 @dataclass
@@ -83,8 +89,8 @@ class Session:
             bytes=self.done.bytes,
             seconds=seconds,
             total_files=len(self.tree.names),
-            added=_shown(self.done.added, folders),
-            changed=_shown(self.done.changed, folders),
+            added=shown(self.done.added, folders),
+            changed=shown(self.done.changed, folders),
             deleted=tuple(sorted(map(printable, self.deleted))),
             dry_run=self.dry_run,
         )
@@ -104,13 +110,14 @@ class Session:
 
     def _once(self) -> str:
         node = NodeTree(self.link, self.project, origin_of(self.tree.origin), self.own)
-        with _meanwhile(self._to_compare) as to_compare:
-            ready = node.prepare(dry_run=self.dry_run, timeout=self._left())
+        token = new_token(maker(node.origin))
+        with _meanwhile(self._look) as looked:
+            ready = node.prepare(dry_run=self.dry_run, token=token, timeout=self._left())
         if ready.previous and ready.previous != node.origin and not (self.own or self.exact):
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
         try:
-            self._transfer(node, ready, to_compare())
+            self._transfer(node, ready, Doubts(self.turn.last, ready, token), looked())
         except DiskFull:
             with suppress(GridError):  # what has come of a file is not to fill the disk
                 node.clean(ready, timeout=self._left())
@@ -120,10 +127,11 @@ class Session:
         self._say_incomplete(kept)
         return ready.target
 
-    def _to_compare(self) -> set[bytes]:
-        if self.exact:
-            return set(self.tree.names)
-        return self.turn.last.to_compare(self.tree) if self.turn.last else set()
+    def _look(self) -> Seen:
+        seen = self.tree.seen
+        if seen and seen.at >= self.turn.last.end + 1:
+            return seen
+        return Seen.of(self.tree.root, self.tree.names)
 
     def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
         """Delete what is gone from the tree; returns what could not be deleted."""
@@ -141,7 +149,7 @@ class Session:
             events.emit(events.WARNING, message=message)
         return found.kept
 
-    def _transfer(self, node: NodeTree, ready: Prepared, to_compare: set[bytes]) -> None:
+    def _transfer(self, node: NodeTree, ready: Prepared, doubts: Doubts, seen: Seen) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
             self._add(self.tree.as_new())
             return
@@ -149,30 +157,64 @@ class Session:
             self._run(node, ready, [*self.tree.names, *self.tree.empty], "--ignore-times")
             return
         if not self.dry_run:
-            self.turn.begin()
+            self.turn.begin(known=doubts.known)
+        fine = self._is_fine(node, ready, doubts, seen)
+        to_compare = set(self.tree.names) if self.exact else doubts.to_compare(self.tree, seen)
         others = [name for name in self.tree.names if name not in to_compare]
-        self._run(node, ready, [*others, *self.tree.empty])
-        self._run(node, ready, sorted(to_compare), "-c")
+        exact = [EXACT] if client().version >= NANOSECONDS else []
+        self._run(node, ready, [*others, *self.tree.empty], *(exact if fine == "yes" else ()))
+        self._run(node, ready, sorted(to_compare), "-c", *exact)
         if not self.dry_run:
-            self.turn.finish()
+            if not doubts.settled:
+                node.vouch(ready, doubts.token, timeout=self._left())
+            last = self.turn.last
+            self.turn.finish(last.after(self.tree, seen, token=doubts.token, fine=fine))
 
-    def _run(self, node: NodeTree, ready: Prepared, names: Sequence[bytes], *options: str) -> None:
+    def _is_fine(self, node: NodeTree, ready: Prepared, doubts: Doubts, seen: Seen) -> str:
+        """Whether times there are kept and compared to the nanosecond: yes, no, ? for unknown.
+
+        An old rsync or a coarse file system there would have every file sent each time. It is asked
+        once, about files that are known to be there.
+        """
+        last = self.turn.last
+        if self.dry_run or not doubts.known or last.fine != "?" or last.digest != self.tree.digest:
+            return last.fine
+        if client().version < NANOSECONDS:
+            return "no"
+        every = zip(self.tree.names, seen.files, seen.marks, last.marks, strict=True)
+        known = (name for name, one, now, then in every if now == then != 0 and one[0] % 1 > 0)
+        names = [name for name in islice(known, PROBES) if name not in self.tree.symlinks]
+        if not names:
+            return "?"
+        said: list[Transfer] = []
+        self._run(node, ready, names, "-n", EXACT, record=said.append)
+        return "yes" if len({one for each in said for one in each.changed}) < len(names) else "no"
+
+    def _run(
+        self,
+        node: NodeTree,
+        ready: Prepared,
+        names: Sequence[bytes],
+        *options: str,
+        record: Callable[[Transfer], None] | None = None,
+    ) -> None:
         if not names:
             return
         job = Job(
             options=[*self._options(node, ready), *options],
-            sources=[_plain(name) for name in names],
+            sources=[plain(name) for name in names],
             target=self.link.rsync_target(f"{ready.target}/"),
             place=Place(node.node.name, node.node.host, str(self.tree.root), ready.target),
             shell=self.link.rsync_shell(),
             cwd=str(self.tree.root),
         )
         try:
-            transfer(job, self._add, timeout=self._left(), on_progress=self._progress())
+            progress = self._progress()
+            transfer(job, record or self._add, timeout=self._left(), on_progress=progress)
         except PartialTransfer as exc:
             unreadable = [name for name in exc.files if self._unreadable(name)]
             if unreadable:
-                raise _unreadable_here(unreadable, "cannot be read here") from exc
+                raise unreadable_here(unreadable, "cannot be read here") from exc
             if not self._explained(exc):
                 raise
 
@@ -231,32 +273,21 @@ class Session:
             raise self._partial("could not be deleted there", kept)
         if self.tree.unreadable:
             names = map(printable, self.tree.unreadable)
-            raise _unreadable_here(names, "cannot be read here, so nothing was deleted")
+            raise unreadable_here(names, "cannot be read here, so nothing was deleted")
 
     def _partial(self, what: str, paths: Iterable[bytes]) -> PartialTransfer:
         names = [printable(path) for path in paths]
-        return PartialTransfer(f"{_few(names)} {what}", files=names, node=self.link.node.name)
+        return PartialTransfer(f"{few(names)} {what}", files=names, node=self.link.node.name)
 
     def _unreadable(self, name: str) -> bool:
         path = self.tree.root / name
         return path.is_file() and not os.access(path, os.R_OK)
 
 
-def _unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
-    names = list(paths)
-    hint = "chmod it, or leave it out with sync.exclude_patterns"
-    return SourceUnreadable(f"{_few(names)} {what}", files=names, hint=hint)
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
-
-
 @contextmanager
-def _meanwhile(work: Callable[[], set[bytes]]) -> Iterator[Callable[[], set[bytes]]]:
+def _meanwhile(work: Callable[[], Seen]) -> Iterator[Callable[[], Seen]]:
     """Do `work` in a thread beside the block; what is yielded tells its result after the block."""
-    results: list[set[bytes]] = []
+    results: list[Seen] = []
 
     def quietly() -> None:
         with suppress(OSError):  # it will be raised where the result is asked for
@@ -266,14 +297,3 @@ def _meanwhile(work: Callable[[], set[bytes]]) -> Iterator[Callable[[], set[byte
     thread.start()
     yield lambda: results[0] if results else work()
     thread.join()
-
-
-def _plain(name: bytes) -> bytes:
-    """A source of rsync's: one whose first name has a colon is not to be taken for a host."""
-    return b"././" + name if b":" in name.partition(b"/")[0] else name
-
-
-def _shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
-    """For the report: files, and directories only where they are entries of their own."""
-    kept = {name for name in names if not name.endswith(b"/") or name in folders}
-    return tuple(sorted(map(printable, kept)))

@@ -10,7 +10,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
@@ -30,32 +31,45 @@ if TYPE_CHECKING:
     from gridops.settings import SyncSettings
 
 _ODD = re.compile(rb"[^ -\[\]-~]")  # everything but printable ASCII without the backslash
+GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
 _SHOWN = 3  # names in a warning
 
 
 @dataclass(frozen=True)
 class Seen:
-    """When files were last written, as of a moment, both on time.time(); and their sizes."""
+    """What the system says of files, as of a moment on time.time().
+
+    Of each file when it was last written, its size in bytes (nan and 0 for what rsync will have to
+    tell), and its mark: another one whenever the file may be another one. 0 is no mark: it changed
+    so lately that it may change once more within one tick of the clock.
+    """
 
     at: float
-    files: tuple[tuple[float, int], ...]  # bytes; nan and 0 for what rsync will have to tell
+    files: tuple[tuple[float, int], ...]
+    marks: array[int]
 
     @classmethod
     def of(cls, root: Path, names: Iterable[bytes]) -> Seen:
         at = time.time()
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return cls(at, tuple(_look(name, descriptor) for name in names))
+            low = int((at - GRAIN) * 1e9)
+            marks = array("q")
+            files = tuple([_look(name, descriptor, low, marks.append) for name in names])
+            return cls(at, files, marks)
         finally:
             os.close(descriptor)
 
 
-def _look(name: bytes, root: int) -> tuple[float, int]:
+def _look(name: bytes, root: int, low: int, mark: Callable[[int], None]) -> tuple[float, int]:
     try:
         found = os.stat(name, dir_fd=root, follow_symlinks=False)
     except OSError:
+        mark(0)
         return nan, 0
-    return found.st_mtime, found.st_size
+    changed, size = found.st_ctime_ns, found.st_size
+    mark(hash((found.st_mtime_ns, changed, size, found.st_ino)) if changed < low else 0)
+    return found.st_mtime, size
 
 
 @dataclass(frozen=True)

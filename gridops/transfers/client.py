@@ -21,6 +21,7 @@ from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
 RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
 PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
+NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
 STALLED = 300  # seconds without a byte after which rsync itself gives up
 
 _asking = threading.Lock()

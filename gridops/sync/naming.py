@@ -1,0 +1,30 @@
+"""Names of files, as a sync says them to people and to rsync."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gridops.errors import SourceUnreadable
+from gridops.transfers.output import printable
+
+
+def unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
+    names = list(paths)
+    hint = "chmod it, or leave it out with sync.exclude_patterns"
+    return SourceUnreadable(f"{few(names)} {what}", files=names, hint=hint)
+
+
+def few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
+    """For the report: files, and directories only where they are entries of their own."""
+    kept = {name for name in names if not name.endswith(b"/") or name in folders}
+    return tuple(sorted(map(printable, kept)))
+
+
+def plain(name: bytes) -> bytes:
+    """A source of rsync's: one whose first name has a colon is not to be taken for a host."""
+    return b"././" + name if b":" in name.partition(b"/")[0] else name
