@@ -3,13 +3,11 @@
 A project of the package index is called gridops, too, and its import package as well. pip installs
 both into one directory without a word: the one that comes last overwrites `__init__.py` and more of
 the other, and takes them along when it is removed. Importing this module raises ImportError where
-that has happened to us; the doors into the package (`tasks`, `grid`, `transfers`) do so first. It
-costs them one look at an attribute; `neighbour` reads what is installed and is for those who ask.
+that has happened to us; the doors into the package (`tasks._first`, `grid`, `transfers`) see to it
+first. It costs one look at an attribute; `neighbour` reads what is installed, for those who ask.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import gridops
 
@@ -42,7 +40,7 @@ def _broken() -> str:
     """What is wrong with the package; "" for nothing."""
     if getattr(gridops, "DISTRIBUTION", "") == DISTRIBUTION:
         return ""
-    place = Path(__file__).parent
+    place = __file__.rpartition("/")[0]
     return (
         f"{place} is no longer {DISTRIBUTION} alone: another project called gridops was installed "
         f"over it, or removed: {REMEDY}"

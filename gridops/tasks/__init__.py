@@ -8,8 +8,7 @@ from __future__ import annotations
 from invoke import Collection
 
 from gridops.tasks import (
-    _bytecode,  # the first: see there
-    _ownership,  # the second: see there
+    _first,  # see there
     cluster,
     cluster_jobs,
     health,
@@ -57,4 +56,4 @@ ns.add_collection(
 ns.add_collection(Collection("pool", pool.open_, pool.close, pool.status))
 ns.add_collection(Collection("sandbox", sandbox.up, sandbox.down, sandbox.status))
 
-__all__ = ["_bytecode", "_ownership", "ns"]
+__all__ = ["_first", "ns"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from invoke import Program
 from invoke.exceptions import ParseError
 
-from gridops import __version__, ownership
+from gridops import __version__
 from gridops.tasks import ns
 from gridops.tasks._task import guarded
 from gridops.tasks._terminal import open_streams, say
@@ -20,6 +20,8 @@ class GridProgram(Program):
     """An invoke Program whose usage errors exit with 2, as gridops' own do."""
 
     def print_version(self) -> None:
+        from gridops import ownership
+
         super().print_version()
         if neighbour := ownership.neighbour():
             say(neighbour)
