@@ -29,7 +29,7 @@ from gridops.observe.place import wanted
 from gridops.observe.recorder import Recorder
 from gridops.render.words import printable_lines
 from gridops.tasks._narrator import Narrator
-from gridops.tasks._terminal import open_streams, say, write
+from gridops.tasks._terminal import open_streams, say, settle_streams, write, writing
 from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:
@@ -213,7 +213,11 @@ def grid_task(*, flags: Iterable[Flag] = (), **options: Any) -> Callable[[Body],
 def guarded(work: Callable[[], int]) -> int:
     """`work`'s exit status; what it raises on purpose is said in one line."""
     try:
-        return work()
+        status = work()
+        if not status and sys.stdout:
+            with writing():  # what is still held back belongs to the success
+                sys.stdout.flush()
+        return status
     except GridError as exc:
         if debugging():
             write(sys.stderr, printable_lines(traceback.format_exc()))
@@ -223,8 +227,9 @@ def guarded(work: Callable[[], int]) -> int:
         say("interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has gone: `inv health | head -1`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         return 141
+    finally:
+        settle_streams()
 
 
 @contextmanager

@@ -47,6 +47,24 @@ def open_streams() -> None:
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - to stay
 
 
+def settle_streams() -> None:
+    """Leave nothing to be written at exit: what cannot be written any more is dropped.
+
+    Python flushes both streams as it ends, and makes the exit status 120 where that fails: the
+    terminal is gone, or whoever read us.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError, AttributeError):  # it is closed, or there is none
+            try:
+                stream.flush()
+            except OSError:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
+                with suppress(OSError):
+                    stream.flush()
+
+
 def say(text: str) -> None:
     """One line for the user, on stderr; when nobody can read it any more, the work goes on."""
     with suppress(OSError, ValueError, RuntimeError):  # the last: said while something else is

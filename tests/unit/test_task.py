@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -480,3 +481,62 @@ def test_the_narrator_can_be_told_what_to_tell(capsys):
         events.emit(events.NODE_SKIPPED, node="a", reason="a: refused")
         events.emit(events.WARNING, message="careful")
     assert capsys.readouterr().err == "gridops: warning: careful\n"
+
+
+# -- streams that are gone at the end --------------------------------------------------------------
+
+
+def dead_terminal() -> int:
+    ours, theirs = os.openpty()
+    os.close(ours)
+    return theirs
+
+
+def dead_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+HELD_BACK = """
+import sys
+from gridops.errors import GridError
+from gridops.tasks._task import guarded
+def work():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=False, write_through=False)
+        stream.write("held back")
+    {ending}
+sys.exit(guarded(work))
+"""
+
+
+@pytest.mark.parametrize("gone", [dead_terminal, dead_pipe, full_disk])
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("return 7", 7),
+        ("raise SystemExit(129)", 129),
+        ("raise KeyboardInterrupt", 130),
+        ("raise GridError('no')", 125),
+        ("return 0", {"dead_terminal": 141, "dead_pipe": 141, "full_disk": 125}),
+    ],
+)
+def test_streams_that_are_gone_do_not_change_the_status(gone, ending, status):
+    fd = gone()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", HELD_BACK.format(ending=ending)],
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=fd,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(fd)
+    assert done.returncode == (status[gone.__name__] if isinstance(status, dict) else status)
