@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples findings -type f \
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
-.PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak \
+.PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak fuzz \
     bench findings dist clean
 .DEFAULT_GOAL := help
 
@@ -38,6 +38,10 @@ soak: set-up-test ## 2000 runs while clients, connections, sshd and supervisors 
 	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \
 	    tests/faults/test_jobs_under_fire.py \
 	    tests/ssh/test_jobs.py::test_much_output_is_followed_fast_and_in_little_memory
+
+fuzz: set-up-test ## every reader of what a node sends: 5000 mutated answers each, and endless ones
+	@GRIDOPS_FUZZ_INPUTS=$${GRIDOPS_FUZZ_INPUTS:-5000} $(BIN)/python -m pytest -n 2 \
+	    --timeout=1800 tests/fuzz $(ARGS)
 
 scale: set-up-test ## a thousand nodes, 100 of them dead, and 200 runs of four clients at once
 	@GRIDOPS_SCALE_NODES=1000 GRIDOPS_SCALE_RUNS=200 $(BIN)/python -m pytest -rP \

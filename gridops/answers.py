@@ -24,7 +24,10 @@ MAX_TEXT = 64 * 1024  # characters of one text
 MAX_LINE = 128 * 1024  # bytes of a line that are kept; the rest of it is dropped
 SHOWN_LENGTH = 40  # characters of a wrong value that a message shows
 
-_UNPAIRED = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # what no file name of Python's holds
+MAX_VALUES = 500_000  # of a JSON document: an empty list takes two bytes there, here sixty
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNPAIRED = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the rest stands for undecodable bytes
 
 
 def whole(text: str, most: int = MAX_COUNT) -> int:
@@ -44,6 +47,9 @@ def real(text: str, most: float = math.inf) -> float:
 
 def document(text: bytes | str, what: str = "its answer") -> Any:
     """The JSON value that `text` is. Raises UnreadableAnswer, which says `what` is none."""
+    marks: tuple[Any, ...] = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+    if sum(map(text.count, marks)) > MAX_VALUES:
+        raise UnreadableAnswer(f"{what} has more than {MAX_VALUES} values")
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
@@ -76,14 +82,19 @@ class Fields:
         value = self._values.get(key)
         return "" if value is None else self._text(key, value, longest)
 
-    def whole(self, key: str, most: int = MAX_COUNT) -> int | None:
-        """A number from 0 to `most`."""
+    def os_text(self, key: str, longest: int = MAX_TEXT) -> str:
+        """A text whose undecodable bytes `os.fsencode` is to give back."""
+        value = self._values.get(key)
+        return "" if value is None else self._text(key, value, longest, _UNPAIRED)
+
+    def whole(self, key: str, most: int = MAX_COUNT, least: int = 0) -> int | None:
+        """A number from `least` to `most`."""
         value = self._values.get(key)
         if value is None:
             return None
-        if type(value) is int and 0 <= value <= most:
+        if type(value) is int and least <= value <= most:
             return value
-        raise self._wrong(key, value, f"a whole number up to {most}")
+        raise self._wrong(key, value, f"a whole number from {least} to {most}")
 
     def real(self, key: str, most: float = 1e18) -> float | None:
         """A finite number from 0 to `most`."""
@@ -115,6 +126,12 @@ class Fields:
     def texts(self, key: str, most: int = 100_000) -> tuple[str, ...]:
         return tuple(self._text(key, item, MAX_TEXT) for item in self.items(key, most))
 
+    def wholes(self, key: str, most: int = MAX_COUNT) -> tuple[int, ...]:
+        items = self.items(key)
+        if any(type(item) is not int or not 0 <= item <= most for item in items):
+            raise self._wrong(key, items, f"a list of numbers up to {most}")
+        return tuple(items)  # type: ignore[arg-type]
+
     def text_values(self, longest: int = MAX_TEXT) -> dict[str, str]:
         """The whole object, all of whose values are texts."""
         return {
@@ -136,10 +153,12 @@ class Fields:
             for key, value in self._values.items()
         }
 
-    def _text(self, key: str, value: object, longest: int) -> str:
+    def _text(
+        self, key: str, value: object, longest: int, unfit: re.Pattern[str] = _SURROGATE
+    ) -> str:
         if not isinstance(value, str) or len(value) > longest or "\0" in value:
             raise self._wrong(key, value, f"a text of up to {longest} characters")
-        return value if value.isascii() else _UNPAIRED.sub("\N{REPLACEMENT CHARACTER}", value)
+        return value if value.isascii() else unfit.sub("\N{REPLACEMENT CHARACTER}", value)
 
     def _real(self, key: str, value: object, most: float) -> float:
         if type(value) in (int, float) and 0 <= value <= most:  # type: ignore[operator]
@@ -198,9 +217,12 @@ class Meter:
 
 
 class Lines:
-    """A sink that hands on lines, each cut at MAX_LINE bytes, as far as `limit` goes."""
+    """A sink that hands on lines, each cut at MAX_LINE bytes, as far as `limit` goes.
 
-    def __init__(self, on_line: Callable[[str], None], limit: Limit) -> None:
+    It raises UnreadableAnswer beyond that.
+    """
+
+    def __init__(self, on_line: Callable[[bytes], None], limit: Limit) -> None:
         self._on_line = on_line
         self._meter = Meter(limit)
         self._line = bytearray()
@@ -209,8 +231,12 @@ class Lines:
         *whole_lines, rest = data.split(b"\n")
         self._meter.add(len(whole_lines), len(data))
         for part in whole_lines:
-            self._line += part[: MAX_LINE - len(self._line)]
-            line = self._line.decode(errors="replace")
+            line = bytes(self._line + part[: MAX_LINE - len(self._line)])
             self._line.clear()
             self._on_line(line)
         self._line += rest[: MAX_LINE - len(self._line)]
+
+    @property
+    def rest(self) -> bytes:
+        """The line that has not ended."""
+        return bytes(self._line)

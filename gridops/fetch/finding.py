@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gridops.errors import NodeError
+from gridops.errors import NodeError, UnreadableAnswer
 from gridops.fetch.narrow import Narrowed, narrow
 from gridops.fetch.patterns import Pattern
-from gridops.fetch.question import Group, ask_script
+from gridops.fetch.question import Group, ask_script, is_below
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.transfers.private import holds_private
 
-NAMES = 64 * 1024 * 1024  # bytes of names that an answer may hold
+NAMES = 16 * 1024 * 1024  # bytes of names that an answer may hold
+MAX_NAMES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,13 @@ def _private(pattern: Pattern, name: str) -> bool:
 def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     """The answer to each pair of a directory and a pattern."""
     reply = ask_script(link, _script(), tuple(word for pair in pairs for word in pair), NAMES)
-    found = _understood(os.fsdecode(reply.stdout).split("\0"))
+    if reply.stdout.count(b"\0") > MAX_NAMES:
+        raise UnreadableAnswer(
+            f"the patterns match over {MAX_NAMES} names",
+            node=link.node.name,
+            hint="name a directory rather than **",
+        )
+    found = _understood(reply.stdout.split(b"\0"))
     if len(found) != len(pairs):
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
@@ -124,16 +131,18 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     return found
 
 
-def _understood(fields: Sequence[str]) -> list[Group]:
-    """No groups at all when the answer has not come to its end."""
+def _understood(fields: Sequence[bytes]) -> list[Group]:
+    """No groups at all when the answer has not come to its end, or names what lies elsewhere."""
     found: list[Group] = []
     for field_ in fields[:-2]:
-        kind, text = field_[:1], field_[1:]
-        if kind == "b":
+        kind, text = field_[:1], os.fsdecode(field_[1:])
+        if kind == b"b" and (text == "-" or text.startswith("/")):
             found.append(Group(text))
-        elif found and kind in ("m", "c"):
-            (found[-1].names if kind == "m" else found[-1].copied).append(text)
-    return found if list(fields[-2:]) == [".", ""] else []
+        elif found and kind in (b"m", b"c") and is_below(text):
+            (found[-1].names if kind == b"m" else found[-1].copied).append(text)
+        else:
+            return []
+    return found if list(fields[-2:]) == [b".", b""] else []
 
 
 @cache

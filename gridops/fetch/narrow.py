@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from gridops.errors import NodeError
-from gridops.fetch.question import Group, ask_script
+from gridops.fetch.question import Group, ask_script, is_below
 from gridops.fetch.written import Entry, Window, above, choose, read_answer
 from gridops.reach.link import Link
 from gridops.transfers.private import holds_private
 
-TIMES_LIMIT = 256 * 1024 * 1024  # bytes of an answer; a file takes about a hundred
+TIMES_LIMIT = 64 * 1024 * 1024  # bytes of an answer; a file takes about a hundred
 
 
 @dataclass
@@ -85,7 +85,9 @@ def _ask(
     reply = ask_script(link, _script(), args, TIMES_LIMIT)
     try:
         window, found = read_answer(os.fsdecode(reply.stdout), mark, run)
-    except ValueError as exc:
+        if not all(is_below(path) for path, _ in found):
+            raise ValueError("names what lies elsewhere")
+    except (ValueError, OverflowError) as exc:
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
             f"it does not tell when files were changed{f': {said!r}' if said else ''}",

@@ -45,3 +45,9 @@ def ask_script(link: Link, text: str, args: tuple[str, ...], limit: int) -> Repl
             node=link.node.name,
             hint="name a directory rather than **",
         ) from exc
+
+
+def is_below(name: str) -> bool:
+    """Whether `name` lies in the directory that it is relative to."""
+    parts = name.removesuffix("/").split("/")
+    return name == "." or not any(part in ("", ".", "..") for part in parts)

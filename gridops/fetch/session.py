@@ -137,7 +137,7 @@ class Session:
             shell=self.link.rsync_shell(),
         )
         try:
-            transfer(job, self._add, timeout=math.inf, on_progress=self._progress())
+            transfer(job, self._add, timeout=math.inf, on_progress=self._progress(), items=False)
         except PartialTransfer as exc:
             return [exc]
         except DiskFull as exc:  # it is the receiver that says so

@@ -121,7 +121,7 @@ def cannot(line: str) -> tuple[str, str] | None:
         return "durable runs need Linux there", "`inv exec` does not"
     if word == "unwritable":
         return (
-            f"{BASE} there cannot be written to: {rest}",
+            f"{BASE} there cannot be written to: {rest[:200]}",
             "see who owns it, and how it is mounted",
         )
     return None

@@ -140,12 +140,12 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
     seconds = None if end is None or not began else end.seconds
     ended = facts.times.get("exit")
     started = _started(facts, ended, seconds) if began else None
-    cwd, own = about.text("cwd"), about.flag("isolate") or "tree" in facts.times
+    cwd, own = about.os_text("cwd"), about.flag("isolate") or "tree" in facts.times
     return Job(
         id=job_id,
         node=node,
         state=state,
-        command=about.text("command"),
+        command=about.os_text("command"),
         env=about.texts("env", 10_000),
         user=about.text("user", 1024),
         began=began,
@@ -165,7 +165,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
         cut=links.get("out.cut") or links.get("err.cut", ""),
         orphan=facts.word == "orphan",
         cwd=JobPaths(job_id).tree if own else cwd,
-        tree=about.text("tree"),
+        tree=about.os_text("tree"),
         isolated=own,
         commit=about.text("commit", 1024),
         diff=JobPaths(job_id).diff if "spec/diff" in facts.sizes else "",

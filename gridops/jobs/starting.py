@@ -21,6 +21,8 @@ ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says so
 ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
 GIVE_UP = 60.0  # seconds that an ambiguous start is tried again
 
+SHOWN = 200  # characters of the node's own words
+
 ELSEWHERE = "elsewhere"  # another node with the same home has the run
 
 StartState = Literal["started", "held", "queued", "exists"]
@@ -138,7 +140,7 @@ class Starting:
 
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
-        message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack}", ""))
+        message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack[:SHOWN]}", ""))
         if why := cannot(ack):
             message, hint = why
         if word == "gpus":
@@ -163,7 +165,7 @@ class Starting:
         if detail.isdecimal():
             return f"has {detail} GPUs, the run needs {self.spec.gpus}", "choose another node"
         return (
-            f"its GPU driver's tool {detail or 'does not answer'}",
+            f"its GPU driver's tool {detail[:SHOWN] or 'does not answer'}",
             "`nvidia-smi` there says more",
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from gridops.model import Gpu
@@ -25,6 +26,8 @@ from gridops.probe.devices import (
     mebibytes,
     processes,
 )
+
+MAX_BEGINNINGS = 10  # lines that may begin the document; each is a try over all that follows
 
 Entry = Mapping[str, Any]
 UNITS = {"B": 1 / MIB, "KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}  # AMD writes MB and means MiB
@@ -143,12 +146,12 @@ def _memory(text: Any, which: str) -> int | None:
 
 def _document(lines: Sequence[str]) -> object:
     """The JSON among `lines`; warnings may stand before it. None when there is none."""
-    for at, line in enumerate(lines):
-        if line.lstrip().startswith(("{", "[")):
-            try:
-                return json.JSONDecoder().raw_decode("\n".join(lines[at:]).lstrip())[0]
-            except (ValueError, RecursionError):
-                continue
+    begins = (at for at, line in enumerate(lines) if line.lstrip().startswith(("{", "[")))
+    for at in islice(begins, MAX_BEGINNINGS):
+        try:
+            return json.JSONDecoder().raw_decode("\n".join(lines[at:]).lstrip())[0]
+        except (ValueError, RecursionError):
+            continue
     return None
 
 

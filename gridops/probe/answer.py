@@ -7,7 +7,6 @@ is shown later. Unknown tags are passed over.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from gridops.errors import ProbeError
@@ -15,7 +14,6 @@ from gridops.errors import ProbeError
 GREETING = "gridops-probe 1"
 END = "end"
 LONGEST = 1024 * 1024  # bytes of an answer; eight GPUs take about ten thousand
-MOST = 1 << 62  # what no honest figure exceeds
 
 Told = Mapping[str, Sequence[str]]
 
@@ -41,18 +39,3 @@ def read(answer: bytes) -> Told:
 def clean(text: str, limit: int = 200) -> str:
     """`text` fit for a terminal: printable, and at most `limit` characters."""
     return "".join(char for char in text[: 2 * limit] if char.isprintable()).strip()[:limit]
-
-
-def real(text: str, most: float = math.inf) -> float:
-    """A finite number from 0 to `most`. Raises ValueError."""
-    value = float(text)
-    if not (math.isfinite(value) and 0 <= value <= most):
-        raise ValueError(text)
-    return value
-
-
-def whole(text: str, most: int = MOST) -> int:
-    """A whole number from 0 to `most`, in plain digits. Raises ValueError."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > most:
-        raise ValueError(text)
-    return int(text)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from gridops.answers import MAX_COUNT, real, whole
 from gridops.errors import ProbeError
 from gridops.model import Cpu, Gpu, RayRole, Space
 from gridops.probe import amd, nvidia
-from gridops.probe.answer import MOST, Told, clean, read, real, whole
+from gridops.probe.answer import Told, clean, read
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ def _memory(told: Told) -> Space:
     """From /proc/meminfo. Kernels before 3.14 tell no MemAvailable; what is free and in caches,
     less what is shared memory, comes near it."""
     pairs = (line.split() for line in told["mem"])
-    kib = {key.rstrip(":"): whole(value, MOST // 1024) for key, value in pairs}
+    kib = {key.rstrip(":"): whole(value, MAX_COUNT // 1024) for key, value in pairs}
     total = kib["MemTotal"]
     caches = ("MemFree", "Buffers", "Cached", "SReclaimable")
     guess = sum(kib.get(key, 0) for key in caches) - kib.get("Shmem", 0)
@@ -161,7 +162,7 @@ def _disk(told: Told, remote_root: str) -> Space:
     if not found:
         raise ValueError("not a line of df")
     total, used, available = (max(0, int(number)) for number in found.groups())
-    if max(total, used, available) > MOST // 1024:
+    if max(total, used, available) > MAX_COUNT // 1024:
         raise ValueError("too large")
     held = used + available
     percent = 100 * used / held if held else 0.0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from gridops.errors import ClusterError
+from gridops.answers import Fields, document
+from gridops.errors import UnreadableAnswer
 from gridops.ray.model import Cluster
 from gridops.ray.state import Part
 from gridops.ray.talk import run_program
@@ -76,31 +75,36 @@ def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -
         timeout=seconds + SLACK,
     )
     try:
-        return _read(json.loads(answer))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ClusterError(
-            "its dashboard's answer could not be understood", node=cluster.head.name
-        ) from None
+        return read(answer)
+    except UnreadableAnswer as exc:
+        exc.node = cluster.head.name
+        raise
 
 
-def _read(told: Any) -> Said:
-    ports = told.get("ports", {})
-    members = tuple(
-        Member(
-            name=one["name"],
-            id=one["id"],
-            address=one["address"],
-            alive=one["alive"],
-            head=one["head"],
-            why=one["why"],
-            total=one["total"],
-            ports=tuple(ports.get(one["id"], ())),
-        )
-        for one in told["nodes"]
-    )
+def read(answer: bytes) -> Said:
+    """The document that node_ask.py printed. Raises UnreadableAnswer."""
+    told = Fields(document(answer, "its dashboard's answer"), "its dashboard's answer")
+    ports = told.inner("ports")
     return Said(
-        members=members,
-        used=told.get("used", {}),
-        demand=tuple(told.get("demand", ())),
-        jobs=tuple(told.get("jobs", ())),
+        members=tuple(_member(one, ports) for one in told.objects("nodes")),
+        used={
+            member: usage.real_values()
+            for member, usage in told.inner("used").object_values().items()
+        },
+        demand=told.texts("demand"),
+        jobs=tuple(job.text_values() for job in told.objects("jobs")),
+    )
+
+
+def _member(one: Fields, ports: Fields) -> Member:
+    id = one.text("id", 1024)
+    return Member(
+        name=one.text("name", 1024),
+        id=id,
+        address=one.text("address", 1024),
+        alive=one.flag("alive"),
+        head=one.flag("head"),
+        why=one.text("why"),
+        total=one.inner("total").real_values(),
+        ports=ports.wholes(id, 65535),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 from collections.abc import Callable
 
 from gridops.reach.link import Stream
@@ -20,6 +22,22 @@ class Channel:
         self._stream = stream
         self._readers = 0
         self._closed = False
+        self._left = math.inf
+        self._deadline = math.inf
+
+    def allow(self, count: float, seconds: float) -> None:
+        """From now on so many bytes may come, in so many seconds; then reading raises OSError."""
+        self._left = count
+        self._deadline = time.monotonic() + seconds
+
+    def recv(self, size: int) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("its answer takes too long")
+        data = self._stream.recv(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ConnectionAbortedError("its answer is too long")
+        return data
 
     def sendall(self, data: bytes) -> None:
         self._stream.sendall(data)
@@ -27,7 +45,7 @@ class Channel:
     def makefile(self, mode: str, buffering: int = -1) -> io.BufferedReader:
         del mode, buffering  # http.client reads, buffered
         self._readers += 1
-        return io.BufferedReader(_Reader(self._stream, self._drop), READ)
+        return io.BufferedReader(_Reader(self, self._drop), READ)
 
     def close(self) -> None:
         self._closed = True
@@ -43,15 +61,15 @@ class Channel:
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, stream: Stream, drop: Callable[[], None]) -> None:
-        self._stream = stream
+    def __init__(self, channel: Channel, drop: Callable[[], None]) -> None:
+        self._channel = channel
         self._drop = drop
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.recv(len(buffer))
+        data = self._channel.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 

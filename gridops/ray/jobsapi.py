@@ -12,16 +12,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from gridops.errors import NoRayJob, RayJobError, RayUnavailable, UsageError
+from gridops.answers import MAX_TIME, Fields
+from gridops.errors import (
+    NoRayJob,
+    RayJobError,
+    RayUnavailable,
+    UnreadableAnswer,
+    UsageError,
+)
 from gridops.ray.package import LIMIT, Package
 from gridops.ray.rest import Answer, Api
 
 LAST = "@last"
 SHOWN = 5  # jobs that a message names
 ENDED = ("stopped", "succeeded", "failed")
+MAX_MESSAGE = 1024 * 1024  # characters of a traceback, say
+MAX_JOBS = 50_000
 LITERAL = "0"  # a variable that holds a dollar sign; sorts before every name that a user may choose
 
-JobState = Literal["pending", "running", "stopped", "succeeded", "failed"]
+JobState = Literal["pending", "running", "stopped", "succeeded", "failed", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class RayJob:
     state: JobState
     command: str = ""
     submitted: bool = True  # by the Jobs API; else it is a program that connected to the cluster
-    message: str = ""  # Ray's words on how it is
+    message: str = ""  # Ray's words on how it is; what is wrong with an unreadable record
     started: float | None = None
     ended: float | None = None
     exit_code: int | None = None  # of the command; -n after signal n
@@ -42,7 +51,7 @@ class RayJob:
 
     @property
     def active(self) -> bool:
-        return self.state not in ENDED
+        return self.state not in (*ENDED, "unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +110,12 @@ class JobsApi:
 
     def version(self) -> str:
         """Ray's version there."""
-        return str(_checked(self._api.get("/api/version")).document.get("ray_version", ""))
+        return Fields(_checked(self._api.get("/api/version")).document).text("ray_version", 100)
 
     def jobs(self) -> tuple[RayJob, ...]:
-        """All that the cluster remembers, oldest first."""
-        found = [_job(one) for one in _checked(self._api.get("/api/jobs/")).document]
+        """All that the cluster remembers, oldest first; one that is not told well is unreadable."""
+        records = Fields({"jobs": _checked(self._api.get("/api/jobs/")).document})
+        found = [_job_or_not(one) for one in records.items("jobs", MAX_JOBS)]
         return tuple(sorted(found, key=lambda job: (job.started or 0.0, job.id)))
 
     def job(self, job_id: str) -> RayJob:
@@ -131,7 +141,7 @@ class JobsApi:
         answer = self._api.post(f"/api/jobs/{quote(job_id, safe='')}/stop")
         if answer.status == 404:
             raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
-        return bool(_checked(answer).document.get("stopped"))
+        return Fields(_checked(answer).document).flag("stopped")
 
     def has(self, package: Package) -> bool:
         """Whether the cluster has it; if so it keeps it for some minutes at least."""
@@ -178,27 +188,45 @@ def _checked(answer: Answer) -> Answer:
     return answer
 
 
-def _job(record: Mapping[str, Any]) -> RayJob:
-    state = str(record.get("status", "")).lower()
-    agent = urlsplit(str(record.get("driver_agent_http_address") or ""))
-    metadata = record.get("metadata") or {}
-    code = record.get("driver_exit_code")
-    submitted = record.get("type", "SUBMISSION") == "SUBMISSION"
+def _job_or_not(record: object) -> RayJob:
+    try:
+        return _job(record)
+    except UnreadableAnswer as exc:
+        named = record if isinstance(record, dict) else {}
+        ids = (str(named.get(key) or "") for key in ("submission_id", "job_id"))
+        job_id = next((one for one in ids if one.isascii() and 0 < len(one) <= 200), "?")
+        return RayJob(job_id, "unreadable", message=f"unreadable record: {exc.message}")
+
+
+def _job(record: object) -> RayJob:
+    """Raises UnreadableAnswer."""
+    fields = Fields(record, "the job")
+    state, metadata = fields.text("status", 64).lower(), fields.inner("metadata")
+    submitted = (fields.text("type", 64) or "SUBMISSION") == "SUBMISSION"
+    own_id = fields.text("submission_id", 1024) if submitted else ""
     return RayJob(
-        id=str((record.get("submission_id") if submitted else None) or record.get("job_id") or ""),
+        id=own_id or fields.text("job_id", 1024),
         state=state if state in (*ENDED, "running") else "pending",  # type: ignore[arg-type]
-        command=str(record.get("entrypoint") or ""),
+        command=fields.text("entrypoint", MAX_MESSAGE),
         submitted=submitted,
-        message=str(record.get("message") or ""),
-        started=_seconds(record.get("start_time")),
-        ended=_seconds(record.get("end_time")),
-        exit_code=code if isinstance(code, int) else None,
-        agent=(agent.hostname, agent.port) if agent.hostname and agent.port else None,
-        user=str(metadata.get("gridops_user", "")),
-        commit=str(metadata.get("gridops_commit", "")),
+        message=fields.text("message", MAX_MESSAGE),
+        started=_seconds(fields, "start_time"),
+        ended=_seconds(fields, "end_time"),
+        exit_code=fields.whole("driver_exit_code", 255, least=-255),
+        agent=_agent(fields.text("driver_agent_http_address", 1024)),
+        user=metadata.text("gridops_user", 1024),
+        commit=metadata.text("gridops_commit", 1024),
     )
 
 
-def _seconds(milliseconds: object) -> float | None:
-    usable = isinstance(milliseconds, int | float) and milliseconds > 0
-    return milliseconds / 1000 if usable else None  # type: ignore[operator]
+def _agent(address: str) -> tuple[str, int] | None:
+    try:
+        agent = urlsplit(address)
+        return (agent.hostname, agent.port) if agent.hostname and agent.port else None
+    except ValueError:
+        raise UnreadableAnswer(f"the job's agent is at {address[:64]!r}") from None
+
+
+def _seconds(fields: Fields, key: str) -> float | None:
+    milliseconds = fields.real(key, 1000 * MAX_TIME)
+    return milliseconds / 1000 if milliseconds else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from gridops.answers import Fields, document
 from gridops.errors import ClusterError, GridError
 from gridops.model import Node
 from gridops.ray.model import Cluster
@@ -27,6 +27,27 @@ DISK_FREE = 1 << 20  # KiB
 HOLD = 15.0  # seconds that the head waits for the workers' calls
 RETRY = 8.0  # seconds in which a worker calls a head that does not listen yet
 MORE = 30.0  # seconds beyond that for starting Python there
+
+
+Way = Mapping[str, str]  # source, there, back: see node_mesh.py
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What one node's node_mesh.py answered."""
+
+    busy: Mapping[str, str] = field(default_factory=dict)  # port → who has it
+    ways: Mapping[str, Way] = field(default_factory=dict)  # by the head's address
+
+    @classmethod
+    def of(cls, answer: bytes) -> Tries:
+        """Raises UnreadableAnswer."""
+        told = Fields(document(answer))
+        ways = told.inner("ways").object_values()
+        return cls(
+            told.inner("busy").text_values(),
+            {address: way.text_values() for address, way in ways.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +145,10 @@ def tried(
         answers = _run(cluster, looks, _mesh_calls(cluster, workers, candidates))
     wrong = [error for error in answers.values() if isinstance(error, GridError)]
     documents = {name: told for name, told in answers.items() if not isinstance(told, GridError)}
-    wrong += _taken(cluster, documents.get(cluster.head.name, {}))
+    wrong += _taken(cluster, documents.get(cluster.head.name, Tries()))
     if wrong:
         return Mesh("", {}), wrong
-    ways = {node.name: documents[node.name]["ways"] for node in workers}
+    ways = {node.name: documents[node.name].ways for node in workers}
     return _judged(cluster, workers, candidates, ways)
 
 
@@ -156,33 +177,33 @@ def _given(node: Node) -> tuple[str, ...]:
 
 def _run(
     cluster: Cluster, looks: Mapping[str, Look], calls: Mapping[str, tuple[str, ...]]
-) -> dict[str, Any]:
+) -> dict[str, Tries | GridError]:
     """What each node's node_mesh.py answered, or its error."""
     nodes = [node for node in cluster.nodes if node.name in calls]
 
-    def one(node: Node) -> Any:
+    def one(node: Node) -> Tries:
         link = link_to(node, cluster.ssh)
         limit = HOLD + 0.2 * len(nodes) + MORE
         python = looks[node.name].python
-        return json.loads(run_program(link, python, "node_mesh", *calls[node.name], timeout=limit))
+        return Tries.of(run_program(link, python, "node_mesh", *calls[node.name], timeout=limit))
 
     # Never fewer than two: the head waits for a worker to call.
     workers = max(2, cluster.ssh.pool_size)
     outcomes = fan_out(nodes, one, max_workers=workers)
-    return {outcome.node.name: outcome.error or outcome.value for outcome in outcomes}
+    return {one.node.name: one.error or one.value or Tries() for one in outcomes}
 
 
-def _taken(cluster: Cluster, told: Mapping[str, Any]) -> Iterator[GridError]:
+def _taken(cluster: Cluster, told: Tries) -> Iterator[GridError]:
     names = {
-        cluster.settings.port: "ray.port",
-        cluster.settings.dashboard_port: "ray.dashboard_port",
-        cluster.settings.client_port: "ray.client_port",
+        str(cluster.settings.port): "ray.port",
+        str(cluster.settings.dashboard_port): "ray.dashboard_port",
+        str(cluster.settings.client_port): "ray.client_port",
     }
-    for port, holder in (told.get("busy") or {}).items():
+    for port, holder in told.busy.items():
         yield ClusterError(
             f"port {port} is in use there, by {holder}",
             node=cluster.head.name,
-            hint=f"end that, or choose another {names.get(int(port), 'port')}",
+            hint=f"end that, or choose another {names.get(port, 'port')}",
         )
 
 
@@ -190,7 +211,7 @@ def _judged(
     cluster: Cluster,
     workers: Sequence[Node],
     candidates: Sequence[str],
-    ways: Mapping[str, Mapping[str, Mapping[str, str]]],
+    ways: Mapping[str, Mapping[str, Way]],
 ) -> tuple[Mesh, list[GridError]]:
     def works(name: str, address: str) -> bool:
         way = ways[name].get(address, {"there": "not tried"})
@@ -209,9 +230,7 @@ def _judged(
     return Mesh(best, addresses), wrong or list(_twice(addresses))
 
 
-def _barred(
-    cluster: Cluster, name: str, best: str, ways: Mapping[str, Mapping[str, str]]
-) -> GridError:
+def _barred(cluster: Cluster, name: str, best: str, ways: Mapping[str, Way]) -> GridError:
     settings, head = cluster.settings, cluster.head.name
     way = ways.get(best) or {"there": "no answer"}
     if way.get("there"):

@@ -6,9 +6,9 @@ vain for a minute: so the ports are tried with TCP connections.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from gridops.answers import Fields, document
 from gridops.errors import ClusterError, GridError
 from gridops.model import Node, Outcome
 from gridops.ray.asking import Said
@@ -42,8 +42,7 @@ def barred(
         answer = run_program(
             link, python, "node_mesh", "reach", f"{ATTEMPT:g}", *places, timeout=LIMIT
         )
-        errors: Mapping[str, str] = json.loads(answer)
-        return errors
+        return Fields(document(answer)).text_values()
 
     found = list(fan_out(nodes, tries, max_workers=cluster.ssh.pool_size))
     return _errors(cluster, found, routes)
@@ -73,7 +72,9 @@ def _errors(
     told: dict[str, ClusterError] = {}
     for outcome in found:
         for place, why in (outcome.value or {}).items():
-            name = routes[outcome.node.name][place]
+            name = routes[outcome.node.name].get(place)
+            if name is None:
+                continue  # it was not asked about that
             told[name] = ClusterError(
                 f"joined, and will be lost: {outcome.node.name} cannot reach it at {place}: {why}",
                 node=name,

@@ -6,18 +6,23 @@ The token travels in the Authorization header and nowhere else: no URL, argument
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import IO, Any
 
 from gridops import __version__
-from gridops.errors import ConnectionLost, RayJobError
+from gridops.answers import document
+from gridops.errors import ConnectionLost, RayJobError, UnreadableAnswer
 from gridops.ray.channel import Channel
 
 ANSWER = 30.0  # seconds that a server may keep silent while it answers
+ANSWER_TIMEOUT = 60.0  # seconds that it may take to answer with what is kept in memory
 CHUNK = 256 * 1024
-LONGEST = 64 * 1024 * 1024  # bytes of an answer that is kept in memory
+LONGEST = 16 * 1024 * 1024  # bytes of an answer that is kept in memory
+HEAD = 1024 * 1024  # bytes that may come with it
+TAIL = 64 * 1024  # bytes of an answer that are looked at for a reason
 
 HOST = "127.0.0.1"  # what requests say; where they go is the dial's business
 AGENT = f"gridops/{__version__}"  # one that begins with Mozilla would be refused (Ray's CSRF guard)
@@ -41,14 +46,14 @@ class Answer:
     def document(self) -> Any:
         """Raises RayJobError when it is no JSON."""
         try:
-            return json.loads(self.body)
-        except ValueError as exc:
-            raise RayJobError(f"Ray's answer is no JSON: {self.reason!r}") from exc
+            return document(self.body, "Ray's answer")
+        except UnreadableAnswer as exc:
+            raise RayJobError(f"{exc.message}: {self.reason!r}") from exc
 
     @property
     def reason(self) -> str:
         """The last line with a word in it, which of a traceback is the one that matters."""
-        lines = self.body.decode(errors="replace").splitlines()
+        lines = self.body[-TAIL:].decode(errors="replace").splitlines()
         told = [line.strip() for line in lines if any(map(str.isalnum, line))]
         return told[-1][:500] if told else ""
 
@@ -61,6 +66,7 @@ class Api:
         self._token = token
         self._what = what
         self._connection: HTTPConnection | None = None
+        self._channel: Channel | None = None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -93,6 +99,8 @@ class Api:
         take = sink if sink and response.status == 206 else kept.extend
         whole = False
         try:
+            if take is sink:
+                self._stream(response)
             while data := self._read(response):
                 take(data)
                 if len(kept) > LONGEST:
@@ -125,8 +133,10 @@ class Api:
         own = {"Authorization": f"Bearer {self._token}", "User-Agent": AGENT, **(headers or {})}
         try:
             connection.request(method, path, body, own)
+            if self._channel:
+                self._channel.allow(LONGEST + HEAD, ANSWER_TIMEOUT)
             return connection.getresponse()
-        except (OSError, HTTPException) as exc:
+        except (OSError, HTTPException, ValueError) as exc:
             self.close()
             raise self._lost(exc) from exc
         except BaseException:
@@ -135,17 +145,24 @@ class Api:
 
     def _opened(self) -> HTTPConnection:
         self._connection = HTTPConnection(HOST)
-        self._connection.sock = self._dial()
+        self._connection.sock = self._channel = self._dial()
         return self._connection
+
+    def _stream(self, response: HTTPResponse) -> None:
+        """Let the answer be as long as it is. (http.client reads a chunk of -1 bytes whole.)"""
+        if response.chunked:
+            raise RayJobError(f"{self._what} answers in chunks, where it was asked for a part")
+        if self._channel:
+            self._channel.allow(math.inf, math.inf)
 
     def _read(self, response: HTTPResponse) -> bytes:
         try:
             data = response.read(CHUNK)
-        except (OSError, HTTPException) as exc:
+        except (OSError, HTTPException, ValueError) as exc:
             raise self._lost(exc) from exc
         if not data and response.length:  # http.client takes that for the end
             raise self._lost(ConnectionResetError("in the middle of its answer"))
         return data
 
     def _lost(self, exc: Exception) -> ConnectionLost:
-        return ConnectionLost(f"{self._what} hung up: {exc or type(exc).__name__}")
+        return ConnectionLost(f"{self._what} hung up: {str(exc)[:200] or type(exc).__name__}")

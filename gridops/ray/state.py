@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridops.answers import whole
 from gridops.errors import ClusterDown, ClusterError, UsageError
 from gridops.model import Node, Outcome, RayRole
 from gridops.ray import paths
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gridops.inventory import Inventory
 
 LOOKING = 20.0  # seconds until a node must have told
+TOKEN = re.compile(r"[!-~]{1,1024}")
 TOKENS_SINCE = (2, 52)  # the first Ray that asks strangers for a token
 
 
@@ -141,7 +143,10 @@ def _seen(told: Told) -> Look:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() else None
+    try:
+        return whole(text)
+    except ValueError:
+        return None
 
 
 def part_of(told: Told) -> Part | None:
@@ -181,6 +186,10 @@ def facts_of(inventory: Inventory) -> ClusterFacts:
     if part is None or part.role != "head":
         raise down(cluster)
     token = told["token"]
+    if not TOKEN.fullmatch(token):
+        raise ClusterError(
+            "its token cannot be read", node=cluster.head.name, hint="`inv cluster.start --restart`"
+        )
     pairs = [word.partition("=") for word in told["members"].split()]
     return ClusterFacts(
         head=cluster.head,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gridops.answers import Limit, Lines, real
 from gridops.errors import ClusterError, NodeTimeout
 from gridops.ray import script
 from gridops.reach.link import Link, on_node
@@ -23,6 +25,11 @@ from gridops.reach.streams import (
 CONNECT = 20.0  # seconds that a session may take to open
 TAIL = 300  # characters of what a failed script said last
 
+LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024, rate=200.0)  # pip has much to say
+ERRORS_LIMIT = 1024 * 1024  # bytes of stderr
+WORD = re.compile(r"[a-z][a-z_-]{0,31}", re.ASCII)
+MAX_WORDS = 1000
+
 OnLine = Callable[[str], None]
 
 
@@ -37,7 +44,7 @@ class Told:
 
     def number(self, word: str) -> float | None:
         try:
-            return float(self[word])
+            return real(self[word])
         except ValueError:
             return None
 
@@ -56,8 +63,8 @@ def ask(
     before it ends with another status than 0. Lines of pip's (`pip …`) go to `on_line` alone.
     Raises ClusterError with that message, NodeTimeout, or a ReachError.
     """
-    lines = _Lines(on_line)
-    errors = Collected()
+    lines = _Words(on_line)
+    errors = Collected(ERRORS_LIMIT)
     status = _run(link, script.text(part), args, timeout, stdin, lines, errors)
     told = Told(lines.values)
     if status or told["fail"]:
@@ -71,22 +78,21 @@ def _failure(link: Link, told: Told, status: int, stderr: bytes) -> ClusterError
     return ClusterError(message, node=link.node.name, hint=told["hint"])
 
 
-class _Lines:
-    """Takes output apart into lines."""
+class _Words:
+    """Takes output apart into lines of a word and a value."""
 
     def __init__(self, on_line: OnLine | None) -> None:
         self.values: dict[str, str] = {}
         self._on_line = on_line
-        self._rest = b""
+        self._lines = Lines(self._take, LIMIT)
 
     def __call__(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._one(line.decode(errors="replace"))
+        self._lines(data)
 
-    def _one(self, line: str) -> None:
+    def _take(self, data: bytes) -> None:
+        line = data.decode(errors="replace")
         word, _, value = line.partition(" ")
-        if word != "pip":
+        if word != "pip" and WORD.fullmatch(word) and len(self.values) < MAX_WORDS:
             self.values[word] = value
         if self._on_line:
             self._on_line(line)
@@ -98,7 +104,7 @@ def _run(
     args: tuple[str, ...],
     timeout: float,
     stdin: bytes,
-    lines: _Lines,
+    lines: _Words,
     errors: Collected,
 ) -> int:
     """The script's exit status."""

@@ -45,6 +45,7 @@ PROXY_OPENED = 0x8000000F
 VERSION = 4
 REQUEST = 1  # we make one request a connection, so any id serves
 LOCAL_PATIENCE = 5.0  # seconds for what the master answers by itself, without its network
+LONGEST = 256 * 1024  # bytes of a message, as OpenSSH itself has it
 LOOK = 1.0  # seconds between two looks whether the master is still the one to use
 NO_ESCAPE = 0xFFFFFFFF
 FORWARD_REMOTE = 2
@@ -102,7 +103,7 @@ class Control:
             kind, body = self._message(end, timeout)
             if kind != HELLO:
                 return kind, body
-            (version,) = struct.unpack_from(">I", body)
+            version = _number(body, 0)
             if version != VERSION:
                 raise ConnectionLost(f"the control master speaks version {version}, not {VERSION}")
 
@@ -110,6 +111,8 @@ class Control:
         while True:
             if len(self._buffer) >= 8:
                 length, kind = struct.unpack_from(">II", self._buffer)
+                if not 4 <= length <= LONGEST:
+                    raise ConnectionLost(f"the control master sent a message of {length} bytes")
                 if len(self._buffer) >= 4 + length:
                     body = bytes(self._buffer[8 : 4 + length])
                     del self._buffer[: 4 + length]
@@ -138,7 +141,7 @@ class Control:
         kind, body = self.reply(timeout)
         if kind != ALIVE:
             raise ConnectionLost(f"the control master answered {kind:#x} to an alive check")
-        return int(struct.unpack_from(">II", body)[1])
+        return _number(body, 1)
 
     def terminate(self) -> None:
         """End the master and everything that runs over it."""
@@ -167,7 +170,7 @@ class Control:
         while True:
             kind, body = self.reply(timeout)
             if kind == EXIT_MESSAGE:
-                return int(struct.unpack_from(">II", body)[1])
+                return _number(body, 1)
 
     def stdio_forward(self, to: Address, fds: tuple[int, int], timeout: float) -> None:
         """Connect these descriptors (one that is read, one that is written) with `to`, as seen
@@ -203,7 +206,7 @@ class Control:
         self.request(OPEN_FORWARD, _forwarding(listen, to))
         kind, body = self.reply(timeout)
         if kind == REMOTE_PORT:
-            return int(struct.unpack_from(">II", body)[1])
+            return _number(body, 1)
         if kind != OK:
             raise NodeError(f"it does not listen on port {listen[1]} for us: {_reason(body)}")
         return listen[1]
@@ -253,6 +256,14 @@ def _forwarding(listen: Address, to: Address) -> bytes:
 
 def _address(address: Address) -> bytes:
     return _text(os.fsencode(address[0])) + struct.pack(">I", address[1])
+
+
+def _number(body: bytes, place: int) -> int:
+    """The number at that place of a message's body."""
+    try:
+        return int(struct.unpack_from(">I", body, 4 * place)[0])
+    except struct.error:
+        raise ConnectionLost("the control master sent a message that is cut short") from None
 
 
 def _reason(body: bytes) -> str:

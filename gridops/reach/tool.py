@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -14,6 +16,10 @@ from typing import IO
 from gridops.errors import ConnectTimeout, ReachError
 from gridops.reach import agent
 from gridops.reach.runtime import runtime_dir
+
+SIZE_INTERVAL = 0.5  # seconds between two looks at how much was said
+MAX_SIZE = 4 * 1024 * 1024  # bytes of one stream
+KEPT = 256 * 1024  # bytes of one that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ def run_tool(
     with _scratch() as out, _scratch() as err:
         child = _start(command, name, out, err)
         try:
-            ended = wait_for(child, timeout)
+            ended = _ended(child, timeout, (out, err))
         except BaseException:
             _end(child)
             raise
@@ -48,6 +54,17 @@ def run_tool(
             _end(child)
             raise ConnectTimeout(f"{late} within {timeout:.3g} s", node=name, hint=hint)
         return Done(child.returncode, _text(out), _text(err))
+
+
+def _ended(child: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> bool:
+    """Whether it ended within `seconds`; one that says too much (a banner without end) did not."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if wait_for(child, min(SIZE_INTERVAL, left)):
+            return True
+        if any(os.fstat(file.fileno()).st_size > MAX_SIZE for file in files):
+            return False
+    return wait_for(child, 0)
 
 
 def _scratch() -> IO[bytes]:
@@ -104,5 +121,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "surrogateescape")
+    """The end of what was said, where an error stands."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
+    return file.read(KEPT).decode("utf-8", "surrogateescape")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gridops.answers import whole
 from gridops.errors import (
     DiskFull,
     GridError,
@@ -31,6 +32,7 @@ from gridops.sync.tree import Tree
 from gridops.transfers.output import printable
 
 WORTH_PACKING = 16 * 1024  # bytes of a manifest
+MAX_NAMES = 25_000  # node.sh sends fewer
 _ESCAPE = re.compile(rb"\\0([0-7]{3})")
 
 Refusals = tuple[tuple[str, type[SyncError], str], ...]
@@ -120,6 +122,8 @@ class NodeTree:
         state, target, head, previous, partial, rsync, packs, known = fields
         if state == "unsafe":  # the words are in these fields then
             raise UnsafeTarget(f"{head}: {trust.DANGER}", node=self.node.name, hint=previous)
+        if not target.startswith("/"):
+            raise _not_understood(self.node)
         if state == "unmarked":
             raise UnmarkedTarget(
                 f"{target} is not empty and gridops did not make it",
@@ -180,8 +184,11 @@ class NodeTree:
         sent = gzip.compress(manifest, 1) if pack else manifest
         reply = self._ask(verb, *head, *args, timeout=timeout, stdin=sent)
         count, _, names, kept = _fields(reply, 4, self.node)
-        deleted = _names(names)
-        return Deleted(deleted, int(count) - len(deleted), _names(kept))
+        try:
+            total, deleted = whole(count), _names(names)
+            return Deleted(deleted, max(0, total - len(deleted)), _names(kept))
+        except ValueError:
+            raise _not_understood(self.node) from None
 
     def _ask(self, verb: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
         reply = self._link.script(_script(), verb, *args, timeout=timeout, stdin=stdin)
@@ -200,11 +207,18 @@ class NodeTree:
 def _fields(reply: Reply, count: int, node: Node) -> list[str]:
     fields = reply.stdout.split(b"\0")
     if len(fields) != count + 1:
-        raise SyncError("its answer could not be understood", node=node.name)
+        raise _not_understood(node)
     return [os.fsdecode(field) for field in fields[:count]]
 
 
+def _not_understood(node: Node) -> SyncError:
+    return SyncError("its answer could not be understood", node=node.name)
+
+
 def _names(lines: str) -> tuple[bytes, ...]:
+    """Raises ValueError when there are more than we asked for."""
+    if lines.count("\n") > MAX_NAMES:
+        raise ValueError("too many names")
     return tuple(
         _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), line)
         for line in os.fsencode(lines).split(b"\n")

@@ -22,6 +22,7 @@ from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
 PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
 NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
+MAX_PARENTS = 16  # directories that a file may bring along, on the average
 STALLED = 300  # seconds without a byte after which rsync itself gives up
 
 _asking = threading.Lock()
@@ -132,19 +133,22 @@ def transfer(
     *,
     timeout: float,
     on_progress: Progress | None = None,
+    items: bool = True,
 ) -> None:
     """Run it, and more than once where one command line cannot hold the sources.
 
-    `record` gets what each run did, also of one that fails. Files that are deleted here meanwhile
-    are passed over with a warning event. Raises PartialTransfer, DiskFull, NotWritable, NoRsync,
-    TransferLost (which may pass), NodeTimeout after `timeout` seconds in all, or a ReachError.
+    `record` gets what each run did (without `items`: no names of files), also of one that fails.
+    Files that are deleted here meanwhile are passed over with a warning event. Raises
+    PartialTransfer, DiskFull, NotWritable, NoRsync, TransferLost (which may pass), NodeTimeout
+    after `timeout` seconds in all, UnreadableAnswer, or a ReachError.
     """
     end = time.monotonic() + timeout
     options = [*job.options, *_capable().reporting, f"--timeout={STALLED}"]
     batches = tuple(in_batches(job.sources, _room()))
     partial = None
     for index, batch in enumerate(batches):
-        output, said = Output(_share(on_progress, index, len(batches))), Complaints()
+        most = MAX_PARENTS * (len(batch) + 1000) if items else 0
+        output, said = Output(_share(on_progress, index, len(batches)), most), Complaints()
         try:
             status = run(
                 replace(job, options=options, sources=batch),

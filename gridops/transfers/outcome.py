@@ -11,6 +11,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from gridops.answers import Limit, Lines
 from gridops.errors import (
     DiskFull,
     GridError,
@@ -27,21 +28,23 @@ from gridops.transfers.output import printable, unescape
 NAMED = 1000  # failed files that are remembered by name
 SHOWN = 3  # failed files that the message names
 LINES = 50  # of stderr that are kept: the first and the last
+MAX_LINE = 8192  # characters of one that are looked at
+LIMIT = Limit(lines=1_000_000, bytes=256 * 1024 * 1024)
 
 NOT_CLEAN, SELECTING, FILE_IO, PARTIAL, VANISHED, NOT_FOUND = 2, 3, 11, 23, 24, 127
 TRANSPORT = (10, 12, 30, 35, 255)  # socket, protocol stream and timeout errors, ssh's own failure
 FULL = (errno.ENOSPC, errno.EDQUOT, 69)  # 69: EDQUOT on a BSD
 
 _ABOUT_FILE = re.compile(
-    r'(?:rsync: )?(?:\[\w+\] )?(?P<what>[^"]*)"(?P<path>.*?)"(?: -> "(?P<to>.*)")?(?: failed)?'
-    r": (?P<reason>[^\"]*) \((?P<number>\d+)\)$"
+    r'(?:rsync: )?(?:\[\w+\] )?(?P<what>[^"]*)"(?P<path>.*?)"(?: -> "(?P<to>[^"]*)")?(?: failed)?'
+    r": (?P<reason>[^\"]*) \((?P<number>\d{1,9})\)$"
 )
 _IN_THE_WAY = re.compile(r"could not make way for (?:new )?[\w ]+: (?P<path>.*)$")
 _GONE = re.compile(r'file has vanished: "(?P<path>.*)"$')
 _UNVERIFIED = re.compile(r"ERROR: (?P<path>.*) failed verification")
 _NOT_FOUND = re.compile(r"(rsync|env|exec).*(not found|No such file|cannot execute)", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\.?(?P<name>[^/]+)\.[A-Za-z0-9]{6}$")
-_CODE = re.compile(r"rsync error: .*\(code (\d+)\)")
+_CODE = re.compile(r"rsync error: .*\(code (\d{1,3})\)")
 _NOISE = re.compile(
     r"rsync error:|rsync: connection unexpectedly closed|\*\*\* Skipping any contents"
     r"|\(see the rsync man|rsync: (\[\w+\] )?(safe_write|write error|writefd).*\(32\)"
@@ -62,7 +65,7 @@ class Complaints:
     """A sink for rsync's standard error, bounded in memory."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._lines = Lines(self._take, LIMIT)
         self._first: list[str] = []
         self._last: deque[str] = deque(maxlen=LINES)
         self.failed: dict[str, str] = {}  # path as rsync spells it → why
@@ -72,27 +75,28 @@ class Complaints:
         self.unheard = False  # not one byte came from the other side
 
     def __call__(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[:65536]
-        for line in lines:
-            self._line(printable(unescape(line.strip())))
+        self._lines(data)
 
     @property
     def lines(self) -> list[str]:
         """What was said, without what rsync always says; the middle may be missing."""
         kept = [*self._first, *self._last]
-        if self._rest.strip():
-            kept.append(printable(unescape(self._rest.strip())))
+        if rest := self._lines.rest.strip():
+            kept.append(printable(unescape(rest[:MAX_LINE])))
         return [line for line in kept if line and not _NOISE.match(line)]
+
+    def _take(self, line: bytes) -> None:
+        self._line(printable(unescape(line.strip()[:MAX_LINE])))
 
     def _line(self, line: str) -> None:
         (self._first if len(self._first) < LINES else self._last).append(line)
         if match := _CODE.match(line):
-            self.codes.append(int(match[1]))
+            self.codes = [*self.codes[:LINES], int(match[1])]
         elif "(0 bytes received so far)" in line:
             self.unheard = True
         elif match := _ABOUT_FILE.match(line):
-            self.numbers.add(int(match["number"]))
+            if len(self.numbers) < NAMED:
+                self.numbers.add(int(match["number"]))
             path = match["to"] or match["path"]
             temporary = "mkstemp" in match["what"] and _TEMPORARY.search(path)
             self._failed(temporary["name"] if temporary else path, match["reason"])

@@ -10,19 +10,25 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gridops.answers import Limit, Lines
+from gridops.errors import UnreadableAnswer
 from gridops.render import words
 
 MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
 
+MAX_NOTED = 50_000  # names of what was not transferred; the rest is passed over
+# A line a file, and progress: beyond that somebody else than rsync speaks.
+LIMIT = Limit(lines=2_000_000, bytes=512 * 1024 * 1024, rate=20_000.0)
+
 Progress = Callable[[int, int], None]  # percent of the tree's bytes, bytes so far
 
 _ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
-_PROGRESS = re.compile(rb"\s*([\d.,]+)\s+(\d+)%\s")
-_TOTAL = re.compile(rb"Total bytes (?:sent|received): ([\d.,]+)")
+_PROGRESS = re.compile(rb"\s{0,32}(\d[\d.,]{0,30})\s{1,32}(\d{1,3})%\s")
+_TOTAL = re.compile(rb"Total bytes (?:sent|received): (\d[\d.,]{0,30})")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
 _HIDDEN = re.compile(rb"\[sender\] hiding (?:file|directory|symlink) (.*) because of pattern \S+$")
-_UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*)" -> ".*"')
+_UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*?)" -> "')
 
 
 def unescape(text: bytes) -> bytes:
@@ -62,8 +68,10 @@ class Transfer:
 class Output:
     """A sink for rsync's standard output."""
 
-    def __init__(self, on_progress: Progress | None = None) -> None:
-        self._rest = b""
+    def __init__(self, on_progress: Progress | None = None, most: int = 1_000_000) -> None:
+        """`most`: how many items rsync can have to tell of; 0: they are passed over."""
+        self._lines = Lines(self._line, LIMIT)
+        self._most = most
         self._on_progress = on_progress
         self._added: list[bytes] = []
         self._changed: list[bytes] = []
@@ -74,10 +82,7 @@ class Output:
         self._bytes = 0
 
     def __call__(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        for line in lines:
-            if line:
-                self._line(line)
+        self._lines(data.replace(b"\r", b"\n"))
 
     def result(self) -> Transfer:
         """What has been printed so far."""
@@ -100,21 +105,28 @@ class Output:
         elif match := _TOTAL.match(line):
             self._bytes += _number(match[1])
         elif match := _SPECIAL.match(line):
-            self._skipped.append(unescape(match[1]))
+            _note(self._skipped, match[1])
         elif match := _UNSAFE.match(line):
-            self._unsafe.append(unescape(match[1]))
+            _note(self._unsafe, match[1])
         elif match := _HIDDEN.match(line):
-            self._hidden.append(unescape(match[1]))
+            _note(self._hidden, match[1])
 
     def _item(self, item: bytes) -> None:
         """`YXcstpoguax name`: Y how it is updated, X what it is, then + for new or the changes."""
         what, _, name = item.partition(b" ")
-        if len(what) < 3 or what.startswith(b"*"):
+        if len(what) < 3 or what.startswith(b"*") or not self._most:
             return
+        if len(self._added) + len(self._changed) >= self._most:
+            raise UnreadableAnswer("rsync tells of more files than there are")
         plain = unescape(name)
         (self._added if what[2:3] == b"+" else self._changed).append(plain)
         if what[:1] in b"<>" and what[1:2] == b"f":
             self._files.append(plain)
+
+
+def _note(names: list[bytes], name: bytes) -> None:
+    if len(names) < MAX_NOTED:
+        names.append(unescape(name))
 
 
 def _number(text: bytes) -> int:

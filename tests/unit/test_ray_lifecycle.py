@@ -279,7 +279,7 @@ def tried(
     monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], **looks: Look
 ) -> tuple[preflight.Mesh, list[GridError]]:
     def answer(cluster: Cluster, looks: Any, calls: dict[str, Any]) -> dict[str, Any]:
-        return {name: answers[name] for name in calls}
+        return {name: preflight.Tries.of(json.dumps(answers[name]).encode()) for name in calls}
 
     monkeypatch.setattr(preflight, "_run", answer)
     known = {"a": a_look(addresses=("10.0.0.1", "172.17.0.1")), "b": a_look(), "c": a_look()}
