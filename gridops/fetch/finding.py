@@ -132,16 +132,16 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
 
 
 def _understood(fields: Sequence[bytes]) -> list[Group]:
-    """No groups at all when the answer has not come to its end, or names what lies elsewhere."""
+    """No groups when the answer has not come to its end; names elsewhere are passed over."""
     found: list[Group] = []
     for field_ in fields[:-2]:
         kind, text = field_[:1], os.fsdecode(field_[1:])
         if kind == b"b" and (text == "-" or text.startswith("/")):
             found.append(Group(text))
-        elif found and kind in (b"m", b"c") and is_below(text):
-            (found[-1].names if kind == b"m" else found[-1].copied).append(text)
-        else:
+        elif not found or kind not in (b"m", b"c"):
             return []
+        elif is_below(text):
+            (found[-1].names if kind == b"m" else found[-1].copied).append(text)
     return found if list(fields[-2:]) == [b".", b""] else []
 
 
