@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from gridops.errors import NodeError, RunTimeout
+from gridops.errors import RunTimeout, UnreadableAnswer
 from gridops.jobs.follow import JobEnd, follow, follow_through, tail_offset
 from gridops.model import Job
 from gridops.observe import events
@@ -83,4 +83,4 @@ def _follow_once(
 
 
 def _refuse(data: bytes) -> None:
-    raise NodeError("the node sent output that was not asked for")
+    raise UnreadableAnswer("the node sent output that was not asked for")

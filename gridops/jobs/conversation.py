@@ -23,6 +23,7 @@ from gridops.errors import (
     NodeError,
     NodeTimeout,
     ProcessKilled,
+    UnreadableAnswer,
 )
 from gridops.jobs import script
 from gridops.jobs.frames import DONE, Frames, OnLine, OnPiece
@@ -282,4 +283,4 @@ def _nothing(sent: bool) -> None:
 
 
 def _no_piece(stream: str, offset: int, data: bytes) -> None:
-    raise NodeError("the node sent output that was not asked for")
+    raise UnreadableAnswer("the node sent output that was not asked for")

@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.errors import GridError, JobUnreachable, NoJob, RunTimeout, UsageError
+from gridops.errors import (
+    GridError,
+    JobUnreachable,
+    NoJob,
+    RunTimeout,
+    UnreadableAnswer,
+    UsageError,
+)
 from gridops.jobs import client
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep
 from gridops.jobs.paths import ID
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
     from gridops.settings import SshSettings
 
 T = TypeVar("T")
+
+HOPELESS = (*FINAL, UnreadableAnswer)  # what asking again does not change
 
 LAST = "@last"
 ANSWER = 30.0  # seconds that a node may take to tell of its runs
@@ -119,7 +128,7 @@ def find_in_time(
     began, tries, limit = time.monotonic(), 0, ANSWER
     while True:
         best, errors = _ask_for(nodes, ssh, job_id, limit)
-        if (best and _say(best)) or all(isinstance(one, FINAL) for one in errors):
+        if (best and _say(best)) or all(isinstance(one, HOPELESS) for one in errors):
             return _whole(best, errors, job_id)
         if not tries:
             silent = "; ".join(f"{one.node} cannot be reached: {one.message}" for one in errors)
