@@ -34,8 +34,8 @@ machines: ## boot Debian 12, 13 and unstable here, run the main job on them: as 
 machines-ci:
 	@.ci/machines few $(ARGS)
 
-soak: set-up-test ## 2000 runs while clients, connections, sshd and supervisors are killed; 1 GB of output
-	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest $(ARGS) \
+soak: set-up-test ## 2000 runs while clients, connections, sshd and supervisors are killed, nodes shut down; 1 GB of output
+	@GRIDOPS_FAULT_RUNS=2000 GRIDOPS_OUTPUT_MB=1000 $(BIN)/python -m pytest -rP $(ARGS) \
 	    tests/faults/test_jobs_under_fire.py \
 	    tests/ssh/test_jobs.py::test_much_output_is_followed_fast_and_in_little_memory
 

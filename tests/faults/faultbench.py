@@ -131,6 +131,45 @@ class Bench:
         with suppress(OSError, ValueError):
             kill_one(int(record.readlink().name.split(".")[0]))
 
+    def end_login(self, job_id: str, grace: float) -> None:
+        """All processes of a run end as logind ends those of a login, with its connections."""
+        self._end_processes(job_id, (signal.SIGTERM, signal.SIGHUP, signal.SIGCONT), grace)
+
+    def shut_down(self, job_id: str, grace: float) -> None:
+        """They end as in an orderly shutdown of their node."""
+        self._end_processes(job_id, (signal.SIGTERM, signal.SIGCONT), grace)
+
+    def _end_processes(
+        self, job_id: str, signals: tuple[signal.Signals, ...], grace: float
+    ) -> None:
+        """These signals to each of them at once, supervisor and all; KILL for what is left then."""
+        for pid in self.processes(job_id):
+            for number in signals:
+                send(pid, number)
+        self.kill_sessions()
+        time.sleep(grace)
+        while left := self.processes(job_id):
+            for pid in left:
+                kill_one(pid)
+
+    def processes(self, job_id: str) -> list[int]:
+        """The supervisor, its helpers and the command's, and whoever asks after that run alone."""
+        base = self.home / ".gridops"
+        session = None
+        with suppress(OSError, ValueError):
+            session = int((base / "jobs" / job_id / "sup").readlink().name.split(".")[0])
+        found = []
+        for pid in pids() if job_id else ():
+            with suppress(OSError):
+                words, environ = words_of(pid, "cmdline"), words_of(pid, "environ")
+                if (
+                    session_of(pid) == session
+                    or f"GRIDOPS_RUN_ID={job_id}" in environ
+                    or (job_id in words and str(base) in words)
+                ):
+                    found.append(pid)
+        return found
+
 
 @contextmanager
 def benches(sandbox: Sandbox, directory: Path) -> Iterator[list[Bench]]:
@@ -160,19 +199,42 @@ def benches(sandbox: Sandbox, directory: Path) -> Iterator[list[Bench]]:
 
 def kill_one(pid: int | None) -> None:
     """SIGKILL for one process of ours. 0 and below mean groups, or every process there is."""
+    send(pid, signal.SIGKILL)
+
+
+def send(pid: int | None, number: signal.Signals) -> None:
     if pid is not None and pid > 1:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+
+
+def pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def words_of(pid: int, name: str) -> list[str]:
+    """The command line or the environment of a process; of a zombie there is none."""
+    return os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes()).split("\0")
+
+
+def stat_of(pid: int) -> tuple[str, list[str]]:
+    """The name of a process, and what follows it: state, parent, group, session and more."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    name, _, rest = text.partition("(")[2].rpartition(") ")
+    return name, rest.split()
+
+
+def session_of(pid: int) -> int:
+    return int(stat_of(pid)[1][3])
 
 
 def children_of(parent: int | None, name: str) -> list[int]:
     if parent is None:
         return []
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                comm, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(") ")
-                if comm.startswith(name) and int(rest.split()[1]) == parent:
-                    found.append(int(entry.name))
+    for pid in pids():
+        with suppress(OSError):
+            comm, rest = stat_of(pid)
+            if comm.startswith(name) and int(rest[1]) == parent:
+                found.append(pid)
     return found

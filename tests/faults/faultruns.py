@@ -29,7 +29,23 @@ T = TypeVar("T")
 SILENCE = 4.0  # seconds: shorter than in earnest, so that long stalls are noticed within a test
 PATIENCE = 100.0  # seconds for what the other runs' faults get into the way of
 LIMIT = 150.0  # seconds for a client, stalls and all
-FAULTS = {"none": 15, "client": 25, "session": 20, "sshd": 8, "stall": 10, "supervisor": 22}
+FAULTS = {
+    "none": 15,
+    "client": 25,
+    "session": 18,
+    "sshd": 8,
+    "stall": 10,
+    "supervisor": 20,
+    "logout": 10,
+    "shutdown": 10,
+}
+# What ends the supervisor as well, and the reasons that may then be given for a run that is lost.
+LOSING = {
+    "supervisor": {"supervisor"},
+    "logout": {"shutdown", "supervisor"},
+    "shutdown": {"shutdown", "supervisor"},
+}
+NEVER_BEGAN = {"supervisor", "shutdown"}  # reasons of a run that was ended before it began
 
 
 @dataclass
@@ -47,6 +63,7 @@ class Run:
     spec: JobSpec = field(init=False)
     id: str = field(init=False)  # "" while a process of ours has not told it
     known: bool = True  # to its node, as far as we have seen
+    state: str = "unreached"  # what came of it in the end
 
     def __post_init__(self) -> None:
         rng = self.rng
@@ -64,8 +81,10 @@ class Run:
                 (137, "kill -9 $$"),
             )
         )
+        # Some do not go by the first signal: the KILL that follows is to find them.
+        stubborn = "trap '' TERM HUP; " if rng.random() < 0.2 else ""
         command = (
-            f"echo ran >>{self.mark}; w=$(printf '%0{len(word)}d' {self.number}); i=0\n"
+            f"{stubborn}echo ran >>{self.mark}; w=$(printf '%0{len(word)}d' {self.number}); i=0\n"
             f"while [ $i -lt {lines} ]; do echo out $i $w; echo err $i >&2; sleep 0.0{pause};"
             f" i=$((i+1)); done\nseq {burst}\nprintf '\\0\\377end'; {last}"
         )
@@ -109,6 +128,7 @@ class Trouble:
         self._over = False
         self._delay = run.rng.uniform(0.0, run.seconds + 0.2)
         self._seconds = run.rng.choice((1.0, 1.5, 2.0, 3.0, 8.0))
+        self._grace = run.rng.uniform(0.2, 2.0)
         self._long = run.rng.uniform(15.0, 20.0)  # longer than any client bears in silence
         self._thread.start()
 
@@ -131,6 +151,10 @@ class Trouble:
                 bench.proxy.stall(self._long)
             case "supervisor":
                 bench.kill_supervisor(run.id)
+            case "logout":
+                bench.end_login(run.id, self._grace)
+            case "shutdown":
+                bench.shut_down(run.id, self._grace)
 
 
 # -- from Python -----------------------------------------------------------------------------------
@@ -160,7 +184,7 @@ def _patiently(bench: Bench, run: Run, out: bytearray, err: bytearray) -> Job:
                 silence=SILENCE,
             ).job
         except NotStarted as exc:
-            if exc.reason != "supervisor":
+            if exc.reason not in NEVER_BEGAN:
                 raise
             return _job(bench, run.spec.id)
         except (ReachError, JobUnreachable) as exc:

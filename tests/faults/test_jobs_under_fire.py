@@ -1,4 +1,5 @@
-"""Many runs while clients, connections, sshd and supervisors are killed and links stall.
+"""Many runs while clients, connections, sshd and supervisors are killed, links stall, and all
+processes of a run are ended as by a shutdown or by logind.
 
 GRIDOPS_FAULT_RUNS says how many (`make soak`: 2000), GRIDOPS_FAULT_SEED repeats a sequence.
 """
@@ -7,8 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -20,7 +23,7 @@ from jobhelpers import pids_with, pids_with_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faultbench import SLOTS, Bench, benches
-from faultruns import FAULTS, Run, Seen, carry_out, look_again
+from faultruns import FAULTS, LOSING, Run, Seen, carry_out, look_again
 
 from gridops.errors import GridError
 from gridops.jobs import client, follow
@@ -33,6 +36,8 @@ SEED = int(os.environ.get("GRIDOPS_FAULT_SEED", "0")) or random.randrange(1, 1_0
 NODES = 3
 AT_ONCE = 3  # on a node
 LOST = 125
+ENOUGH = 200  # runs in which each fault has met some
+BASH_SAYS = re.compile(rb"Terminated|Hangup|Killed")
 SINKS = {"on_stdout": lambda data: None, "on_stderr": lambda data: None}
 
 
@@ -71,14 +76,16 @@ def what_is_wrong(run: Run, seen: Seen) -> str:
 
 def _wrong_with_lost(run: Run, seen: Seen) -> str:
     out, err = run.expected
-    if run.fault != "supervisor":
+    if run.fault not in LOSING:
         return "is lost although its supervisor was left alone"
+    if seen.job and seen.job.reason not in LOSING[run.fault]:
+        return f"is lost, and the reason given is {seen.job.reason}"
     if seen.status not in (None, LOST):
         return f"is lost, and its client ended with {seen.status}"
     if seen.job and run.times and not seen.job.began:
         return "ran, and is said not to have begun"
-    # bash may say of a `sleep` that it was "Terminated", before it is itself
-    said = b"".join(x for x in seen.err.splitlines(True) if b"Terminated" not in x)
+    # bash may say of a `sleep` how that was ended, before it is itself
+    said = b"".join(x for x in seen.err.splitlines(True) if not BASH_SAYS.search(x))
     if not out.startswith(seen.out) or not err.startswith(said):
         return "what came is not the beginning of what was written"
     return ""
@@ -91,6 +98,7 @@ def under_fire(bench: Bench, run: Run) -> tuple[Run, str]:
     except GridError as exc:
         return run, f"{exc}; the bench: {bench.troubles[-3:]}"
     run.known = seen.job is not None
+    run.state = seen.job.state if seen.job else "unknown to its node"
     return run, what_is_wrong(run, seen)
 
 
@@ -121,7 +129,19 @@ def test_runs_under_fire_are_exact_or_said_to_be_lost(
             wrong += [said(bench, run, text) for run in mine if (text := afterwards(bench, run))]
             wrong += what_is_left(bench)
         wrong += what_is_left_here(fresh_runtime_dir, made)
+    print(summary(runs))
     assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong)
+    if len(runs) >= ENOUGH:
+        lost = {run.fault for run in runs if run.state == "lost"}
+        assert lost == set(LOSING), f"seed {SEED}: what is to lose runs did not do so: {lost}"
+
+
+def summary(runs: list[Run]) -> str:
+    """How many runs each fault was done to, and what came of them."""
+    counts = Counter((run.fault, run.state) for run in runs)
+    told = "\n".join(f"{n:5} {fault}: {state}" for (fault, state), n in sorted(counts.items()))
+    begun = sum(run.times for run in runs)
+    return f"seed {SEED}: {len(runs)} runs, {begun} commands begun\n{told}"
 
 
 def afterwards(bench: Bench, run: Run) -> str:
