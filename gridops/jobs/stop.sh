@@ -62,7 +62,11 @@ release() {
 }
 
 record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
-    sizes=$(stat -c %s "$1/out" "$1/err" 2>/dev/null) || sizes=0${nl}0
+    sizes=$(stat -c %s "$1/out" "$1/err") || {
+        # Both are there: a signal has ended stat, and a size that is not known is not 0.
+        [ ! -e "$1/out" ] || [ ! -e "$1/err" ] || return
+        sizes=0${nl}0
+    }
     ln -s "$2.$3.$4.${sizes%%"$nl"*}.${sizes##*"$nl"}.$5" "$1/exit"
 } 2>/dev/null
 
@@ -76,9 +80,13 @@ discard_cut_uploads() {
         [ -f "$upload" ] || continue
         upload=${upload%/env}
         if alive "${upload##*/new.}.$boot"; then continue; fi
-        [ $(($(date +%s) - $(stat -c %Y "$upload"))) -lt 60 ] || rm -rf "$upload"
+        ! unchanged_for 60 "$upload" || rm -rf "$upload"
     done
 } 2>/dev/null
+
+unchanged_for() { # SECONDS DIRECTORY; one that is gone meanwhile is not
+    changed=$(stat -c %Y "$2" 2>/dev/null) && [ $(($(date +%s) - changed)) -ge "$1" ]
+}
 
 memory=2592000 # seconds (30 days) that the end of a job is known for, whatever becomes of its output
 
@@ -108,8 +116,7 @@ forget() {
         drop "$old" "$1" $((now - when))
     done
     for old in *; do # uploads that were cut short
-        [ -d "$old" ] && [ ! -L "$old/sup" ] && [ $((now - $(stat -c %Y "$old"))) -ge 86400 ] &&
-            rm -rf "${old:?}"
+        [ -d "$old" ] && [ ! -L "$old/sup" ] && unchanged_for 86400 "$old" && rm -rf "${old:?}"
     done
 }
 

@@ -99,6 +99,7 @@ conclude() { # the command has ended: what it left behind is ended too, its last
         leftover=${leftover%%.*}
     fi
     [ "$reason" = killed ] || ! shut_down || reason=shutdown
+    trap '' HUP INT TERM PIPE # what puts the end on record is not to be ended half-way
     [ -L "$id/child" ] || [ "$reason" != 'exit' ] || reason=unbegun
     [ -z "$setup" ] || [ -e "$id/spec/begun" ] || [ "$reason" != 'exit' ] || reason=setup
     since=''

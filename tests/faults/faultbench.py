@@ -21,6 +21,7 @@ from gridops.sandbox import Sandbox
 from gridops.settings import SshSettings
 
 SLOTS = 8  # of a node
+KILLS = 3  # rounds, for those that one of the run's processes has just started
 
 
 class Proxy:
@@ -127,9 +128,16 @@ class Bench:
         return after is not None and after != before
 
     def kill_supervisor(self, job_id: str) -> None:
+        kill_one(self.supervisor(job_id))
+
+    def supervisor(self, job_id: str) -> int | None:
+        """Its number, unless it is gone: another process may have that number by now."""
         record = self.home / ".gridops" / "jobs" / job_id / "sup"
         with suppress(OSError, ValueError):
-            kill_one(int(record.readlink().name.split(".")[0]))
+            pid, tick = record.readlink().name.split(".")[:2]
+            if stat_of(int(pid))[1][19] == tick:
+                return int(pid)
+        return None
 
     def end_login(self, job_id: str, grace: float) -> None:
         """All processes of a run end as logind ends those of a login, with its connections."""
@@ -148,22 +156,20 @@ class Bench:
                 send(pid, number)
         self.kill_sessions()
         time.sleep(grace)
-        while left := self.processes(job_id):
-            for pid in left:
+        for _ in range(KILLS):
+            for pid in self.processes(job_id):
                 kill_one(pid)
+            time.sleep(0.02)
 
     def processes(self, job_id: str) -> list[int]:
         """The supervisor, its helpers and the command's, and whoever asks after that run alone."""
-        base = self.home / ".gridops"
-        session = None
-        with suppress(OSError, ValueError):
-            session = int((base / "jobs" / job_id / "sup").readlink().name.split(".")[0])
+        base, session = self.home / ".gridops", self.supervisor(job_id)
         found = []
         for pid in pids() if job_id else ():
             with suppress(OSError):
                 words, environ = words_of(pid, "cmdline"), words_of(pid, "environ")
                 if (
-                    session_of(pid) == session
+                    int(stat_of(pid)[1][3]) == session
                     or f"GRIDOPS_RUN_ID={job_id}" in environ
                     or (job_id in words and str(base) in words)
                 ):
@@ -222,10 +228,6 @@ def stat_of(pid: int) -> tuple[str, list[str]]:
     text = Path(f"/proc/{pid}/stat").read_text()
     name, _, rest = text.partition("(")[2].rpartition(") ")
     return name, rest.split()
-
-
-def session_of(pid: int) -> int:
-    return int(stat_of(pid)[1][3])
 
 
 def children_of(parent: int | None, name: str) -> list[int]:

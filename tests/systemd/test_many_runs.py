@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
@@ -16,7 +17,7 @@ from gridops.reach import link_to
 from gridops.settings import SshSettings
 
 RUNS = 8
-SEED = random.randrange(1_000_000)
+SEED = int(os.environ.get("GRIDOPS_FAULT_SEED", "0")) or random.randrange(1, 1_000_000)
 CODE, LOST = 7, 125
 COMMAND = """{trap}
 echo $GRIDOPS_RUN_ID >>~/begun

@@ -172,6 +172,41 @@ def test_pipes_of_a_supervisor_that_died_once_it_had_recorded_the_end_are_remove
     assert not list(job.glob("p.*"))
 
 
+def replace_stat(home: Path, text: str) -> None:
+    """The `stat` of the node does `text` before it answers."""
+    program = home / "shell/stat"
+    program.unlink(missing_ok=True)
+    program.write_text(
+        f'#!/bin/sh\n{text}\nexec {shutil.which("stat", path="/usr/bin:/bin")} "$@"\n'
+    )
+    program.chmod(0o755)
+
+
+def test_an_upload_that_goes_while_it_is_looked_at_stops_nothing(shell: str, home: Path) -> None:
+    upload = home / "id/new.1.2"
+    upload.mkdir(parents=True)
+    (upload / "env").touch()
+    replace_stat(home, 'rm -rf "$3"')
+    assert sh(home, "discard_cut_uploads; echo on") == "on\n"
+    assert not upload.exists()
+    assert sh(home, "host=h; forget 0; echo on") == "on\n"
+    assert not upload.parent.exists()
+
+
+def test_signals_while_the_end_is_recorded_lose_no_output(place: Place) -> None:
+    """A shutdown's TERM reaches the processes that the supervisor asks for the streams' sizes."""
+    replace_stat(
+        place.home,
+        """case $(tr '\\0' ' ' <"/proc/$PPID/cmdline") in *" supervise "*) kill -TERM 0 ;; esac""",
+    )
+    job_id = Kept().run(place, "seq 1000; echo bad >&2; exit 7").job.id
+    kept = Kept()
+    job = kept.follow(place, job_id).job
+    assert (job.state, job.status) == ("finished", 7)
+    assert bytes(kept.out) == b"".join(b"%d\n" % n for n in range(1, 1001))
+    assert bytes(kept.err) == b"bad\n"
+
+
 def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
