@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from gridops.transfers.output import Output
 DATA = Path(__file__).parents[1] / "data" / "answers"
 NODE = Node("n1", "n1")
 MARK = "gridops-mark"
+ID = re.compile(rb"file \d+ \d+ '?([0-9a-f-]{24})/exit")
 
 Read = Callable[[bytes], object]
 
@@ -77,6 +79,9 @@ def seeds(*names: str) -> tuple[bytes, ...]:
     )
 
 
+FOLLOWED = ID.findall((DATA / "dash" / "follow").read_bytes())[0].decode()  # the run of that answer
+
+
 # -- jobs ------------------------------------------------------------------------------------------
 
 
@@ -104,7 +109,7 @@ def read_list(data: bytes) -> None:
 
 def follower() -> follow.Follower:
     sink: Callable[[bytes], None] = lambda data: None  # noqa: E731
-    return follow.Follower(FakeLink(b""), "20261130-164003-7128cbdd", sink, sink)
+    return follow.Follower(FakeLink(b""), FOLLOWED, sink, sink)
 
 
 def follow_sink() -> Frames:
@@ -169,7 +174,9 @@ def _reply(data: bytes, limit: int) -> Reply:
 
 
 def read_prepare(data: bytes) -> None:
-    found = NodeTree(FakeLink(data), "project", "origin").prepare(dry_run=True, timeout=1)
+    found = NodeTree(FakeLink(data), "project", "origin").prepare(
+        dry_run=True, token="t", timeout=1
+    )
     assert found.target.startswith("/")
 
 
@@ -177,7 +184,7 @@ def read_stage(data: bytes) -> None:
     class Tree:
         manifest, digest = b"", "d"
 
-    ready = Prepared("marked", "/home/ada/tree", "d", True, "", False, False)
+    ready = Prepared("marked", "/home/ada/tree", "d", True, "", False, False, "")
     tree = NodeTree(FakeLink(data), "project", "origin")
     tree.stage(ready, Tree(), delete=True, timeout=1)  # type: ignore[arg-type]
 
