@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobhelpers import Kept, Place, begun, shell_path, start
 
-from gridops.fetch import finding
+from gridops.fetch import finding, narrow
 from gridops.fetch.patterns import parse
+from gridops.fetch.question import Group
 from gridops.jobs import client, follow
 from gridops.jobs.frames import Frames
 from gridops.model import Node, Reply
@@ -120,6 +121,7 @@ def _runs(place: Place) -> Iterator[tuple[str, bytes]]:
     yield "list", frames(lambda: client.list_jobs(place.link))
     yield "status", frames(lambda: client.status(place.link, [first, waiting, queued, "none"]))
     yield "follow", frames(lambda: Kept().follow(place, first))
+    yield "times", _times(place, first)
     yield "tail", frames(lambda: follow.tail_offset(place.link, first, "out", 1))
     yield "show", frames(lambda: client.show(place.link, first))
     yield "kill", frames(lambda: client.kill(place.link, waiting, grace=0))
@@ -128,6 +130,22 @@ def _runs(place: Place) -> Iterator[tuple[str, bytes]]:
     yield "start", frames(lambda: start(place, "true"))
     time.sleep(1.2)
     yield "prune", frames(lambda: client.prune(place.link, 0))
+
+
+def _times(place: Place, run: str) -> bytes:
+    """When the run's files were changed, behind the mark `mark`, as if it were the run `run`."""
+    (place.home / "results").mkdir()
+    (place.home / "results" / "a b").write_text("x")
+    real, replies = narrow.ask_script, []
+
+    def asked(link: object, text: str, args: tuple[str, ...], limit: int) -> Reply:
+        replies.append((args[2], real(link, text, args, limit)))  # type: ignore[arg-type]
+        return replies[-1][1]
+
+    with patch.object(narrow, "ask_script", asked):
+        narrow.narrow(place.link, run, [Group(str(place.home), ["results"])])
+    mark, reply = replies[0]
+    return reply.stdout.replace(mark.encode(), b"mark").replace(run.encode(), b"run")
 
 
 def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from gridops.answers import Fields, document
 from gridops.errors import ConnectionLost
-from gridops.fetch import finding
+from gridops.fetch import finding, narrow
 from gridops.fetch.patterns import parse as pattern
+from gridops.fetch.question import Group, is_below
 from gridops.jobs import conversation, follow, looking
 from gridops.jobs.facts import Records
 from gridops.jobs.finding import merged
@@ -165,6 +166,23 @@ def read_find(data: bytes) -> None:
         assert all(name and ".." not in name.split("/") for g in found.groups for name in g.names)
     finally:
         finding.ask_script = real
+
+
+def read_times(data: bytes) -> None:
+    real, narrow.ask_script = narrow.ask_script, lambda link, text, args, limit: _reply(data, limit)
+    urandom, os.urandom = os.urandom, lambda count: Mark()
+    try:
+        found = narrow.narrow(FakeLink(b""), "run", [Group("/home/ada", ["results"])])
+        assert all(is_below(name) for group in found.groups for name in group.names)
+    finally:
+        narrow.ask_script, os.urandom = real, urandom
+
+
+class Mark(bytes):
+    """Random bytes whose text the captured answers have."""
+
+    def hex(self) -> str:  # type: ignore[override]
+        return "mark"
 
 
 def _reply(data: bytes, limit: int) -> Reply:
@@ -431,6 +449,7 @@ PARSERS: dict[str, Parser] = {
     "start": Parser(read_start, seeds("start", "run"), (b"boot x\n",), follow_sink),
     "tail": Parser(read_tail, seeds("tail")),
     "find": Parser(read_find, seeds("find")),
+    "times": Parser(read_times, seeds("times")),
     "sync prepare": Parser(read_prepare, seeds("sync-0", "sync-again-0")),
     "sync stage": Parser(read_stage, seeds("sync-1", "sync-again-1")),
     "rsync output": Parser(
