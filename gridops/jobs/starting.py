@@ -112,7 +112,7 @@ class Starting:
         self._sent = maybe
 
     def _positive(self) -> StartReply | None:
-        word, *users = self._ack.split()
+        word, *users = self._ack.split(" ")
         if word in ("started", "held", "queued", "exists"):
             return StartReply(
                 self.spec.id, cast(StartState, word), tuple(filter(ID.fullmatch, users))
