@@ -28,15 +28,27 @@ HOLD_LEASE = 30.0  # seconds that a node keeps our place, or a slot, without a w
 CANCEL_TIMEOUT = 5.0  # seconds that a run which has not begun may take to be cancelled
 
 
-def deliver(link: Link, reply: client.StartReply, tree: Tree, settings: Settings) -> SyncReport:
+def deliver(
+    link: Link,
+    reply: client.StartReply,
+    tree: Tree,
+    settings: Settings,
+    *,
+    apart: bool = False,
+) -> SyncReport:
     """Bring `tree` to a node that has acknowledged a run with a hold, and keep the hold meanwhile.
+
+    `apart`: to a directory of the run's own, whoever uses the project's.
 
     What goes wrong, an interrupt too, cancels the run there: nothing of it is left. Raises what
     `sync_tree` raises, and NotStarted for a run that has ended by now.
     """
     try:
         with staying(link, reply.id):
-            return _bring_run(link, _as_it_is(link, reply), tree, settings)
+            reply = _as_it_is(link, reply)
+            if apart or reply.state == "queued":
+                return _bring_apart(link, reply.id, tree, settings)
+            return _bring_run(link, reply, tree, settings)
     except BaseException:
         cancel(link, reply.id)
         raise
@@ -49,8 +61,6 @@ def cancel(link: Link, job_id: str) -> None:
 
 
 def _bring_run(link: Link, reply: client.StartReply, tree: Tree, settings: Settings) -> SyncReport:
-    if reply.state == "queued":
-        return _bring_apart(link, reply.id, tree, settings)
     if not reply.users:
         return sync_tree(link, tree, settings)
     plan = sync_tree(link, tree, settings, dry_run=True, exact=True)

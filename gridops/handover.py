@@ -65,6 +65,7 @@ class Handover:
             gpus=spec.gpus,
             isolate=spec.isolate,
             fetch=bool(spec.fetch),
+            fresh=spec.fresh,
             log_cap=spec.log_cap,
             forget=settings.jobs.keep,
             commit=origin.commit,
@@ -124,7 +125,7 @@ class Handover:
         if self._tree is None:
             return parcel
         reply = reply or client.StartReply(parcel.job.id, "exists")
-        report = deliver(parcel.link, reply, self._tree, self._settings)
+        report = deliver(parcel.link, reply, self._tree, self._settings, apart=self._spec.fresh)
         return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
 
 

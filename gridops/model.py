@@ -226,6 +226,7 @@ class RunSpec:
     gpus: int = 0  # how many GPUs it needs to itself
     wait: float | None = None  # seconds that it may wait for a slot; None: a full grid is an error
     isolate: bool = False  # it runs in a snapshot of the tree
+    fresh: bool = False  # it runs in a directory that has nothing but the tree
     ports: tuple[PortForward, ...] = ()  # that lead to the node while we stay
     fetch: tuple[str, ...] = ()  # what is brought home at the end: files, directories, wildcards
     overwrite: bool = False  # and takes the place of files that are newer here

@@ -16,6 +16,7 @@ log_cap=0    # blocks of 512 bytes that a stream may have, 0 for no limit
 keep=''      # "yes": processes that the command leaves behind stay
 isolate=''   # "yes": it runs in a snapshot of the directory
 secret=''    # "yes": its environment has values of the client's, which are gone at its end
+fresh=''     # "yes": a directory of its own begins empty
 fetch=''     # "yes": it begins in a second of its own, where stat tells no fractions
 setup=''     # "yes": spec/setup runs the node's env_setup, makes spec/begun, and then the command
 

@@ -69,6 +69,7 @@ class JobSpec:
     fetch: bool = False  # what it writes is to be told from what was there, to the second at least
     isolate: bool = False  # it runs in a snapshot of `directory`
     forget: float | None = None  # how long after its end the node may forget it
+    fresh: bool = False  # a directory of its own begins empty
     user: str = field(default_factory=whoami)
     tree: str = ""
     commit: str = ""
@@ -133,6 +134,7 @@ class JobSpec:
             "log_cap": str(math.ceil((self.log_cap or 0) / 512)),
             "keep": "yes" if self.keep else "",
             "isolate": "yes" if self.isolate else "",
+            "fresh": "yes" if self.fresh else "",
             "fetch": "yes" if self.fetch else "",
             "secret": "yes" if self.env else "",
             "setup": "yes" if self.env_setup else "",

@@ -65,7 +65,7 @@ snapshot() { # the tree as it is now: by reflinks or hard links where these work
 } 2>/dev/null
 
 # A directory of its own for job $1, whose client brings the tree there: with what lies in the shared
-# one, where links make that cheap, else empty. Files that come and go there meanwhile are no trouble.
+# one, where links make that cheap and nobody wants it fresh, else empty. Files that come and go there meanwhile are no trouble.
 verb_seed() {
     id=$1
     # shellcheck source=/dev/null
@@ -80,7 +80,7 @@ verb_seed() {
 seed() {
     remove_tree "$id" part.tree
     marker=$dir/.gridops/marker
-    if [ -f "$marker" ] && dir=$(cd -- "$dir" && pwd -P) && ours_alone "$dir"; then
+    if [ -z "$fresh" ] && [ -f "$marker" ] && dir=$(cd -- "$dir" && pwd -P) && ours_alone "$dir"; then
         if cp --reflink=always "$marker" "$id/part.file"; then
             cp -a --reflink=always "$dir" "$id/part.tree"
         elif ln -f "$marker" "$id/part.file"; then

@@ -146,3 +146,10 @@ def amount(text: str | None, flag: str) -> float | None:
     if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
         raise UsageError(f"--{flag} {text!r} is not a number", hint="such as 1, 4, 0.5")
     return float(text)
+
+
+def fresh(wanted: bool, sync: bool) -> bool:
+    """Whether the run is to have a clean directory. Raises UsageError."""
+    if wanted and not sync:
+        raise UsageError("--fresh runs in what a sync brings", hint="leave out --no-sync")
+    return wanted

@@ -251,3 +251,17 @@ def test_an_older_run_does_not_hand_out_what_a_newer_one_wrote(tell, link, start
     assert "left there, since a later run has changed them: results/a.json" in done.err
     assert tell("jobs.wait", first, "--fetch", "mine", "--fetch", "results").status == 0
     assert files(project) == {"hello.txt", "mine", "results/deep/b"}
+
+
+def test_a_fresh_run_has_nothing_but_the_tree_and_brings_its_own_results(tell, link, project):
+    words = ("run", "--on", "node2", "--src", ".")
+    assert tell(*words, "--cmd", RESULTS).status == 0
+    seen = "ls; mkdir results; echo 7 >results/new"
+    done = tell(*words, "--fresh", "--fetch", "results", "--cmd", seen)
+    assert (done.status, done.out) == (0, "hello.txt\n")
+    assert files(project) == {"hello.txt", "results/new"}
+    assert tell(*words, "--fresh", "--detach", "--cmd", "ls").status == 0
+    assert tell("jobs.logs", "@last", "--follow").out == "hello.txt\n"
+    assert tell(*words, "--cmd", "ls results").out == "a.json\ndeep\n"
+    done = tell(*words, "--fresh", "--no-sync", "--cmd", "ls")
+    assert (done.status, done.complaint[:33]) == (2, "--fresh runs in what a sync brings"[:33])
