@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gridops.errors import SourceUnreadable
+from gridops.errors import PartialTransfer, SourceUnreadable
 from gridops.transfers.output import printable
 
 
@@ -28,3 +28,15 @@ def shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
 def plain(name: bytes) -> bytes:
     """A source of rsync's: one whose first name has a colon is not to be taken for a host."""
     return b"././" + name if b":" in name.partition(b"/")[0] else name
+
+
+def refuse_blocked(names: Sequence[bytes]) -> None:
+    """Raise PartialTransfer if there are any directories that cannot be made on the node."""
+    if names:
+        files = [printable(name) for name in names]
+        raise PartialTransfer(
+            f"{few(files)} stays there: the tree needs a directory in its place, and no sync"
+            " brought what is there",
+            files=files,
+            hint="move it away there, or leave those files out with sync.exclude_patterns",
+        )

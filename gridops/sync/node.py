@@ -55,6 +55,7 @@ class Prepared:
     partial: bool  # half-received files of an earlier sync are there
     packs: bool  # it has gzip
     token: str  # of the last sync, if that left one and was ours
+    blocked: tuple[bytes, ...] = ()  # as in Deleted, by the names that it knows
 
     def up_to_date(self, tree: Tree, delete: bool) -> bool:
         """Whether its manifest is the tree's, and nothing remains to be deleted."""
@@ -68,6 +69,7 @@ class Deleted:
     names: tuple[bytes, ...] = ()
     more: int = 0
     kept: tuple[bytes, ...] = ()  # could not be deleted
+    blocked: tuple[bytes, ...] = ()  # directories in whose place is what no sync brought
 
 
 def origin_of(root: Path) -> str:
@@ -118,8 +120,8 @@ class NodeTree:
         dry, maker = "yes" if dry_run else "no", token.partition(".")[0]
         args = (self._root, self._project, self.id, self.origin, self._key, dry, maker, token)
         reply = self._ask("prepare", *args, timeout=timeout)
-        fields = _fields(reply, 8, self.node)
-        state, target, head, previous, partial, rsync, packs, known = fields
+        fields = _fields(reply, 9, self.node)
+        state, target, head, previous, partial, rsync, packs, known, blocked = fields
         if state == "unsafe":  # the words are in these fields then
             raise UnsafeTarget(f"{head}: {trust.DANGER}", node=self.node.name, hint=previous)
         if not target.startswith("/"):
@@ -145,6 +147,7 @@ class NodeTree:
             partial == "yes",
             packs == "yes",
             known,
+            _names(blocked),
         )
 
     def scratch(self, target: str) -> list[str]:
@@ -183,12 +186,13 @@ class NodeTree:
         head = (ready.target, self.id, str(len(manifest)), "yes" if pack else "no")
         sent = gzip.compress(manifest, 1) if pack else manifest
         reply = self._ask(verb, *head, *args, timeout=timeout, stdin=sent)
-        count, _, names, kept = _fields(reply, 4, self.node)
+        count, _, names, kept, blocked = _fields(reply, 5, self.node)
         try:
             total, deleted = whole(count), _names(names)
-            return Deleted(deleted, max(0, total - len(deleted)), _names(kept))
         except ValueError:
             raise _not_understood(self.node) from None
+        more = max(0, total - len(deleted))
+        return Deleted(deleted, more, _names(kept), _names(blocked))
 
     def _ask(self, verb: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
         reply = self._link.script(_script(), verb, *args, timeout=timeout, stdin=stdin)

@@ -16,6 +16,7 @@
 #                                     knows that nobody has since; a token begins with its MAKER
 # TARGET/.gridops/ID/manifest         what origin ID brought and nobody else brought since: a header
 #                                     (tab, digest, "exact" or "more"), then names as in tree.py
+# TARGET/.gridops/ID/dirs             the directories that the names of that manifest need
 # TARGET/.gridops/ID/KEY.tmp,partial  rsync's unfinished files, for the node named KEY (several
 #                                     nodes may share one directory over the network)
 
@@ -116,16 +117,17 @@ make_room() {
 }
 
 answer() {
-    head='' previous='' partial=no known=''
+    head='' previous='' partial=no known='' blocked=''
     if [ "$1" = marked ]; then
         first_line "$state/manifest" && head=$line
         ask_token
+        [ ! -f "$state/dirs" ] || blocked=$(in_the_way <"$state/dirs")
         is_empty "$state/$key.partial" || partial=yes
     fi
     if [ "$1" = unsafe ]; then head=$trouble previous=$remedy; fi
     say "$1" "$target" "${head#"$tab"}" "$previous" "$partial"
     look_for rsync && say "$has"
-    look_for gzip && say "$has" "$known"
+    look_for gzip && say "$has" "$known" "$blocked"
 }
 
 # Sets previous, and known: the token of the last sync, if it came from our maker. Else nobody's holds
@@ -172,6 +174,26 @@ locate() {
     *) dir='' ;;
     esac
 }
+
+# The directories that the manifest lines on stdin need.
+dirs_of() {
+    sed -n ':above
+s|/[^/]*$||p
+tabove' | sort -u
+}
+
+# Of the directories on stdin, those in whose place stands something else that no sync has brought. (rsync
+# would remove it; a symlink may lead to what a user has moved to a larger disk.)
+in_the_way() {
+    while IFS= read -r line; do
+        locate "$line" || continue
+        place=$target$dir/${base#./}
+        if [ ! -L "$place" ]; then
+            if [ -d "$place" ] || [ ! -e "$place" ]; then continue; fi
+        fi
+        grep -qFxe "$line" "$target"/.gridops/*/manifest || printf '%s\n' "$line"
+    done
+} 2>/dev/null
 
 # Go to the tree's directory $dir. Fails when it is gone, or reached through a symlink.
 enter() {
@@ -262,6 +284,13 @@ stage() {
     [ -f "$state/manifest" ] || place "$state/manifest" "$tab- more" || exit 1
     names_of "$state/manifest" >"$work/old" || exit 1
     only_in "$work/old" "$work/new" >"$work/gone" || exit 1
+    dirs_of <"$work/new" >"$work/dirs" || exit 1
+    blocked=$(in_the_way <"$work/dirs")
+    [ -z "$blocked" ] || {
+        say 0 0 '' '' "$blocked"
+        rm -rf -- "$work"
+        return
+    }
     settle || exit 1
     : >"$work/tried"
     if [ "$deleting" = yes ]; then
@@ -278,7 +307,7 @@ stage() {
     head -n "$most" "$work/deleted"
     say ''
     [ "$deleting" = no ] || head -n 100 "$work/kept"
-    say ''
+    say '' ''
     rm -rf -- "$work"
 }
 
@@ -289,6 +318,7 @@ record() {
     place "$work/head" "$tab$digest $how" &&
         sort -u "$work/new" "$work/kept" >"$work/lines" &&
         cat "$work/head" "$work/lines" >"$work/manifest" &&
+        mv -f -- "$work/dirs" "$state/dirs" &&
         mv -f -- "$work/manifest" "$state/manifest"
 }
 
@@ -307,7 +337,7 @@ plan() {
 "
     say "$(($(printf '%s' "$found" | wc -l)))" 0
     printf '%s' "$found" | head -n "$most"
-    say '' ''
+    say '' '' "$(printf '%s\n' "$new" | dirs_of | in_the_way)"
 }
 
 clean() {

@@ -18,7 +18,7 @@ from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
 from gridops.sync.doubts import Doubts
 from gridops.sync.lock import Turn
-from gridops.sync.naming import few, plain, shown, unreadable_here
+from gridops.sync.naming import few, plain, refuse_blocked, shown, unreadable_here
 from gridops.sync.node import Deleted, NodeTree, Prepared, origin_of
 from gridops.sync.record import maker, new_token
 from gridops.sync.tree import Seen, Tree
@@ -95,8 +95,6 @@ class Session:
             dry_run=self.dry_run,
         )
 
-    # -- the attempts ------------------------------------------------------------------------
-
     def _try(self) -> str:
         """Returns the absolute directory on the node."""
         config = RetryConfig.of(self.settings.retry)
@@ -137,11 +135,14 @@ class Session:
         """Delete what is gone from the tree; returns what could not be deleted."""
         wanted = self.settings.sync.delete and not self.tree.unreadable
         if ready.up_to_date(self.tree, wanted):
+            refuse_blocked(ready.blocked)
             return ()
         if not self.dry_run:
             found = node.stage(ready, self.tree, delete=wanted, timeout=self._left())
         else:
-            found = node.plan(ready, self.tree, timeout=self._left()) if wanted else Deleted()
+            found = node.plan(ready, self.tree, timeout=self._left())
+            found = found if wanted else Deleted(blocked=found.blocked)
+        refuse_blocked(found.blocked)
         self.deleted.update(dict.fromkeys(found.names))
         if found.more:
             self.unlisted += found.more
@@ -251,8 +252,6 @@ class Session:
                 hint="sync.timeout",
             )
         return left
-
-    # -- what is said ------------------------------------------------------------------------
 
     def _say_taken_over(self, ready: Prepared) -> None:
         message = (

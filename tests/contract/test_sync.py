@@ -554,25 +554,73 @@ def test_a_manifest_that_was_tampered_with_leads_nowhere(place, src, there, tmp_
     ]
     head, *old = manifest.read_text().splitlines()
     manifest.write_text("\n".join([head.replace("exact", "more"), *sorted([*old, *lines]), ""]))
+    for sync in (place.plan, place.sync):
+        with pytest.raises(PartialTransfer, match="d stays there"):
+            sync(src)
+    (there / "d").unlink()
     assert place.plan(src).deleted == ()
     assert place.sync(src).deleted == ()
     assert entries(outside) == {b"a", b"sub/", b"sub/b"}
     assert entries(there) == entries(src)
 
 
-def test_a_symlink_that_a_job_put_in_a_directorys_place_is_replaced(place, src, there, tmp_path):
+@pytest.mark.parametrize("delete", [True, False])
+def test_what_no_sync_brought_is_not_removed_for_a_directory(place, src, there, tmp_path, delete):
+    """The user has moved `data` to a larger disk; nor is anything written there."""
     outside = tmp_path / "outside"
     put(outside, "x")
-    put(src, "d/x", "d/y", text="ours")
+    put(src, "data/x", "data/deep/y", text="ours")
+    put(src, "a")
     place.sync(src)
-    shutil.rmtree(there / "d")
-    (there / "d").symlink_to(outside)
-    (src / "d/y").unlink()
-    place.sync(src)
-    assert (outside / "x").read_text() == "x"
+    shutil.rmtree(there / "data")
+    (there / "data").symlink_to(outside)
+    for change in (lambda: None, lambda: put(src, "data/new"), (src / "data/x").unlink):
+        change()
+        for sync in (place.plan, place.sync):
+            with pytest.raises(PartialTransfer, match=r"data stays there: .* no sync brought"):
+                sync(src, delete=delete)
+        assert (there / "data").is_symlink()
+        assert entries(outside) == {b"x"}
+        assert (outside / "x").read_text() == "x"
+    shutil.rmtree(src / "data")
+    place.sync(src, delete=delete)
+    assert (there / "data").is_symlink()
     assert entries(outside) == {b"x"}
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "dangling"])
+@pytest.mark.parametrize("name", ["data", "sub/da ta", "new\nline", "sub/[x]*"])
+def test_whatever_it_is(place, src, there, kind, name):
+    put(src, f"{name}/deep/x", "sub/y")
+    put(there.parent / "elsewhere", "z")
+    place.root.mkdir(exist_ok=True)
+    put(src, "a")
+    shutil.move(src / name, src.parent / "aside")
+    place.sync(src)
+    (there / name).parent.mkdir(exist_ok=True)
+    if kind == "file":
+        put(there, name, text="result")
+    elif kind == "pipe":
+        os.mkfifo(there / name)
+    else:
+        (there / name).symlink_to("nowhere")
+    before = (there / name).lstat().st_ino
+    shutil.move(src.parent / "aside", src / name)
+    with pytest.raises(PartialTransfer, match="no sync brought") as caught:
+        place.sync(src)
+    assert caught.value.exit_status == 125
+    assert (there / name).lstat().st_ino == before
+
+
+def test_what_a_sync_brought_gives_way_to_a_directory(place, src, there):
+    put(src, "one", "b")
+    (src / "two").symlink_to("b")
+    place.sync(src)
+    for name in ("one", "two"):
+        (src / name).unlink()
+        put(src, f"{name}/x")
+    place.sync(src, delete=False)
     assert entries(there) == entries(src)
-    assert not (there / "d").is_symlink()
 
 
 def test_half_a_manifest_deletes_nothing(place, src, there):
