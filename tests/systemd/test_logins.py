@@ -8,8 +8,8 @@ import pytest
 from helpers import wait_until
 
 LOGIND_DELAY = 5.0  # seconds in which logind has long done what it does when a login ends
-SLOW = "echo $GRIDOPS_RUN_ID >>~/begun; for i in $(seq 1 40); do echo $i; sleep 0.2; done"
-LINES = "".join(f"{i}\n" for i in range(1, 41))
+SLOW = "echo $GRIDOPS_RUN_ID >>~/begun; for i in $(seq 1 150); do echo $i; sleep 0.2; done"
+LINES = "".join(f"{i}\n" for i in range(1, 151))
 
 
 def sessions(machine):
