@@ -279,3 +279,9 @@ def test_the_walker_finds_imports_wherever_they_hide(source, kind):
 def test_a_cycle_is_found():
     assert cycle_in({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}}) == ["b", "c", "b"]
     assert cycle_in({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_what_runs_on_nodes_is_ascii() -> None:
+    """Some shells stop at anything else in the C locale, comments too."""
+    for path in PACKAGE.rglob("*.sh"):
+        assert path.read_bytes().isascii(), path

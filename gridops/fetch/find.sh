@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What patterns name on a node; gridops/fetch/finding.py sends it and reads the answer.
 #
-#   BASE PATTERN ...     pairs: a directory (absolute, ~/…, or below the home), a pattern below it
+#   BASE PATTERN ...     pairs: a directory (absolute, ~/..., or below the home), a pattern below it
 #
 # The answer is fields that end in NUL: for each pair `b` and the directory's physical path (or `-`
 # where there is no such directory), then what it matches, relative to that:

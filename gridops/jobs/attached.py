@@ -21,15 +21,8 @@ from types import FrameType
 from gridops.errors import NodeTimeout
 from gridops.model import RunSpec
 from gridops.reach.link import Link, Process
-from gridops.reach.streams import (
-    Prelude,
-    Sink,
-    command_for,
-    marker,
-    no_shell,
-    pump,
-    script_input,
-)
+from gridops.reach.preamble import become, command_for, error_mark, no_shell, script_input, shield
+from gridops.reach.streams import Prelude, Sink, marker, pump
 
 GRACE = 10  # whole seconds between TERM and KILL
 START = 30.0  # seconds that a login shell may take until it has read the script
@@ -94,7 +87,9 @@ class Attached:
         )
         self._script = script_input(_text(), args, self._mark)
         self._limit = spec.timeout
-        self._process: Process = link.start(command_for(self._script, True), timeout=timeout)
+        self._process: Process = link.start(
+            command_for(self._script, self._mark, has_input=True), timeout=timeout
+        )
 
     def follow(self, on_stdout: Sink, on_stderr: Sink, stop: Stop) -> Ended:
         """Hand on the output as it comes until the command ends.
@@ -103,7 +98,7 @@ class Attached:
         and NodeTimeout when the command does not begin, or does not end after it was told to.
         """
         stdout = Prelude(self._mark.encode(), _closing(on_stdout, stop))
-        stderr = Prelude(self._mark.encode(), _closing(on_stderr, stop))
+        stderr = Prelude(error_mark(self._mark).encode(), _closing(on_stderr, stop))
         watch = _Watch(self._process, self._limit, stop, self._node, lambda: stdout.passed)
         try:
             status = pump(
@@ -226,4 +221,5 @@ def _closing(sink: Sink, stop: Stop) -> Sink:
 
 @cache
 def _text() -> str:
-    return files("gridops.jobs").joinpath("attached.sh").read_text(encoding="utf-8")
+    text = files("gridops.jobs").joinpath("attached.sh").read_text(encoding="utf-8")
+    return shield() + become() + text

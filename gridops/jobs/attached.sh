@@ -38,13 +38,14 @@ tagged() {
     done
 }
 
-# Sets the session of process $1; false when it is gone or only a zombie is left.
+# Sets the session of process $1 and when it was started; false when it is gone or a zombie.
 look_up() {
+    tick=''
     { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     # The name, in parentheses, may hold anything: what counts comes after the last ")".
     # shellcheck disable=SC2086
     set -- ${stat##*) }
-    session=$4
+    session=$4 tick=${20-}
     case $1 in Z | X) return 1 ;; esac
 }
 
@@ -126,11 +127,22 @@ if [ -n "$_setup" ]; then
 $_command"
 fi
 
+# A login that ignores TERM leaves us no way to end the watcher but one that would stop it half-way.
+# Then it sees by itself, when our input has ended with us, that the command has ended before.
+_deaf=yes
+trap '_deaf=' TERM
+kill -s TERM "$$"
+trap - TERM
+
 exec 3<&0 </dev/null
 {
     trap '' HUP PIPE
+    shield
+    look_up "$$"
+    _born=$tick
     while IFS= read -r _ <&3; do :; done
     trap '' TERM # from here on nothing but its end ends this
+    if [ -n "$_born" ] && { ! look_up "$$" || [ "$tick" != "$_born" ]; }; then exit; fi
     end_tree
 } >/dev/null 2>&1 &
 _watcher=$!
@@ -151,8 +163,8 @@ become() {
     set_environment "$@"
     case $2 in
     # The login has read .bashrc; bash, which knows sshd's children, would read it once more.
-    */bash) exec "$1" "$2" --norc -c -- "$3" "$2" ${4:+"$4"} ;;
-    *) exec "$1" "$2" -c -- "$3" "$2" ${4:+"$4"} ;;
+    */bash) become_command "$1" "$2" --norc -c -- "$3" "$2" ${4:+"$4"} ;;
+    *) become_command "$1" "$2" -c -- "$3" "$2" ${4:+"$4"} ;;
     esac
 }
 
@@ -166,7 +178,7 @@ exec 4>&2 2>/dev/null
 )
 _status=$?
 kill "$_watcher" # in vain when it is ending the tree: then that is waited for
-wait "$_watcher"
+[ -n "$_deaf" ] || wait "$_watcher"
 if [ -n "$_record" ]; then
     if [ ! -e "$_record/begun" ]; then
         _how="status $_status"

@@ -30,6 +30,7 @@ from gridops.jobs.frames import DONE, Frames, OnLine, OnPiece
 from gridops.jobs.paths import BASE
 from gridops.jobs.paths import script as script_path
 from gridops.reach.link import Link, Process
+from gridops.reach.preamble import no_shell
 from gridops.reach.streams import Prelude, marker, pump
 from gridops.retry import RetryConfig
 
@@ -204,7 +205,9 @@ class _Call:
         words = [script_path(script.digest()), BASE, self._verb, mark, *self._args]
         if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
             raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
-        command = f"exec sh {' '.join(words)}"
+        # Not by the tilde, which a csh with noglob leaves as it is.
+        there = [f'"$HOME{word[1:]}"' if word.startswith("~/") else word for word in words]
+        command = f"exec sh {' '.join(there)}"
         # Whatever has begun when this fails has not got its input from us.
         process = uncut(lambda: self._link.start(command, timeout=CONNECT))
         sent(True)
@@ -269,13 +272,8 @@ class _Call:
             self._user_tick()
 
     def mute(self) -> NodeError:
-        said = os.fsdecode(bytes(self._said)).strip()[-200:]
-        return NodeError(
-            f"its shell could not run gridops' script (status {self._status})"
-            + (f": {said!r}" if said else ""),
-            node=self._link.node.name,
-            hint="the login must allow running `sh`",
-        )
+        held = self._prelude.held
+        return no_shell(self._status, held, bytes(self._said), self._link.node.name)
 
 
 def _nothing(sent: bool) -> None:

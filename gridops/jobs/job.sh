@@ -2,7 +2,8 @@
 # -- the job: claimed, queued, begun, watched to its end --------------------------------------------
 #
 # jobs/ID/ holds  spec/  run (what the client gave, all but the values of its environment), command,
-#                        env (these, and all else that was sent; gone when it has ended), note (the
+#                        env (these, and all else that was sent), login (what the login exported; both
+#                        are gone when it has ended), note (the
 #                        shell's word on a signal), forget (how many seconds after its end), setup,
 #                        which begins with the node's env_setup, and begun, once that has succeeded
 #                 out, err  the two streams         tree/  its own directory, when it has one
@@ -26,7 +27,7 @@ verb_start() {
         return
     fi
     # Twice: it detaches without "&", which would leave SIGINT and SIGQUIT ignored in the job.
-    ack=$(setsid setsid sh "$self" "$base" supervise - "$1" "$staged" "$mask" </dev/null 2>/dev/null)
+    ack=$(setsid setsid "$sh" "$self" "$base" supervise - "$1" "$staged" "$mask" "$sh" </dev/null 2>/dev/null)
     if [ -z "$ack" ]; then # it was killed; the claim may be made all the same
         ack=nothing
         [ ! -L "$1/sup" ] || ack=$(taken "$1")
@@ -70,11 +71,12 @@ stage() { # nothing is claimed unless all of it arrived and the disk took it
     fi
     # shellcheck source=/dev/null
     . "./$staged/env"
-    unpack "$staged" && printf '%79s\n' '' >"$staged/note"
+    unpack "$staged" && printf '%79s\n' '' >"$staged/note" &&
+        printf '%s\n' "$login" >"$staged/login"
 }
 
-verb_supervise() { # ID STAGED MASK; standard output takes one word of acknowledgement
-    id=$1 mask=$3 ticket='' chosen=''
+verb_supervise() { # ID STAGED MASK SH; standard output takes one word of acknowledgement
+    id=$1 mask=$3 sh=$4 ticket='' chosen=''
     identify $$
     me=$identity
     if ! ln -s "$me.$host" "$id/sup" 2>/dev/null; then # THE claim: it exists or it does not
@@ -212,7 +214,7 @@ launch() {
     {
         (
             export GRIDOPS_RUN_ID="$id"
-            exec setsid sh "$self" "$base" child - "$id" "$me" "$mask" \
+            exec setsid "$sh" "$self" "$base" child - "$id" "$me" "$mask" \
                 "${chosen:+$devices=$chosen}" >"$id/p.out" 2>"$id/p.err" 9>&-
         )
         code=$?
@@ -228,7 +230,7 @@ verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
     settings
     command=$PWD/$1/spec/command
     [ -z "$setup" ] || command=$PWD/$1/spec/setup
-    shell=$(command -v bash) || shell=$(command -v sh)
+    login=$PWD/$1/spec/login
     record=$PWD/$1/child stop=$PWD/$1/kill
     umask "$3"
     enter "$PWD/$1/tree"
@@ -236,10 +238,14 @@ verb_child() { # ID SUPERVISOR MASK DEVICES; becomes the command
     [ -z "$fetch" ] || next_second "${record%/child}/spec"
     if [ -L "$stop" ] || ! alive "$2"; then exit 125; fi
     ln -s "$identity" "$record" 2>/dev/null || exit 125
-    set -- "$shell" "$command" "$4" # from here on no other name is ours
+    set -- "$command" "$4" "$login" # from here on no other name is ours
+    unset LC_ALL
+    # shellcheck source=/dev/null
+    . "$3" 2>/dev/null
+    set -- "$(command -v bash || command -v sh)" "$1" "$2"
     environment
     [ -z "$3" ] || export "${3?}"
-    exec "$1" "$2"
+    become_command "$1" "$2"
 }
 
 # Waits for the next second where the times of files, $1 for one, have no fractions: else who fetches
@@ -268,13 +274,15 @@ enter() { # the directory where the command is to run
 }
 
 main() {
-    case $2 in start | run) mask=$(umask) ;; esac
     umask 077
     [ "$2" = child ] || unset GRIDOPS_RUN_ID # a job may start jobs: these are not its processes
-    unset CDPATH
     self=$0 verb=$2 mark=$3
     nl='
 '
+    login=${gridops_login-}
+    mask=${login%%"$nl"*} login=${login#*"$nl"}
+    sh=${login%%"$nl"*} login=${login#*"$nl"}
+    case $sh in /*) ;; *) sh='sh' ;; esac
     [ "$mark" = - ] || echo "$mark"
     if [ ! -r /proc/self/stat ]; then
         echo unsupported # not Linux

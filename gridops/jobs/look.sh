@@ -153,7 +153,7 @@ verb_read() { # the file $2 that job $1 was started with
     echo "done"
 }
 
-ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.…
+ends() { # sets out_end and err_end: how long the streams are on record, CODE.SIGNAL.CENTIS.OUT.ERR.REASON
     ended=$(readlink "$id/exit" || echo odd)
     words=${ended#*.*.*.}
     out_end=${words%%.*}

@@ -7,8 +7,10 @@ from functools import cache
 from importlib.resources import files
 
 from gridops.reach import trust
+from gridops.reach.preamble import become, preamble, shield
 
 PARTS = (
+    "login",
     "trust",
     "process",
     "lease",
@@ -23,7 +25,8 @@ PARTS = (
 
 @cache
 def text() -> bytes:
-    return b"\n".join(part(name).encode() for name in PARTS)
+    parts = (preamble('exec "$BASH" -p "$0" "$@"'), shield(), become(), *map(part, PARTS))
+    return "\n".join(parts).encode()
 
 
 @cache

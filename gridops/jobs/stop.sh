@@ -71,7 +71,7 @@ record_end() { # ID CODE SIGNAL CENTIS REASON: the first record stands
 } 2>/dev/null
 
 forget_secrets() { # the values that job $1 was given for its environment; a full disk lets them go, too
-    rm -f "$1/spec/env"
+    rm -f "$1/spec/env" "$1/spec/login"
 }
 
 # A start that was killed amid its upload leaves that behind, and nobody ever claims it.

@@ -152,5 +152,5 @@ finish() { # CODE SIGNAL REASON: puts the end on record, whatever the disk says,
         rm -f "$id"/p.* # makes room for the record
         nap 0.5
     done
-    rm -f "$id"/p.* "$id/spec/env" "$locks/leases/$me.$id" ${ticket:+"$ticket"}
+    rm -f "$id"/p.* "$id/spec/env" "$id/spec/login" "$locks/leases/$me.$id" ${ticket:+"$ticket"}
 }

@@ -12,15 +12,8 @@ from gridops.answers import Limit, Lines, real
 from gridops.errors import ClusterError, NodeTimeout
 from gridops.ray import script
 from gridops.reach.link import Link, on_node
-from gridops.reach.streams import (
-    Collected,
-    Prelude,
-    command_for,
-    marker,
-    no_shell,
-    pump,
-    script_input,
-)
+from gridops.reach.preamble import command_for, error_mark, no_shell, script_input
+from gridops.reach.streams import Collected, Prelude, marker, pump
 
 CONNECT = 20.0  # seconds that a session may take to open
 TAIL = 300  # characters of what a failed script said last
@@ -109,11 +102,13 @@ def _run(
 ) -> int:
     """The script's exit status."""
     mark, end = marker(), time.monotonic() + timeout
-    source = script_input(text, args, mark)
+    source = script_input(text, args, mark, has_input=bool(stdin))
     with on_node(link.node.name):
-        process = link.start(command_for(source, bool(stdin)), timeout=min(CONNECT, timeout))
+        process = link.start(
+            command_for(source, mark, has_input=bool(stdin)), timeout=min(CONNECT, timeout)
+        )
         stdout = Prelude(mark.encode(), lines)
-        stderr = Prelude(mark.encode(), errors)
+        stderr = Prelude(error_mark(mark).encode(), errors)
         try:
             status = pump(
                 process,

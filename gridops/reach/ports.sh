@@ -14,7 +14,7 @@ for port in "$@"; do
     ours="$ours $(printf '%04X' "$port")=$port"
 done
 
-# Columns (proc_net_tcp): number, address:port in hexadecimal digits, the other's, state, …
+# Columns (proc_net_tcp): number, address:port in hexadecimal digits, the other's, state ...
 grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 | while read -r _ address _ state _; do
     [ "$state" = 0A ] || continue # listening
     case ${address%:*} in

@@ -9,13 +9,12 @@ from collections.abc import Callable
 
 from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Reply
-from gridops.reach.link import REPLY_LIMIT, Process, with_args
+from gridops.reach.link import REPLY_LIMIT, Process
+from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
 
 CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
 LOOK = 0.2  # seconds between two looks whether a silent command has ended
 LINGER = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
-
-WHOLE = "#gridops-whole"  # what a script ends with
 
 Sink = Callable[[bytes], None]
 
@@ -176,30 +175,6 @@ def marker() -> str:
     return f"gridops-{os.urandom(12).hex()}"
 
 
-def script_input(text: str, args: tuple[str, ...], mark: str) -> bytes:
-    """The bytes that make a POSIX sh say the marker on both streams and then run `text`."""
-    say = f"printf '%s\\n' {mark}; printf '%s\\n' {mark} >&2\n"
-    return os.fsencode(f"{say}{with_args(text, args)}\n{WHOLE}")
-
-
-def command_for(script: bytes, has_input: bool) -> str:
-    """The login shell's command line that runs `script` from standard input.
-
-    sh, fish and csh read it alike. Where more input follows the script, sh must not read ahead
-    (dash does), so the script is taken off first: in one go, as it comes nearly always, and what
-    was not there yet byte by byte.
-    """
-    if not has_input:
-        return "exec sh -s"
-    size = len(script)
-    rest = f"count=$(({size + 1} - $(LC_ALL=C; echo ${{#s}})))"
-    return (
-        f"exec sh -c 's=$(dd bs={size} count=1 2>/dev/null; echo .);"
-        f" case $s in *{WHOLE}.) ;; *) s=${{s%.}}$(dd bs=1 {rest} 2>/dev/null; echo .) ;; esac;"
-        ' eval "${s%.}"\''
-    )
-
-
 class Collected:
     """A sink that keeps what it is given, up to a limit."""
 
@@ -226,14 +201,14 @@ def run_script(
 
     `limit`: how many bytes of each stream the reply may hold.
     """
-    mark = marker()
-    script = script_input(text, args, mark)
-    process = start(command_for(script, bool(stdin)))
+    mark, has_input = marker(), bool(stdin)
+    script = script_input(f"{shield()}shield\n{text}", args, mark, has_input=has_input)
+    process = start(command_for(script, mark, has_input=has_input))
     opened = time.monotonic()
     out, err = Collected(limit), Collected(limit)
     try:
         stdout = Prelude(mark.encode(), out)
-        stderr = Prelude(mark.encode(), err)
+        stderr = Prelude(error_mark(mark).encode(), err)
         status = pump(
             process,
             stdin=script + stdin,
@@ -246,13 +221,3 @@ def run_script(
     if stdout.passed_at is None:
         raise no_shell(status, stdout.held, stderr.held)
     return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)
-
-
-def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None) -> NodeError:
-    """The error for a login that ended, having said this, before the script's first word."""
-    said = (stderr or stdout).decode(errors="replace").strip()[-200:]
-    return NodeError(
-        f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
-        node=node,
-        hint="the login must allow running `sh`",
-    )

@@ -18,7 +18,7 @@ from helpers import find_program, wait_until
 
 from gridops.probe.checker import probe_script, setup_script
 from gridops.probe.parse import Figures, parse
-from gridops.reach.streams import command_for, script_input
+from gridops.reach.preamble import command_for, script_input
 
 DATA = Path(__file__).parent.parent / "data" / "gpu"
 SHELLS = ("dash", "bash", "busybox")
@@ -69,11 +69,11 @@ class Machine:
     ) -> str:
         """The probe's answer. `first` is code that runs before it, `path` a path of the system and
         what stands in for it."""
-        words = [f"{self.bin}/sh", "-s"]
+        words = [f"{self.bin}/sh", "-s", "mark"]
         script = first + "\n" + (probe_script().replace(*path) if path[0] else probe_script())
         more = (setup, "the-node") if setup else ()
         script = setup_script() + script if setup else script
-        text = script_input(script, (root, "0.05", limit, known, *more), "mark")
+        text = script_input(script, (root, "0.05", limit, known, *more), "mark", has_input=False)
         done = subprocess.run(
             words,
             input=text,
@@ -83,7 +83,7 @@ class Machine:
             env={"PATH": str(self.bin), "HOME": str(self.home)},
         )
         assert done.returncode == 0, done.stderr
-        assert done.stderr == b"mark\n", "the probe is to print nothing to stderr"
+        assert done.stderr == b"mark-stderr\n", "the probe is to print nothing to stderr"
         return done.stdout.decode().removeprefix("mark\n")
 
     def figures(self, root: str = "~/gridops", **options: Any) -> Figures:
@@ -507,9 +507,9 @@ def test_the_probe_comes_through_every_login_shell(login: str, home: Path) -> No
     """sshd gives the login shell one command line with -c; the script itself is on stdin."""
     words = login.split()
     find_program(words[0])
-    text = script_input(probe_script(), ("~/a'b $x", "0.05", "5"), "mark")
+    text = script_input(probe_script(), ("~/a'b $x", "0.05", "5"), "mark", has_input=False)
     done = subprocess.run(
-        [*words, "-c", command_for(text, has_input=False)],
+        [*words, "-c", command_for(text, "mark", has_input=False)],
         input=text,
         capture_output=True,
         timeout=30,
@@ -518,7 +518,7 @@ def test_the_probe_comes_through_every_login_shell(login: str, home: Path) -> No
     )
     _, _, answer = done.stdout.partition(b"mark\n")
     assert parse(answer, "~").cpu.cores > 0
-    assert done.stderr.endswith(b"mark\n")
+    assert done.stderr.endswith(b"mark-stderr\n")
 
 
 # -- env_setup -------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from jobhelpers import shell_path
 
 from gridops.errors import NodeError
 from gridops.reach.link import with_args
-from gridops.reach.streams import Collected, Prelude, command_for, marker, script_input
+from gridops.reach.preamble import command_for, script_input
+from gridops.reach.streams import Collected, Prelude, marker
 
 
 @pytest.mark.parametrize("cut", range(1, 14))
@@ -72,7 +73,7 @@ def test_the_script_leaves_the_rest_of_the_input_untouched(
     """However it arrives."""
     monkeypatch.setenv("PATH", shell_path(shell, home))
     script = script_input("# über\n\n\ncat", ("ä\n",), "MARK")
-    words = ["sh", "-c", command_for(script, True)]
+    words = ["sh", "-c", command_for(script, "MARK", has_input=True)]
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, **streams) as child:  # type: ignore[call-overload]
         for start, end in pairwise((0, *(cut % len(script) for cut in cuts), len(script))):
@@ -81,7 +82,7 @@ def test_the_script_leaves_the_rest_of_the_input_untouched(
             time.sleep(0.1)
         out, err = child.communicate(b"the rest\n", timeout=10)
     assert out == b"MARK\nthe rest\n"
-    assert err == b"MARK\n"
+    assert err == b"MARK-stderr\n"
 
 
 def test_the_way_to_a_link_imports_nothing_heavy() -> None:
