@@ -27,7 +27,8 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         "if that machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
     ),
     (
-        r"Host key verification failed[^\n]*\n[^\n]*kex_exchange_identification",
+        # the second line: up to OpenSSH 9, since 10
+        r"Host key verification failed[^\n]*\n[^\n]*(?:kex_exchange_identification|UNKNOWN port)",
         HostKeyUnknown,
         "the host key of a jump host on the way to it is not known yet",
         "log in to the jump host once with `ssh`, and check its fingerprint",

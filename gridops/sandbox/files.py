@@ -94,6 +94,11 @@ def sshd_config(
     return "\n".join(lines) + "\n"
 
 
+def log_option(log: Path) -> list[str]:
+    """The words that have sshd write its log there; OpenSSH 10 expands % in them, 9.2 does not."""
+    return ["-E", str(log).replace("%", "%%") if _version() >= (10, 0) else str(log)]
+
+
 def _sessions(directory: Path, bare: bool) -> list[str]:
     """What sessions begin with. The login shell gets a home without start-up files; enter.sh then
     gives them the node's own."""

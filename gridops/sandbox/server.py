@@ -161,7 +161,7 @@ def _launch(server: Server) -> str:
     log.write_text("")
     config = str(server.directory / "sshd_config")
     done = subprocess.run(
-        [files.tool("sshd", "openssh-server"), "-f", config, "-E", str(log)],
+        [files.tool("sshd", "openssh-server"), "-f", config, *files.log_option(log)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
