@@ -55,7 +55,7 @@ settle() { # records the end of job $1 whose supervisor died: nobody saw how its
 # before it had opened them: opening a pipe both ways waits for nobody, and lets them go.
 release() {
     for pipe in "$1"/p.*; do
-        [ -e "$pipe" ] || return 0
+        [ "$pipe" != "$1/p.*" ] || return 0 # none is there
         [ ! -p "$pipe" ] || : <>"$pipe"
     done
     rm -f "$1"/p.*

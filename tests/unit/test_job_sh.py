@@ -172,6 +172,15 @@ def test_pipes_of_a_supervisor_that_died_once_it_had_recorded_the_end_are_remove
     assert not list(job.glob("p.*"))
 
 
+def test_a_pipe_that_goes_meanwhile_leaves_none_of_the_others(shell: str, home: Path) -> None:
+    """Several may release the pipes of a run at once; opening one that has gone makes a file."""
+    (home / "id").mkdir()
+    os.mkfifo(home / "id/p.out")
+    (home / "id/p.sup").symlink_to("gone")
+    assert sh(home, "release id; release id; echo on") == "on\n"
+    assert not list((home / "id").iterdir())
+
+
 def replace_stat(home: Path, text: str) -> None:
     """The `stat` of the node does `text` before it answers."""
     program = home / "shell/stat"
