@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -181,31 +181,45 @@ def test_a_pipe_that_goes_meanwhile_leaves_none_of_the_others(shell: str, home: 
     assert not list((home / "id").iterdir())
 
 
-def replace_stat(home: Path, text: str) -> None:
-    """The `stat` of the node does `text` before it answers."""
-    program = home / "shell/stat"
-    program.unlink(missing_ok=True)
-    program.write_text(
-        f'#!/bin/sh\n{text}\nexec {shutil.which("stat", path="/usr/bin:/bin")} "$@"\n'
-    )
-    program.chmod(0o755)
+@pytest.fixture
+def replace_stat(shell: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The `stat` of the node does a text before it answers.
+
+    The script puts the system's directories first, so all the other tools are found elsewhere.
+    """
+
+    def replace(text: str) -> None:
+        program, tools = home / "shell/stat", home / "tools"
+        if shell != "busybox":
+            tools.mkdir()
+            for one in Path("/usr/bin").iterdir():
+                (tools / one.name).symlink_to(one)
+            monkeypatch.setenv("PATH", f"{home}/shell:{tools}")
+        program.unlink(missing_ok=True)
+        program.write_text(f'#!/bin/sh\n{text}\nexec /usr/bin/stat "$@"\n')
+        program.chmod(0o755)
+
+    return replace
 
 
-def test_an_upload_that_goes_while_it_is_looked_at_stops_nothing(shell: str, home: Path) -> None:
+def test_an_upload_that_goes_while_it_is_looked_at_stops_nothing(
+    home: Path, replace_stat: Callable[[str], None]
+) -> None:
     upload = home / "id/new.1.2"
     upload.mkdir(parents=True)
     (upload / "env").touch()
-    replace_stat(home, 'rm -rf "$3"')
+    replace_stat('rm -rf "$3"')
     assert sh(home, "discard_cut_uploads; echo on") == "on\n"
     assert not upload.exists()
     assert sh(home, "host=h; forget 0; echo on") == "on\n"
     assert not upload.parent.exists()
 
 
-def test_signals_while_the_end_is_recorded_lose_no_output(place: Place) -> None:
+def test_signals_while_the_end_is_recorded_lose_no_output(
+    place: Place, replace_stat: Callable[[str], None]
+) -> None:
     """A shutdown's TERM reaches the processes that the supervisor asks for the streams' sizes."""
     replace_stat(
-        place.home,
         """case $(tr '\\0' ' ' <"/proc/$PPID/cmdline") in *" supervise "*) kill -TERM 0 ;; esac""",
     )
     job_id = Kept().run(place, "seq 1000; echo bad >&2; exit 7").job.id
