@@ -9,7 +9,6 @@ from gridops.errors import GridError, NotStarted
 from gridops.jobs.conversation import ask
 from gridops.jobs.facts import jobs_from
 from gridops.jobs.follow import follow
-from gridops.jobs.looking import complete
 from gridops.jobs.paths import checked
 from gridops.jobs.verdict import SETUP
 from gridops.model import Job
@@ -26,7 +25,7 @@ def await_begin(link: Link, job_id: str, timeout: int = SETUP_TIMEOUT) -> Job | 
     None: the node does not know it. Raises a ReachError, NodeError.
     """
     lines = ask(link, "begun", checked(job_id), str(timeout), silence=timeout + ANSWER_TIMEOUT)
-    return jobs_from(complete(lines, link), link.node.name).get(job_id)
+    return jobs_from(lines, link.node.name).get(job_id)
 
 
 def setup_failure(link: Link, job: Job) -> NotStarted:

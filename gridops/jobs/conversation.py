@@ -132,7 +132,10 @@ def cannot(line: str) -> tuple[str, str] | None:
 def ask(
     link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE
 ) -> list[str]:
-    """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once."""
+    """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once.
+
+    Raises what `converse` raises, ConnectionLost too for an answer that is cut short every time.
+    """
 
     def attempt() -> list[str]:
         lines: list[str] = []
@@ -146,9 +149,16 @@ def ask(
             timeout=lambda: silence + ANSWER_TIMEOUT,
             limit=ANSWER_LIMIT,
         )
-        return lines
+        return complete(lines, link)
 
     return uncut(attempt)
+
+
+def complete(lines: list[str], link: Link) -> list[str]:
+    """`lines`, if the answer came to its end. Raises ConnectionLost: whoever gave it was ended."""
+    if not lines or lines[-1] != DONE:
+        raise ConnectionLost("its answer was cut short", node=link.node.name)
+    return lines
 
 
 def uncut(attempt: Callable[[], T]) -> T:

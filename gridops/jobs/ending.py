@@ -19,7 +19,6 @@ from gridops.errors import (
 )
 from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
 from gridops.jobs.facts import jobs_from
-from gridops.jobs.looking import complete
 from gridops.jobs.paths import ID, checked
 from gridops.jobs.spec import whoami
 from gridops.model import Job
@@ -74,7 +73,7 @@ def stay(link: Link, job_id: str) -> Job | None:
 
     A node that hears nothing for so long gives up the run's place. Raises a ReachError.
     """
-    lines = complete(ask(link, "stay", checked(job_id)), link)
+    lines = ask(link, "stay", checked(job_id))
     return jobs_from(lines, link.node.name).get(job_id)
 
 
@@ -97,7 +96,7 @@ def kill(
         str(round(patience)),
         silence=patience + 30,
     )
-    job = jobs_from(complete(lines, link), link.node.name).get(job_id)
+    job = jobs_from(lines, link.node.name).get(job_id)
     if job is None:  # its home is another node's, too, and that one has the run
         raise NoJob(f"does not have the run {job_id}", node=link.node.name)
     return job

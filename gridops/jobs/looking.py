@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gridops.answers import Limit
-from gridops.errors import NodeError, NoJob, UnreadableAnswer, UnreadableRecord
-from gridops.jobs.conversation import ANSWER_TIMEOUT, SILENCE, ask, converse, uncut
+from gridops.errors import NoJob, UnreadableAnswer, UnreadableRecord
+from gridops.jobs.conversation import ANSWER_TIMEOUT, SILENCE, ask, complete, converse, uncut
 from gridops.jobs.facts import Records, jobs_from
-from gridops.jobs.frames import DONE
 from gridops.jobs.paths import JobPaths, checked
 from gridops.model import Job
 from gridops.reach.link import Link
@@ -22,7 +21,7 @@ TEXT_LIMIT = 16 * 1024 * 1024  # bytes of a text that a run was started with
 def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
     """What the node knows of these runs, by id; those it does not know are missing."""
     lines = ask(link, "status", *(checked(job_id) for job_id in ids))
-    return jobs_from(complete(lines, link), link.node.name)
+    return jobs_from(lines, link.node.name)
 
 
 def list_jobs(link: Link) -> tuple[Job, ...]:
@@ -96,10 +95,3 @@ def readable(job: Job) -> Job:
             hint=f"see {JobPaths(job.id).directory} there",
         )
     return job
-
-
-def complete(lines: list[str], link: Link) -> list[str]:
-    """`lines`, if the answer came to its end. Raises NodeError."""
-    if not lines or lines[-1] != DONE:
-        raise NodeError("its answer was cut short", node=link.node.name)
-    return lines

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jobhelpers import Kept, Place, shell_path, start
 
-from gridops.errors import UnreadableAnswer, UnreadableRecord
+from gridops.errors import ConnectionLost, UnreadableAnswer, UnreadableRecord
 from gridops.jobs import client
 from gridops.jobs.facts import MAX_RUNS, Records, jobs_from
 from gridops.jobs.listing import listed
@@ -230,3 +230,23 @@ def test_a_spoilt_record_hides_no_other_run(place: Place) -> None:
                     ask()
     finally:
         client.kill(place.link, waiting, grace=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="durable runs need Linux")
+def test_an_answer_that_is_cut_short_is_asked_for_again(place: Place) -> None:
+    job_id = Kept().run(place, "echo hi").job.id
+    script = next((place.home / ".gridops" / "lib").glob("*.sh"))
+    whole, cut = script.with_suffix(".whole"), place.home / "cut"
+    script.rename(whole)
+    script.write_text(
+        f'[ ! -e {cut} ] || {{ rm {cut}; echo "$3"; echo "state {OTHER} running"; exit 2; }}\n'
+        f'exec sh {whole} "$@"\n'
+    )
+    cut.touch()
+    assert [job.id for job in client.list_jobs(place.link)] == [job_id]
+    assert not cut.exists()
+    cut.touch()
+    assert client.status(place.link, [job_id])[job_id].status == 0
+    script.write_text('echo "$3"\n')
+    with pytest.raises(ConnectionLost, match="cut short"):
+        client.list_jobs(place.link)
