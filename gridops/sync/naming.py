@@ -31,11 +31,11 @@ def plain(name: bytes) -> bytes:
 
 
 def refuse_blocked(names: Sequence[bytes]) -> None:
-    """Raise PartialTransfer if there are any directories that cannot be made on the node."""
+    """Raise PartialTransfer if something on the node, under these names, is to stay there."""
     if names:
         files = [printable(name) for name in names]
         raise PartialTransfer(
-            f"{few(files)} stays there: the tree needs a directory in its place, and no sync"
+            f"{few(files)} stays there: the tree has something else of that name, and no sync"
             " brought what is there",
             files=files,
             hint="move it away there, or leave those files out with sync.exclude_patterns",

@@ -69,7 +69,7 @@ class Deleted:
     names: tuple[bytes, ...] = ()
     more: int = 0
     kept: tuple[bytes, ...] = ()  # could not be deleted
-    blocked: tuple[bytes, ...] = ()  # directories in whose place is what no sync brought
+    blocked: tuple[bytes, ...] = ()  # in their place is what no sync brought
 
 
 def origin_of(root: Path) -> str:

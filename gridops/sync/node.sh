@@ -17,6 +17,10 @@
 # TARGET/.gridops/ID/manifest         what origin ID brought and nobody else brought since: a header
 #                                     (tab, digest, "exact" or "more"), then names as in tree.py
 # TARGET/.gridops/ID/dirs             the directories that the names of that manifest need
+# TARGET/.gridops/ID/kinds            the manifest as it was sent: there a symlink has a tab at its end;
+#                                     and symlinks that it has besides, which the tree lost; and where
+#                                     those led (after the tab) that the transfer was to replace
+# TARGET/.gridops/ID/looked           empty; written before the last look at what is in the tree's way
 # TARGET/.gridops/ID/KEY.tmp,partial  rsync's unfinished files, for the node named KEY (several
 #                                     nodes may share one directory over the network)
 
@@ -119,9 +123,12 @@ make_room() {
 answer() {
     head='' previous='' partial=no known='' blocked=''
     if [ "$1" = marked ]; then
-        first_line "$state/manifest" && head=$line
         ask_token
-        [ ! -f "$state/dirs" ] || blocked=$(in_the_way <"$state/dirs")
+        kinds=$state/kinds
+        if [ -f "$kinds" ]; then # else an older client brought it, and we cannot know
+            first_line "$state/manifest" && head=$line
+            look_again
+        fi
         is_empty "$state/$key.partial" || partial=yes
     fi
     if [ "$1" = unsafe ]; then head=$trouble previous=$remedy; fi
@@ -129,6 +136,25 @@ answer() {
     look_for rsync && say "$has"
     look_for gzip && say "$has" "$known" "$blocked"
 }
+
+# Sets blocked, unless since the last look no directory of the tree has changed.
+look_again() {
+    ! is_unchanged <"$state/dirs" || return 0
+    [ "$dry" = yes ] || true >"$state/looked.$key" # not ":", which would end the shell
+    blocked=$(in_the_way <"$state/dirs")
+    [ "$dry" = yes ] || [ -n "$blocked" ] || mv -f -- "$state/looked.$key" "$state/looked"
+}
+
+# Are the directories on stdin there, with the names that they had at the last look?
+is_unchanged() {
+    is_older . || return
+    while IFS= read -r line; do
+        locate "$line" && is_older "$target$dir/${base#./}" || return
+    done
+}
+
+# shellcheck disable=SC3013 # all shells have -nt, though POSIX got it late
+is_older() { [ "$state/looked" -nt "$1" ] && [ -d "$1" ] && [ ! -L "$1" ]; }
 
 # Sets previous, and known: the token of the last sync, if it came from our maker. Else nobody's holds
 # any more; only where nothing was before, ours holds now.
@@ -153,13 +179,15 @@ open_tree() {
         fail "$target has changed meanwhile"
     fi
     state=$target/.gridops/$id
-    here=''
+    here='' unsure=no
+    [ -f "$state/kinds" ] || unsure=yes
 }
 
 # Understand the line $1 of a manifest: sets dir (from the top, with a slash before it, or empty),
-# base and is_dir. Refuses whatever could lead out of the tree or into our state.
+# base, is_dir and is_link. Refuses whatever could lead out of the tree or into our state.
 locate() {
-    name=$1
+    name=${1%"$tab"} is_link=no
+    [ "$name" = "$1" ] || is_link=yes
     case $name in *\\*)
         name=$(printf '%b.' "$name")
         name=${name%.}
@@ -182,18 +210,81 @@ s|/[^/]*$||p
 tabove' | sort -u
 }
 
-# Of the directories on stdin, those in whose place stands something else that no sync has brought. (rsync
-# would remove it; a symlink may lead to what a user has moved to a larger disk.)
+# What is in the way of the tree, whose directories are on stdin and whose lines tree_lines has: there
+# stands something else, and no sync has brought it. (rsync would remove it; a symlink may lead to what
+# a user has moved to a larger disk.)
 in_the_way() {
+    { directories 3>&1 >&4 | files_in_the_way; } 4>&1
+} 2>/dev/null
+
+tree_lines() { if [ -n "$kinds" ]; then cat "$kinds"; else printf '%s\n' "$sent"; fi; }
+
+# Of those on stdin, says the ones that stand in the way, and on 3 where those are that are there.
+directories() {
+    printf '%s/.\0' "$target" >&3
     while IFS= read -r line; do
         locate "$line" || continue
         place=$target$dir/${base#./}
-        if [ ! -L "$place" ]; then
-            if [ -d "$place" ] || [ ! -e "$place" ]; then continue; fi
+        if [ ! -L "$place" ] && [ -d "$place" ]; then
+            printf '%s/.\0' "$place" >&3
+        elif [ -L "$place" ] || [ -e "$place" ]; then
+            is_brought "$line" || printf '%s\n' "$line"
         fi
-        grep -qFxe "$line" "$target"/.gridops/*/manifest || printf '%s\n' "$line"
     done
-} 2>/dev/null
+}
+
+files_in_the_way() { # in the directories on stdin
+    # shellcheck disable=SC2016 # for the inner shell to expand
+    found=$(target=$target xargs -0 sh -c '
+        exec find "$@" ! -name . -prune ! -type f ! -type d -exec sh -c "$0" sh {} +' "$as_lines")
+    [ -n "$found" ] || return
+    { printf '%s\n' "$found" && tree_lines; } | sort | uniq -d | while IFS= read -r line; do
+        line=${line%"$tab"}
+        if locate "$line" && ! is_brought "$line"; then printf '%s\n' "$line"; fi
+    done
+}
+
+# For the symlinks and special files "$@", the lines of a tree that they are in the way of: a symlink
+# only that of a file. (od and printf write what is odd in a name as tree.py does.)
+# shellcheck disable=SC2016
+as_lines='
+    for one; do
+        dir=${one%/./*}
+        name=${dir#"$target"}/${one##*/}
+        name=${name#/}
+        case $name in
+        *[!" "-~]* | *\\*)
+            text=""
+            for code in $(printf %s "$name" | od -An -v -to1); do
+                case $code in
+                134) text="$text\\\\0134" ;;
+                0[4-7]? | 1[0-6]? | 17[0-6]) text="$text\\0$code" ;;
+                *) text="$text\\\\0$code" ;;
+                esac
+            done
+            name=$(printf %b "$text")
+            ;;
+        esac
+        printf "%s\n" "$name"
+        [ -L "$one" ] || printf "%s\t\n" "$name"
+    done'
+
+# Has a sync brought what stands where $dir and $base say, by the line $1 of a manifest? Of an older
+# client's manifest we do not know which are symlinks.
+is_brought() {
+    place=$target$dir/${base#./}
+    if [ ! -L "$place" ] && [ ! -f "$place" ]; then return 1; fi
+    for one in "$target"/.gridops/*/manifest; do
+        grep -qFxe "$1" "$one" || continue
+        if [ ! -L "$place" ] || [ ! -f "${one%/*}/kinds" ]; then return; fi
+        was="$1$tab$(readlink "$place" | tr '\n' ' ')"
+        if grep -qFxe "$1$tab" -e "$was" "${one%/*}/kinds"; then
+            [ -z "${work-}" ] || printf '%s\n' "$was" >>"$work/replaced"
+            return
+        fi
+    done
+    return 1
+}
 
 # Go to the tree's directory $dir. Fails when it is gone, or reached through a symlink.
 enter() {
@@ -207,9 +298,32 @@ is_there() {
     if [ "$is_dir" = yes ]; then
         [ -d "$base" ] && [ ! -L "$base" ]
     else
-        [ -L "$base" ] || { [ -e "$base" ] && [ ! -d "$base" ]; }
+        if [ -L "$base" ]; then [ "$is_link$unsure" != nono ]; else [ -f "$base" ] && [ "$is_link" = no ]; fi
     fi
 }
+
+# The sorted manifest lines on stdin, with the tab that tells a symlink.
+with_kinds() {
+    last=''
+    {
+        cat
+        [ "$unsure" = yes ] || sed -n "/$tab\$/p" "$state/kinds"
+    } | sort | {
+        while IFS= read -r line; do
+            case $line in
+            "$last$tab") last=$line ;;
+            *"$tab") ;;
+            *)
+                [ -z "$last" ] || printf '%s\n' "$last"
+                last=$line
+                ;;
+            esac
+        done
+        [ -z "$last" ] || printf '%s\n' "$last"
+    }
+}
+
+without_kinds() { sed "s/$tab\$//"; }
 
 # Of the manifest lines on stdin, those whose files are there.
 present() {
@@ -252,8 +366,9 @@ prune() {
 
 # The new manifest, whole: half of one would delete the other half's files.
 receive() {
-    if [ "$2" = yes ]; then gzip -dc; else cat; fi >"$work/new" || exit 1
-    [ $(($(wc -c <"$work/new"))) -eq "$1" ] || fail "the manifest did not arrive whole"
+    if [ "$2" = yes ]; then gzip -dc; else cat; fi >"$work/sent" || exit 1
+    [ $(($(wc -c <"$work/sent"))) -eq "$1" ] || fail "the manifest did not arrive whole"
+    without_kinds <"$work/sent" >"$work/new" || exit 1
 }
 
 # The lines of file $1 (each there once) that file $2 has not. (BusyBox may lack comm.)
@@ -285,6 +400,8 @@ stage() {
     names_of "$state/manifest" >"$work/old" || exit 1
     only_in "$work/old" "$work/new" >"$work/gone" || exit 1
     dirs_of <"$work/new" >"$work/dirs" || exit 1
+    kinds=$work/sent
+    : >"$work/replaced"
     blocked=$(in_the_way <"$work/dirs")
     [ -z "$blocked" ] || {
         say 0 0 '' '' "$blocked"
@@ -292,21 +409,22 @@ stage() {
         return
     }
     settle || exit 1
+    with_kinds <"$work/gone" >"$work/lost" || exit 1
     : >"$work/tried"
     if [ "$deleting" = yes ]; then
-        delete <"$work/gone" >"$work/tried" 2>"$work/said"
+        delete <"$work/lost" >"$work/tried" 2>"$work/said"
         here=-
         present <"$work/tried" >"$work/kept"
     else
-        mv -f -- "$work/gone" "$work/kept" || exit 1
+        mv -f -- "$work/lost" "$work/kept" || exit 1
     fi
-    only_in "$work/tried" "$work/kept" >"$work/deleted" || exit 1
+    only_in "$work/tried" "$work/kept" | without_kinds >"$work/deleted" || exit 1
     sort -r "$work/deleted" | prune 2>/dev/null
     record || exit 1
     say "$(($(wc -l <"$work/deleted")))" "$(($(wc -l <"$work/kept")))"
     head -n "$most" "$work/deleted"
     say ''
-    [ "$deleting" = no ] || head -n 100 "$work/kept"
+    [ "$deleting" = no ] || head -n 100 "$work/kept" | without_kinds
     say '' ''
     rm -rf -- "$work"
 }
@@ -316,23 +434,26 @@ record() {
     how='exact'
     [ ! -s "$work/kept" ] || how='more'
     place "$work/head" "$tab$digest $how" &&
-        sort -u "$work/new" "$work/kept" >"$work/lines" &&
+        without_kinds <"$work/kept" | sort -u "$work/new" - >"$work/lines" &&
         cat "$work/head" "$work/lines" >"$work/manifest" &&
+        sed -n "/$tab\$/p" "$work/kept" | cat "$work/sent" "$work/replaced" - >"$work/kinds" &&
         mv -f -- "$work/dirs" "$state/dirs" &&
+        mv -f -- "$work/kinds" "$state/kinds" &&
         mv -f -- "$work/manifest" "$state/manifest"
 }
 
 plan() {
     open_tree "$1" "$2"
-    new=$(if [ "$4" = yes ]; then gzip -dc; else cat; fi)
-    gone=''
+    sent=$(if [ "$4" = yes ]; then gzip -dc; else cat; fi)
+    new=$(printf '%s\n' "$sent" | without_kinds)
+    gone='' kinds=''
     [ ! -f "$state/manifest" ] ||
         gone=$(printf '%s\n' "$new" "$new" | sort - "$state/manifest" | uniq -u | sed "/^$tab/d")
     for other in "$target"/.gridops/*/manifest; do
         { [ -f "$other" ] && [ "$other" != "$state/manifest" ]; } || continue
         gone=$(printf '%s\n' "$gone" | sort - "$other" "$other" | uniq -u)
     done
-    found=$(printf '%s\n' "$gone" | present)
+    found=$(printf '%s\n' "$gone" | with_kinds | present | without_kinds)
     [ -z "$found" ] || found="$found
 "
     say "$(($(printf '%s' "$found" | wc -l)))" 0

@@ -103,11 +103,15 @@ class Tree:
 
     @cached_property
     def manifest(self) -> bytes:
-        """One line an entry, sorted by bytes, a directory's with a slash at its end; what is not
-        printable ASCII, and the backslash, is written as printf's %b reads it: \\0 and octal."""
+        """One line an entry, sorted by bytes; at its end a directory has a slash, a symlink a tab.
+
+        What is not printable ASCII, and the backslash, is written as printf's %b reads it: \\0 and
+        octal.
+        """
         entries = [*self.names, *(name + b"/" for name in self.empty)]
         lines = sorted(map(_escaped, entries))
-        return b"".join(line + b"\n" for line in lines)
+        links = frozenset(map(_escaped, self.symlinks))
+        return b"".join(line + (b"\t\n" if line in links else b"\n") for line in lines)
 
     @cached_property
     def digest(self) -> str:

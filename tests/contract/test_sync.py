@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.settings import Settings, SshSettings, SyncSettings
-from gridops.sync import list_tree, node, sync_tree, target_of
+from gridops.sync import list_tree, node, session, sync_tree, target_of
 
 ODD_NAMES = (
     b"-dash",
@@ -308,7 +309,12 @@ def test_a_second_sync_changes_nothing_at_all(place, src, there):
     report = place.sync(src)
     assert (report.added, report.changed, report.deleted, report.files) == ((), (), (), 0)
     assert report.total_files == 2
-    assert state_of(there) == before
+    after = state_of(there)
+    looked = (there / ".gridops").glob("*/looked")  # a mark of that sync's own
+    ours = {os.fsencode(path) for one in looked for path in (one, one.parent)}
+    assert {p for p, now in after.items() if now != before.get(p)} <= ours
+    place.sync(src)
+    assert state_of(there) == after
 
 
 def test_a_directorys_time_is_the_nodes_own(place, src, there):
@@ -621,6 +627,179 @@ def test_what_a_sync_brought_gives_way_to_a_directory(place, src, there):
         put(src, f"{name}/x")
     place.sync(src, delete=False)
     assert entries(there) == entries(src)
+
+
+def broken(*_args: object, **_options: object) -> None:
+    raise SyncError("broken off")
+
+
+def stand(path: Path, kind: str) -> None:
+    """Make something there that no sync brings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    else:
+        path.symlink_to(path.parent / "elsewhere" if kind == "symlink" else "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "pipe", "socket"])
+@pytest.mark.parametrize(
+    "name", ["x", "sub/da ta", "-new\nline", "sub/[x]*", "ü\\012", "d/\tx\xff."]
+)
+def test_what_no_sync_brought_is_not_removed_for_a_file(place, src, there, kind, name):
+    """Neither what replaced a file that was brought, nor what was there before it."""
+    put(src, name, "a", "sub/y", text="ours")
+    place.sync(src)
+    (there / name).unlink()
+    put((there / name).parent, "elsewhere", text="theirs")
+    stand(there / name, kind)
+    before = (there / name).lstat().st_ctime_ns
+    for change in (lambda: None, lambda: put(src, "b"), lambda: put(src, name, text="longer")):
+        change()
+        for sync in (place.plan, place.sync):
+            with pytest.raises(PartialTransfer, match="no sync brought what is there") as caught:
+                sync(src)
+            assert caught.value.exit_status == 125
+            assert len(caught.value.files) == 1
+        assert (there / name).lstat().st_ctime_ns == before
+        assert not (there / "b").exists()
+        assert (there / name).parent.joinpath("elsewhere").read_text() == "theirs"
+    (there / name).unlink()
+    place.sync(src)
+    assert (there / name).read_text() == "longer"
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_nor_when_the_file_is_new(place, src, there, delete):
+    put(src, "a", "d/b")
+    place.sync(src)
+    stand(there / "new", "symlink")
+    stand(there / "d/new", "pipe")
+    put(src, "new", "d/new", "other")
+    with pytest.raises(PartialTransfer, match="no sync brought") as caught:
+        place.sync(src, delete=delete)
+    assert set(caught.value.files) == {"new", "d/new"}
+    assert (there / "new").is_symlink()
+    assert not (there / "other").exists()
+
+
+def test_a_special_file_is_not_removed_for_a_symlink(place, src, there):
+    put(src, "a")
+    (src / "link").symlink_to("a")
+    place.sync(src)
+    (there / "link").unlink()
+    os.mkfifo(there / "link")
+    with pytest.raises(PartialTransfer, match="link stays there"):
+        place.sync(src)
+    (there / "link").unlink()
+    put(there, "link", text="a file gives way, as to a file")
+    place.sync(src)
+    assert (there / "link").readlink() == Path("a")
+
+
+def test_a_symlink_that_a_sync_brought_gives_way_to_a_file(place, src, there, as_origin):
+    put(src, "a")
+    for name in ("mine", "another's"):
+        (src / name).symlink_to("a")
+    place.sync(src)
+    (src / "mine").unlink()
+    put(src, "mine")
+    assert place.plan(src).deleted == ()
+    assert place.sync(src).deleted == ()
+    assert not (there / "mine").is_symlink()
+    as_origin("somebody else")
+    (src / "another's").unlink()
+    put(src, "another's")
+    place.sync(src)
+    assert entries(there) == entries(src)
+    assert not (there / "another's").is_symlink()
+    (there / "another's").unlink()
+    (there / "another's").symlink_to("mine")
+    with pytest.raises(PartialTransfer, match="another's stays there"):
+        place.sync(src)
+
+
+def test_a_sync_that_broke_off_before_it_replaced_a_symlink_ends_the_next_time(
+    place, src, there, monkeypatch
+):
+    put(src, "a")
+    (src / "link").symlink_to("a")
+    place.sync(src)
+    (src / "link").unlink()
+    put(src, "link")
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "transfer", broken)
+        with pytest.raises(SyncError, match="broken off"):
+            place.sync(src)
+    assert (there / "link").is_symlink()
+    place.sync(src)
+    assert entries(there) == entries(src)
+    assert not (there / "link").is_symlink()
+
+
+def test_what_is_in_the_way_is_found_however_it_came_there(place, src, there):
+    """Also after syncs that found nothing, and where its own directory is as it was."""
+    put(src, "data/deep/x", "a")
+    for _ in range(3):
+        place.sync(src)
+    shutil.copytree(there / "data", there / "other")
+    (there / "other/deep/x").unlink()
+    (there / "other/deep/x").symlink_to("nowhere")
+    time.sleep(0.05)
+    place.sync(src)
+    (there / "data").rename(there / "aside")
+    (there / "other").rename(there / "data")
+    for _ in range(2):
+        with pytest.raises(PartialTransfer, match="data/deep/x stays there"):
+            place.sync(src)
+    (there / "data/deep/x").unlink()
+    put(there, "data/result")
+    for _ in range(2):
+        place.sync(src)
+    assert entries(there / "data") == entries(src / "data") | {b"result"}
+
+
+def test_only_what_is_of_the_kind_that_was_brought_is_deleted(place, src, there):
+    put(src, "a", "file", "file too", "late")
+    (src / "link").symlink_to("a")
+    (src / "link too").symlink_to("a")
+    place.sync(src)
+    for name in ("file", "file too", "link"):
+        (there / name).unlink()
+    (there / "file").symlink_to("a")
+    os.mkfifo(there / "file too")
+    put(there, "link", text="result")
+    for name in ("file", "file too", "link", "link too", "late"):
+        (src / name).unlink()
+    assert place.plan(src).deleted == ("late", "link too")
+    place.sync(src, delete=False)
+    assert place.plan(src).deleted == ("late", "link too")
+    assert place.sync(src).deleted == ("late", "link too")
+    assert entries(there) == {b"a", b"file", b"file too", b"link"}
+    assert place.sync(src).deleted == ()
+
+
+def test_of_what_an_older_client_brought_the_kind_is_not_known(place, src, there):
+    put(src, "a", "gone")
+    (src / "link").symlink_to("a")
+    place.sync(src)
+    (kinds,) = (there / ".gridops").glob("*/kinds")
+    kinds.unlink()
+    (src / "link").unlink()
+    (src / "gone").unlink()
+    put(src, "link")
+    assert place.sync(src).deleted == ("gone",)
+    assert entries(there) == entries(src)
+    (there / "a").unlink()
+    (there / "a").symlink_to("link")
+    kinds.unlink()
+    place.sync(src)  # as it was until then
+    (there / "a").unlink()
+    (there / "a").symlink_to("link")
+    with pytest.raises(PartialTransfer, match="a stays there"):
+        place.sync(src)
 
 
 def test_half_a_manifest_deletes_nothing(place, src, there):

@@ -1,0 +1,277 @@
+# shellcheck shell=sh
+# The node's side of a sync; gridops/sync/node.py sends it and reads the answers, which are fields
+# that end in NUL, then lines. What went wrong is on stderr, with a status that is not 0.
+#
+#   prepare ROOT PROJECT ID ORIGIN KEY DRY        make or check the directory
+#   plan    TARGET ID SIZE PACKED                 what `stage` would delete; changes nothing
+#   stage   TARGET ID SIZE PACKED KEY DIGEST DELETE
+#                                                 take the new manifest, delete what it has lost
+#   clean   TARGET ID KEY                         drop the half-received files of an earlier sync
+#
+# TARGET/.gridops/marker              gridops made this directory, so it may delete in it
+# TARGET/.gridops/origin              who synced last
+# TARGET/.gridops/ID/manifest         what origin ID brought and nobody else brought since: a header
+#                                     (tab, digest, "exact" or "more"), then names as in tree.py
+# TARGET/.gridops/ID/KEY.tmp,partial  rsync's unfinished files, for the node named KEY (several
+#                                     nodes may share one directory over the network)
+
+set -u
+LC_ALL=C
+export LC_ALL
+unset CDPATH
+umask 077
+most=20000 # lines of names in an answer
+tab=$(printf '\t')
+
+say() { printf '%s\0' "$@"; }
+
+fail() {
+    printf '%s\n' "$1" >&2
+    exit 1
+}
+
+yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
+
+# Does the directory $1 hold nothing (but perhaps our own state)?
+is_empty() {
+    for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        [ "${entry##*/}" = .gridops ] && continue
+        if [ -e "$entry" ] || [ -L "$entry" ]; then return 1; fi
+    done
+}
+
+is_marked() { [ -f .gridops/marker ] && [ ! -L .gridops ]; }
+
+# Write the line $2 to the file $1, at once or not at all. (cat says why a write fails; printf, a
+# builtin of most shells, may not.)
+place() { printf '%s\n' "$2" | cat >"$1.$key" && mv -f -- "$1.$key" "$1"; }
+
+first_line() {
+    line=
+    [ ! -f "$1" ] || IFS= read -r line <"$1" || :
+    printf '%s' "$line"
+}
+
+# -- prepare --------------------------------------------------------------------------------------
+
+prepare() {
+    root=$1 project=$2 id=$3 origin=$4 key=$5 dry=$6
+    # shellcheck disable=SC2088
+    case $root in
+    '~') root=$HOME ;;
+    '~/'*) root=$HOME/${root#??} ;;
+    /*) ;;
+    *) root=$HOME/$root ;;
+    esac
+    target=$root/$project
+    if [ ! -d "$target" ]; then
+        [ "$dry" = no ] || { answer absent && return; }
+        mkdir -p -- "$target" || exit 1
+    fi
+    cd -P -- "$target" || exit 1
+    target=$PWD
+    if ! is_marked; then
+        { is_empty . && [ ! -L .gridops ]; } || { answer unmarked && return; }
+        [ "$dry" = no ] || { answer new && return; }
+        mkdir -p .gridops || exit 1
+        place .gridops/marker "gridops syncs a project to this directory and may delete in it" ||
+            exit 1
+    fi
+    state=.gridops/$id
+    [ "$dry" = yes ] || make_room || exit 1
+    answer marked
+}
+
+# The directories that this sync works in, without what a killed one left there.
+make_room() {
+    is_empty "$state/$key.tmp" || rm -rf -- "$state/$key.tmp" || return
+    for dir in "$state" "$state/$key.tmp" "$state/$key.partial"; do
+        [ -d "$dir" ] || mkdir -p -- "$dir" || return
+    done
+}
+
+answer() {
+    head='' previous='' partial=no
+    if [ "$1" = marked ]; then
+        head=$(first_line "$state/manifest")
+        previous=$(first_line .gridops/origin)
+        is_empty "$state/$key.partial" || partial=yes
+        [ "$dry" = yes ] || [ "$previous" = "$origin" ] || place .gridops/origin "$origin" || exit 1
+    fi
+    say "$1" "$target" "${head#"$tab"}" "$previous" "$partial"
+    say "$(yes_no command -v rsync)" "$(yes_no command -v gzip)"
+}
+
+# -- deleting -------------------------------------------------------------------------------------
+
+open_tree() {
+    target=$1 id=$2
+    if ! cd -P -- "$target" || [ "$PWD" != "$target" ] || ! is_marked; then
+        fail "$target has changed meanwhile"
+    fi
+    state=$target/.gridops/$id
+    here=''
+}
+
+# Understand the line $1 of a manifest: sets dir (from the top, with a slash before it, or empty),
+# base and is_dir. Refuses whatever could lead out of the tree or into our state.
+locate() {
+    name=$1
+    case $name in *\\*)
+        name=$(printf '%b.' "$name")
+        name=${name%.}
+        ;;
+    esac
+    is_dir=no
+    case $name in */) is_dir=yes name=${name%/} ;; esac
+    case /$name/ in *//* | */./* | */../* | /.gridops/*) return 1 ;; esac
+    base=./${name##*/}
+    case $name in
+    */*) dir=/${name%/*} ;;
+    *) dir='' ;;
+    esac
+}
+
+# Go to the tree's directory $dir. Fails when it is gone, or reached through a symlink.
+enter() {
+    [ "$dir" != "$here" ] || return 0
+    here=-
+    cd -P -- "$target$dir" 2>/dev/null && [ "$PWD" = "$target$dir" ] && here=$dir
+}
+
+# Is $base of the kind that was brought?
+is_there() {
+    if [ "$is_dir" = yes ]; then
+        [ -d "$base" ] && [ ! -L "$base" ]
+    else
+        [ -L "$base" ] || { [ -e "$base" ] && [ ! -d "$base" ]; }
+    fi
+}
+
+# Of the manifest lines on stdin, those whose files are there.
+present() {
+    while IFS= read -r line; do
+        if locate "$line" && enter && is_there; then printf '%s\n' "$line"; fi
+    done
+}
+
+# Delete what the manifest lines on stdin name; says which were there.
+delete() {
+    set --
+    while IFS= read -r line; do
+        locate "$line" || continue
+        if [ "$dir" != "$here" ] || [ $# -ge 100 ]; then
+            [ $# -eq 0 ] || rm -f -- "$@"
+            set --
+        fi
+        if ! enter || ! is_there; then continue; fi
+        [ -w . ] || chmod u+w . || :
+        if [ "$is_dir" = no ]; then
+            set -- "$@" "$base"
+        else
+            rmdir -- "$base" || continue # a job has put something there: it stays
+        fi
+        printf '%s\n' "$line"
+    done
+    [ $# -eq 0 ] || rm -f -- "$@"
+}
+
+# Remove the directories that held the manifest lines on stdin and hold nothing now.
+prune() {
+    last=''
+    while IFS= read -r line; do
+        locate "$line" || continue
+        if [ "$dir" = "$last" ] || ! enter || ! is_empty .; then continue; fi
+        last=$dir here=-
+        (cd -- "$target" && rmdir -p -- ".$dir")
+    done
+}
+
+# The new manifest, whole: half of one would delete the other half's files.
+receive() {
+    if [ "$2" = yes ]; then gzip -dc; else cat; fi >"$work/new" || exit 1
+    [ $(($(wc -c <"$work/new"))) -eq "$1" ] || fail "the manifest did not arrive whole"
+}
+
+# The lines of file $1 (each there once) that file $2 has not. (BusyBox may lack comm.)
+only_in() { sort -- "$1" "$2" "$2" | uniq -u; }
+
+names_of() { sed "/^$tab/d" "$1" | sort -u; }
+
+# What the other origins brought stays; what both brought is ours from now on.
+settle() {
+    for other in "$target"/.gridops/*/manifest; do
+        { [ -f "$other" ] && [ "$other" != "$state/manifest" ]; } || continue
+        names_of "$other" >"$work/theirs" || return
+        only_in "$work/gone" "$work/theirs" >"$work/ours" || return
+        mv -f -- "$work/ours" "$work/gone" || return
+        only_in "$work/theirs" "$work/new" >"$work/rest" || return
+        cmp -s "$work/theirs" "$work/rest" && continue
+        place "$work/head" "$tab- more" || return
+        cat "$work/head" "$work/rest" >"$other.$key" && mv -f -- "$other.$key" "$other" || return
+    done
+}
+
+stage() {
+    open_tree "$1" "$2"
+    key=$5 digest=$6 deleting=$7
+    work=$state/$key.work
+    { rm -rf -- "$work" && mkdir -- "$work"; } || exit 1
+    receive "$3" "$4"
+    [ -f "$state/manifest" ] || place "$state/manifest" "$tab- more" || exit 1
+    names_of "$state/manifest" >"$work/old" || exit 1
+    only_in "$work/old" "$work/new" >"$work/gone" || exit 1
+    settle || exit 1
+    : >"$work/tried"
+    if [ "$deleting" = yes ]; then
+        delete <"$work/gone" >"$work/tried" 2>"$work/said"
+        here=-
+        present <"$work/tried" >"$work/kept"
+    else
+        mv -f -- "$work/gone" "$work/kept" || exit 1
+    fi
+    only_in "$work/tried" "$work/kept" >"$work/deleted" || exit 1
+    sort -r "$work/deleted" | prune 2>/dev/null
+    record || exit 1
+    say "$(($(wc -l <"$work/deleted")))" "$(($(wc -l <"$work/kept")))"
+    head -n "$most" "$work/deleted"
+    say ''
+    [ "$deleting" = no ] || head -n 100 "$work/kept"
+    say ''
+    rm -rf -- "$work"
+}
+
+# The new manifest takes the old one's place; what could not be deleted remains in it.
+record() {
+    how='exact'
+    [ ! -s "$work/kept" ] || how='more'
+    place "$work/head" "$tab$digest $how" &&
+        sort -u "$work/new" "$work/kept" >"$work/lines" &&
+        cat "$work/head" "$work/lines" >"$work/manifest" &&
+        mv -f -- "$work/manifest" "$state/manifest"
+}
+
+plan() {
+    open_tree "$1" "$2"
+    new=$(if [ "$4" = yes ]; then gzip -dc; else cat; fi)
+    gone=''
+    [ ! -f "$state/manifest" ] ||
+        gone=$(printf '%s\n' "$new" "$new" | sort - "$state/manifest" | uniq -u | sed "/^$tab/d")
+    for other in "$target"/.gridops/*/manifest; do
+        { [ -f "$other" ] && [ "$other" != "$state/manifest" ]; } || continue
+        gone=$(printf '%s\n' "$gone" | sort - "$other" "$other" | uniq -u)
+    done
+    found=$(printf '%s\n' "$gone" | present)
+    [ -z "$found" ] || found="$found
+"
+    say "$(($(printf '%s' "$found" | wc -l)))" 0
+    printf '%s' "$found" | head -n "$most"
+    say '' ''
+}
+
+clean() {
+    open_tree "$1" "$2"
+    rm -rf -- "$state/$3.partial"
+}
+
+"$@"
