@@ -40,7 +40,7 @@ from gridops.jobs.attached import STOPPED_STATUS, Stop
 from gridops.jobs.attendance import Attendance, stop_or_leave
 from gridops.jobs.begin import setup_failure
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.verdict import SETUP, exit_status, verdict
+from gridops.jobs.verdict import SETUP, exit_status, remains, verdict
 from gridops.line import Line
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
@@ -199,6 +199,7 @@ class Executor:
             status=status,
             signal=job.signal,
             seconds=seconds,
+            left=remains(job),
         )
         if not self._stop.reason:
             self._say(job)
@@ -207,8 +208,11 @@ class Executor:
     def _say(self, job: Job) -> None:
         """What an exit status alone does not tell. Raises RunTimeout, RunLost."""
         if job.state == "timed out":
+            rest = f"; {remains(job)}" if job.left else ""
             raise RunTimeout(
-                f"the command was ended after {job.timeout:g} s", node=job.node, hint="--timeout"
+                f"the command was ended after {job.timeout:g} s{rest}",
+                node=job.node,
+                hint="--timeout",
             )
         if job.state == "lost":
             raise RunLost(

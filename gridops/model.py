@@ -153,6 +153,15 @@ JobState = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """A process of a run that could not be ended, and still runs."""
+
+    pid: int
+    user: str
+    name: str  # of its program
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A durable run as its node tells of it. Times are seconds since the epoch, by its clock."""
 
@@ -189,6 +198,7 @@ class Job:
     placed: str = ""  # what whoever started it calls its node; others may share that one's home
     env: tuple[str, ...] = ()  # the variables that it was given; no record has their values
     error: str = ""  # what is wrong with its record, when it is unreadable
+    left: tuple[Leftover, ...] = ()  # of other users, most likely; ten at most
 
     @property
     def active(self) -> bool:

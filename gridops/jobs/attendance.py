@@ -13,6 +13,7 @@ from gridops.errors import JobError
 from gridops.jobs.attached import OUTPUT_CLOSED, Stop, on_signals
 from gridops.jobs.ending import kill_until_heard
 from gridops.jobs.follow import JobEnd
+from gridops.jobs.verdict import verdict
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.streams import Sink
@@ -58,7 +59,10 @@ class Attendance:
     def _end(self) -> None:
         """Beside the follower, which sees the run end, or comes back to see it."""
         try:
-            kill_until_heard(self._link, self._id)
+            job = kill_until_heard(self._link, self._id)
+            if job.active and job.left:  # nobody knows whether it ever ends
+                message = f"{job.node}: the run {job.id}: {verdict(job)}; Ctrl-C leaves it"
+                events.emit(events.WARNING, message=message)
         except JobError as exc:
             events.emit(events.WARNING, message=str(exc))
 

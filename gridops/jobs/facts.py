@@ -1,6 +1,7 @@
 """From the records that a node keeps of its runs to Job values, each run checked by itself.
 
-The node sends `state ID WORD` for what has not ended on record, `file MTIME SIZE 'ID/NAME'` (and
+The node sends `state ID WORD` for what has not ended on record, `left ID PID:USER:NAME ...` for
+what could not be ended, `file MTIME SIZE 'ID/NAME'` (and
 ` -> 'TARGET'`) for each of a run's records and files (job.sh says what they mean), and the first
 line of each run file (`# {json}`, as the client gave it) behind its name:
 
@@ -19,13 +20,14 @@ from dataclasses import dataclass, field
 from gridops.answers import MAX_TIME, Fields, document, whole
 from gridops.errors import GridError, UnreadableAnswer
 from gridops.jobs.paths import ID, JobPaths
-from gridops.model import Job, JobState
+from gridops.model import Job, JobState, Leftover
 
 FILE = re.compile(
     r"file (-?\d{1,19}) (\d{1,19}) '?([^/' ]+)/([^' ]+)'?(?: -> '?(.*?)'?)?", re.ASCII
 )
 NAME_OF_NEXT = re.compile(r"# ==> (.+)/spec/run <==")
 SUPERVISOR = re.compile(r"\d+\.\d+\.[^.]+\..+", re.ASCII)  # PID.TICK.BOOT.HOST
+LEFT = re.compile(r"(\d{1,10}):([\w.@-]{1,64}):([\w.@:-]{0,64})", re.ASCII)
 WORD = re.compile(r"[a-z]{1,32}", re.ASCII)
 LOST = ("supervisor", "rebooted", "shutdown")
 REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error", "setup")
@@ -41,6 +43,7 @@ MAX_STATUS = 255
 MAX_SIGNAL = 255
 MAX_GPUS = 100_000
 MAX_SECONDS = 10**11
+MAX_LEFT = 10
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class _Facts:
     times: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    left: str = ""
     about: str | None = None  # the first line of its run file; None where there is none
 
 
@@ -72,6 +76,9 @@ class Records:
         if line.startswith("state "):
             _, job_id, word = [*line.split(" ", 2), "", ""][:3]
             self._facts(job_id).word = word
+        elif line.startswith("left "):
+            _, job_id, left = [*line.split(" ", 2), "", ""][:3]
+            self._facts(job_id).left = left
         elif line.startswith("file "):
             self._take_file(line)
         elif match := NAME_OF_NEXT.fullmatch(line):
@@ -172,7 +179,16 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
         diff_bytes=max(0, facts.sizes.get("spec/diff", 0) - 1),  # the run file adds a line end
         why=about.text("why"),
         placed=about.text("node", 1024),
+        left=tuple(map(_leftover, facts.left.split()[:MAX_LEFT])),
     )
+
+
+def _leftover(word: str) -> Leftover:
+    """`PID:USER:NAME`. Raises ValueError."""
+    match = LEFT.fullmatch(word)
+    if match is None:
+        raise ValueError(f"a process that it left is {word[:64]!r}")
+    return Leftover(int(match[1]), match[2], match[3])
 
 
 def _check(facts: _Facts) -> None:

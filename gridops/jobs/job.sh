@@ -10,6 +10,7 @@
 # and records, which are links, since making one is atomic and exclusive and needs no disk block:
 #   sup -> PID.TICK.BOOT.HOST (or "cancelled")      child -> PID.TICK.BOOT (or "void")
 #   held -> yes, go -> yes or no: whether it may begin, for one that asks
+#   left -> PID.TICK.BOOT.USER:NAME,...: its processes that could not be ended
 #   kill -> GRACE.WHO       exit -> CODE.SIGNAL.CENTIS.OUT.ERR.REASON       out.cut, err.cut -> why
 
 # Takes the run file of job $1 from standard input, $2 bytes, and has a supervisor claim the job.

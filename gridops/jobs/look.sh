@@ -12,6 +12,7 @@ verb_status() {
     facts='' runs='' batch=0 undone=''
     for id in "$@"; do
         describe "$id"
+        [ ! -L "$id/left" ] || tell_left "$id"
         for entry in "$id"/sup "$id"/child "$id"/kill "$id"/exit "$id"/gpus "$id"/*.cut; do
             [ ! -L "$entry" ] && [ ! -e "$entry" ] || facts="$facts $entry"
         done
@@ -49,6 +50,9 @@ verb_list() {
     for entry in */spec; do
         [ -L "${entry%/spec}/exit" ] || [ ! -d "$entry" ] || describe "${entry%/spec}"
     done
+    for entry in */left; do
+        [ ! -L "$entry" ] || tell_left "${entry%/left}"
+    done
     {
         printf '%s\0' */sup */child */kill */exit */gpus */*.cut */out */err */spec/diff */tree |
             LC_ALL=C xargs -0 stat -c 'file %Y %s %N' | sed -n '/^file /p'
@@ -84,6 +88,14 @@ describe() { # says how job $1 is, unless its end is on record or gets there now
     esac
     undone=yes
     echo "state $1 $word"
+}
+
+tell_left() { # says which processes of job $1 could not be ended and still run: PID:USER:NAME ...
+    living=''
+    for word in $(readlink "$1/left" | tr , ' '); do
+        ! alive "$word" || living="$living ${word%%.*}:${word#*.*.*.}"
+    done
+    [ -z "$living" ] || echo "left $1$living"
 }
 
 # Sends the output of job $1 from these offsets on until its end: "out OFFSET LENGTH" or "err ..."

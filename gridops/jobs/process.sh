@@ -115,9 +115,11 @@ members() {
         case $pid in *[!0-9]*) continue ;; esac
         has "$found" "$pid" || found="$found$pid "
     done
-    # shellcheck disable=SC2046,SC2086 # three words a process: pid, parent, session
-    set -- $(sed -n 's/^\([0-9]*\) (.*) [^ZX] \([0-9]*\) [0-9]* \([0-9]*\) .*/\1 \2 \3/p' \
-        /dev/null $stats 2>/dev/null)
+    # Three words a process: pid, parent, session. By way of cat, since sed leaves out all that follows
+    # a file whose process ends as it is read.
+    # shellcheck disable=SC2046,SC2086
+    set -- $(cat /dev/null $stats 2>/dev/null |
+        sed -n 's/^\([0-9]*\) (.*) [^ZX] \([0-9]*\) [0-9]* \([0-9]*\) .*/\1 \2 \3/p')
     has " $* " "$leads" || [ "$found" != ' ' ] || return # what is usual, and quick
     while [ "$size" != "${#found}.${#sessions}" ]; do
         size=${#found}.${#sessions}
@@ -144,7 +146,7 @@ gather() { # adds to found and sessions which of the processes "pid parent sessi
 since=''
 
 # Ends the processes of job $1: TERM (and CONT: a stopped one would not see it) to each once, KILL
-# after $2 seconds, until none is left. Fails when some outlive the KILL by 5 s.
+# after $2 seconds, until none is left. Fails when some, the targets, outlive the KILL by 5 s.
 sweep() {
     told=' ' pause=0.05
     clock
@@ -167,4 +169,25 @@ sweep() {
         [ ${#told} -le 1 ] || pause=0.1
     done
     return 0 # not the status of whatever the loop did last
+}
+
+# Sweeps the processes of job $1. What is left, another user's most likely (sudo), is put on record.
+end_processes() {
+    sweep "$1" "$2" && return
+    # shellcheck disable=SC2086 # a list of pids
+    name_processes $targets
+    [ -z "$named" ] || ln -sfn "$named" "$1/left"
+    return 1
+}
+
+name_processes() { # sets named: who the processes $@ are, ten at most: PID.TICK.BOOT.USER:NAME,...
+    named='' count=0
+    for pid; do
+        if [ "$count" = 10 ] || ! look_up "$pid"; then continue; fi
+        user=$(stat -c %U "/proc/$pid" 2>/dev/null)
+        [ "$user" != UNKNOWN ] || user=$(stat -c %u "/proc/$pid" 2>/dev/null)
+        name=${known#*"("}
+        name=$(printf %s "${user:-unknown}:${name%") "*}" | LC_ALL=C tr -c 'A-Za-z0-9_.@:-' _)
+        named=$named${named:+,}$pid.$tick.$boot.$name count=$((count + 1))
+    done
 }

@@ -26,10 +26,10 @@ runs_here() { # a home may be shared by nodes
 verb_reap() { # ends the processes of job $1 until its supervisor has recorded the end, or for it
     by=$(readlink "$1/sup")
     while [ ! -L "$1/exit" ] && alive "$by"; do
-        sweep "$1" "$2" || return
+        end_processes "$1" "$2" || return
         nap 0.05
     done
-    [ -L "$1/exit" ] || { sweep "$1" "$2" && settle "$1"; }
+    [ -L "$1/exit" ] || { end_processes "$1" "$2" && settle "$1"; }
 }
 
 settle() { # records the end of job $1 whose supervisor died: nobody saw how its command ended

@@ -42,6 +42,24 @@ def exit_status(job: Job) -> int:
 
 def verdict(job: Job) -> str:
     """What became of it, when there is more to say than an exit status; else ""."""
+    said = _end(job)
+    if not job.left:
+        return said
+    return f"{said or ('it could not be ended' if job.active else 'it has ended')}; {remains(job)}"
+
+
+def remains(job: Job) -> str:
+    """What could not be ended of it, and what to do about that; "" when nothing is left."""
+    if not job.left:
+        return ""
+    pids = " ".join(str(one.pid) for one in job.left)
+    named = ", ".join(f"{one.pid} ({one.user}, {one.name})" for one in job.left)
+    return (
+        f"what could not be ended still runs there: {named}: `sudo kill -KILL {pids}` there ends it"
+    )
+
+
+def _end(job: Job) -> str:
     reason = REASONS.get(job.reason, job.reason)
     began = "" if job.began else ", before it began"
     if job.state == "timed out":
@@ -50,7 +68,7 @@ def verdict(job: Job) -> str:
     if job.state == "killed":
         return f"it was killed{f' by {job.by}' if job.by else ''}{began}"
     if job.state == "lost":
-        rest = "; processes of it still run there" if job.orphan else ""
+        rest = "; processes of it still run there" if job.orphan and not job.left else ""
         end = f" (it ended with status {job.status})" if job.status is not None else ""
         return f"it is lost: {reason}{began or end or ', so nobody saw how it ended'}{rest}"
     if job.state == "refused":

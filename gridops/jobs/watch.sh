@@ -31,7 +31,7 @@ time_out() {
     read -r _
     clock
     if [ "$centis" -lt "$deadline" ] || [ -L "$id/exit" ]; then exit; fi
-    ln -s "$grace.timeout" "$id/kill" && sweep "$id" "$grace"
+    ln -s "$grace.timeout" "$id/kill" && end_processes "$id" "$grace"
 } 2>/dev/null
 
 start_timer() { # sets timer: a process that is killed when the run has ended
@@ -73,7 +73,7 @@ guard() {
         exit
     fi
     stop_timer
-    sweep "$id" "$grace"
+    end_processes "$id" "$grace"
     settle "$id"
 } 2>/dev/null
 
@@ -104,7 +104,7 @@ conclude() { # the command has ended: what it left behind is ended too, its last
     [ -z "$setup" ] || [ -e "$id/spec/begun" ] || [ "$reason" != 'exit' ] || reason=setup
     since=''
     if [ "$took" -lt 50 ] && leader=$(readlink "$id/child"); then since=${leader%%.*}; fi
-    [ -n "$keep" ] || sweep "$id" "$leftover"
+    [ -n "$keep" ] || end_processes "$id" "$leftover"
     since=''
     stop_timer
     drain

@@ -149,6 +149,7 @@ def job_record(job: Job, now: float) -> dict[str, Any]:
         "stderr_bytes": job.err_bytes,
         "cut": job.cut or None,
         "orphan": job.orphan,
+        "left": [{"pid": one.pid, "user": one.user, "name": one.name} for one in job.left],
         "error": job.error or None,
     }
 

@@ -98,9 +98,12 @@ class Narrator:
             " Ctrl-C leaves it"
         )
 
-    def _run_finished(self, node: str, signal: int | None = None, **_: object) -> None:
+    def _run_finished(
+        self, node: str, signal: int | None = None, left: str = "", **_: object
+    ) -> None:
         if self._stopping:
-            self._line(f"{node}: the run has ended" + (", by KILL" if signal == SIGKILL else ""))
+            how = ", by KILL" if signal == SIGKILL else ""
+            self._line(f"{node}: the run has ended{how}" + (f"; {left}" if left else ""))
 
     def _run_left(self, node: str, id: str, reason: str, fate: str, **_: object) -> None:
         self._line(

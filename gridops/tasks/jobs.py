@@ -200,7 +200,7 @@ def fetch(
 @grid_task(flags=SELECTION, help={"id": ID})
 def kill(call: Call, id: str) -> int:
     """End a run and its whole process tree: TERM, and KILL after 10 seconds."""
-    from gridops.jobs.verdict import verdict
+    from gridops.jobs.verdict import remains, verdict
 
     grid = call.grid
     before = _found(call, id, certain=True)
@@ -210,13 +210,14 @@ def kill(call: Call, id: str) -> int:
         say(f"{name} was told to end, if it runs: {verdict(after)}")
         return 125
     if after.active:
-        say(f"{name} was told to end and has not yet (`inv jobs.show {after.id}`)")
+        rest = f"; {remains(after)}" if after.left else f" (`inv jobs.show {after.id}`)"
+        say(f"{name} was told to end and has not yet{rest}")
         return 125
     if before.active:
         say(f"{name}: {verdict(after) or f'it ended by itself, with status {after.status}'}")
     else:
         say(f"{name} had ended already: {verdict(after) or f'with status {after.status}'}")
-    return 0
+    return 125 if after.left else 0
 
 
 @grid_task(

@@ -243,6 +243,16 @@ def test_an_innocent_process_with_a_reused_session_number_is_left_alone(
     assert sleeper.wait(5) == -signal.SIGTERM
 
 
+def test_a_process_that_ends_as_it_is_read_hides_no_other(
+    shell: str, home: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    (home / "j1").mkdir()
+    (home / "j1" / "child").symlink_to(f"{sleeper.pid}.{tick_of(sleeper.pid)}.{BOOT}")
+    # Reading a directory fails as reading the stat of a process does that is gone by then.
+    stats = f"candidates() {{ environs='' stats='/proc /proc/{sleeper.pid}/stat'; }}"
+    assert sh(home, f"{stats}\nmembers j1").split() == [str(sleeper.pid)]
+
+
 def test_ending_processes_without_mercy_is_known_to_have_worked(
     shell: str, home: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:

@@ -14,7 +14,7 @@ from gridops.errors import ConnectionLost, UnreadableAnswer, UnreadableRecord
 from gridops.jobs import client
 from gridops.jobs.facts import MAX_RUNS, Records, jobs_from
 from gridops.jobs.listing import listed
-from gridops.model import Job, Node
+from gridops.model import Job, Leftover, Node
 from gridops.reach.local import LocalLink
 from gridops.render.jobs import job_record, row
 
@@ -110,6 +110,18 @@ def test_an_end_on_record_that_is_wrong_is_one_unreadable_run(
     found = jobs([*told(**links), *GOOD])
     assert (found[RUN].state, found[OTHER].state) == ("unreadable", "finished")
     assert words in found[RUN].error
+
+
+def test_what_a_run_has_left_is_read_and_a_process_that_is_none_is_refused() -> None:
+    found = jobs([f"left {RUN} 4711:root:sleep 4712:ada.b:a:b", *told(), *GOOD])
+    assert found[RUN].left == (Leftover(4711, "root", "sleep"), Leftover(4712, "ada.b", "a:b"))
+    assert found[OTHER].left == ()
+    for odd in ("x:root:sleep", "4711", "4711:ro\x1b[2Jot:sleep", f"{'9' * 4000}:root:sleep"):
+        found = jobs([f"left {RUN} {odd}", *told(), *GOOD])
+        assert (found[RUN].state, found[OTHER].state) == ("unreadable", "finished"), odd
+        assert "a process that it left is" in found[RUN].error
+    many = " ".join(f"{number}:root:x" for number in range(1000))
+    assert len(jobs([f"left {RUN} {many}", *told()])[RUN].left) == 10
 
 
 def test_records_that_contradict_each_other_are_unreadable() -> None:
