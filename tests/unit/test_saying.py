@@ -29,8 +29,9 @@ from gridops.tasks._narrator import Narrator
 from gridops.tasks._task import guarded
 
 # ESC and its sequences, BEL, line ends, DEL, C1 (its CSI), direction overrides, line separators,
-# half a surrogate pair, a tag character beyond the BMP.
-EVIL = "\x1b[2J\x1b]0;owned\x07\r\n\x7f\x9b31m\u202e\u2066\u2028\ud800\U000e0001"
+# a tag character beyond the BMP.
+EVIL = "\x1b[2J\x1b]0;owned\x07\r\n\x7f\x9b31m\u202e\u2066\u2028\U000e0001"
+HALF = f"{EVIL}\ud800"  # with half a surrogate pair: not where pytest keeps a log, which it encodes
 
 
 def harmless(text: str, *, lines: bool = False) -> bool:
@@ -48,7 +49,7 @@ DEAD = NodeHealth(Node("cpu1", "cpu1"), "unreachable", None)
 def test_what_cannot_be_shown_is_spelt():
     assert printable("gpu01: \x1b[31mred\n\u202e") == "gpu01: \\x1b[31mred\\n\\u202e"
     assert printable("ünï cöde 漢 …") == "ünï cöde 漢 …"
-    assert harmless(printable(EVIL))
+    assert harmless(printable(HALF))
     assert printable_lines("a\nb\x07") == "a\nb\\x07"
 
 
@@ -126,14 +127,14 @@ def seen(screen: io.StringIO) -> str:
 
 def test_a_table_of_what_nodes_say_is_harmless(screen, monkeypatch):
     monkeypatch.setattr(sys, "stdout", screen)
-    evil = replace(BUSY, node=replace(BUSY.node, name=f"n{EVIL}"), ray=EVIL, reasons=(EVIL,))
-    found = [evil, replace(DEAD, error=EVIL)]
+    evil = replace(BUSY, node=replace(BUSY.node, name=f"n{HALF}"), ray=HALF, reasons=(HALF,))
+    found = [evil, replace(DEAD, error=HALF)]
     _terminal.show_table(
         lambda: tables.aligned(*tables.health_columns(found)), lambda: tables.health_table(found)
     )
-    run = Job(f"j{EVIL}", EVIL, "running", EVIL, EVIL, started=1.0, gpus=(EVIL,))
+    run = Job(f"j{HALF}", HALF, "running", HALF, HALF, started=1.0, gpus=(HALF,))
     _terminal.show_rows(jobs.HEADER, [jobs.row(run, 2.0)])
-    row = RunRow(EVIL, EVIL, EVIL, 1.0, 1.0, "finished", 0, EVIL, EVIL)
+    row = RunRow(HALF, HALF, HALF, 1.0, 1.0, "finished", 0, HALF, HALF)
     _terminal.show_rows(history.HEADER, [history.row(row, 2.0)])
     _terminal.show_lines(line.pieces for line in history.durations([row], 2.0, 80, ascii=True))
     _terminal.show(jobs.lines(run, 2.0))
@@ -162,6 +163,7 @@ def test_the_live_view_is_harmless_and_as_wide_as_it_seems(screen):
 WRITERS = {
     "gridops/tasks/_terminal.py", "gridops/tasks/_task.py", "gridops/observe/log.py",
     "gridops/ray/node_ask.py", "gridops/ray/node_mesh.py",
+    "gridops/tasks/_first.py",  # its own words, before there is anything else of ours
     "gridops/transfers/__init__.py",  # patchwork's interface: it prints the call that it was given
 }  # fmt: skip
 
@@ -181,7 +183,7 @@ def test_nothing_is_printed_but_through_what_makes_it_harmless():
 
 
 def test_json_is_harmless_to_a_terminal_and_exact_to_a_reader():
-    document = {"error": EVIL, "ünï": ["漢", "\x7f\x9b\u202e"], "tag": "\U000e0001"}
+    document = {"error": HALF, "ünï": ["漢", "\x7f\x9b\u202e"], "tag": "\U000e0001"}
     text = documents.to_json(document)
     assert harmless(text, lines=True)
     assert json.loads(text) == document
@@ -257,7 +259,7 @@ def test_a_csv_of_what_was_run_and_said_has_no_formula():
 
 
 def test_a_label_may_hold_anything_and_promtool_has_nothing_to_say(home):
-    odd = f'a"b\\c}} 1\nnext 2 \x00{EVIL}'
+    odd = f'a"b\\c}} 1\nnext 2 \x00{HALF}'
     gpu = {"index": 0, "uuid": odd, "name": odd, "vendor": odd, "memory_total_mib": 1.0}
     record = NodeRecord(odd, 1.0, "healthy", 1.0, {"cores": 4, "gpus": [gpu]})
     metrics = get_metrics()
