@@ -58,8 +58,11 @@ def _followed(
             hint="the node ends the command once it notices; its exit status is not known",
         ) from exc
     if ended.stopped == TIMEOUT:
+        rest = f"; {ended.left}" if ended.left else ""
         raise RunTimeout(
-            f"the command was ended after {spec.timeout:g} s", node=node.name, hint="--timeout"
+            f"the command was ended after {spec.timeout:g} s{rest}",
+            node=node.name,
+            hint="--timeout",
         )
     return ended
 

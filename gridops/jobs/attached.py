@@ -8,6 +8,7 @@ it has arrived nothing runs, so a start that fails may be tried elsewhere.
 from __future__ import annotations
 
 import math
+import re
 import signal
 import threading
 import time
@@ -28,6 +29,8 @@ GRACE = 10  # whole seconds between TERM and KILL
 START = 30.0  # seconds that a login shell may take until it has read the script
 QUICK_START = 5.0  # and where the command has less time than START: as long as that, or this
 LAST_WORDS = GRACE + 5.0  # seconds that a command may take to end once it has been told to
+LONGEST_LINE = 2048  # bytes of what attached.sh says that it could not end
+LEFT = re.compile(rb"gridops: (what could not be ended [\x20-\x7e]+)\n\Z")
 TIMEOUT = "timeout"
 OUTPUT_CLOSED = "output closed"
 STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
@@ -51,6 +54,7 @@ class Stop:
 class Ended:
     status: int
     stopped: str | None = None  # why we ended it: a signal's name, TIMEOUT or OUTPUT_CLOSED
+    left: str = ""  # what of it the node could not end, in words
 
 
 class Attached:
@@ -98,8 +102,9 @@ class Attached:
         and NodeTimeout when the command does not begin, or does not end after it was told to.
         """
         stdout = Prelude(self._mark.encode(), _closing(on_stdout, stop))
-        stderr = Prelude(error_mark(self._mark).encode(), _closing(on_stderr, stop))
-        watch = _Watch(self._process, self._limit, stop, self._node, lambda: stdout.passed)
+        last = _LastLine(_closing(on_stderr, stop))
+        stderr = Prelude(error_mark(self._mark).encode(), last)
+        watch = _Watch(self._process, self._limit, stop, self._node, lambda: stdout.passed, last)
         try:
             status = pump(
                 self._process,
@@ -114,7 +119,25 @@ class Attached:
             self._process.close()
         if not stdout.passed:
             raise no_shell(status, stdout.held, stderr.held, self._node)
-        return Ended(status, watch.stopped)
+        return Ended(status, watch.stopped, last.left if watch.stopped else "")
+
+
+class _LastLine:
+    """A sink that hands on all, and knows what the node says at the very end."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._tail = b""
+
+    def __call__(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-LONGEST_LINE:]
+        self._sink(data)
+
+    @property
+    def left(self) -> str:
+        """What of the command could not be ended, in the words of attached.sh; else ""."""
+        found = LEFT.search(self._tail)
+        return found[1].decode() if found else ""
 
 
 class _Watch:
@@ -127,12 +150,14 @@ class _Watch:
         stop: Stop,
         node: str,
         begun: Callable[[], bool],
+        last: _LastLine,
     ) -> None:
         now = time.monotonic()
         self._process = process
         self._stop = stop
         self._node = node
         self._begun = begun
+        self._last = last
         self._patience = START if limit is None else min(START, max(QUICK_START, limit))
         self._must_begin = now + self._patience
         self._must_end = math.inf if limit is None else now + limit
@@ -160,9 +185,10 @@ class _Watch:
 
     def _check_end(self, now: float) -> None:
         if now > self._give_up:
+            rest = f"; {left}" if (left := self._last.left) else ""
             raise NodeTimeout(
                 f"the command was told to stop ({self.stopped}) and has not ended within"
-                f" {LAST_WORDS:g} s",
+                f" {LAST_WORDS:g} s{rest}",
                 node=self._node,
             )
 

@@ -8,7 +8,7 @@
 #
 # The end of our input means that nobody listens any more: the client was interrupted or killed, or
 # its connection broke. Then the command's whole process tree is ended: all that carries the run's
-# tag in its environment, and all that shares a session with such a process.
+# tag in its environment, all that shares a session with such a process, and the children of these.
 
 # Underscores: the login's own environment may hold any plainer name, for the command to find.
 _dir=$1 _grace=$3 _tag="GRIDOPS_RUN_ID=$4" _setup=$5 _command=$6
@@ -38,43 +38,68 @@ tagged() {
     done
 }
 
-# Sets the session of process $1 and when it was started; false when it is gone or a zombie.
+# Sets parent, session and tick (when it was started) of process $1; false when it is gone or a zombie.
 look_up() {
     tick=''
     { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     # The name, in parentheses, may hold anything: what counts comes after the last ")".
     # shellcheck disable=SC2086
     set -- ${stat##*) }
-    session=$4 tick=${20-}
+    parent=$2 session=$4 tick=${20-}
     case $1 in Z | X) return 1 ;; esac
 }
 
-# Prints the pids of the command's process tree.
-members() {
-    look_up $$ && own=$session
-    sessions=' ' found=''
+# Sets found: the pids of the command's process tree, as far as it is not in a session of our own;
+# false when nothing is left of it. The environment of another user's processes (after sudo) cannot be
+# read: those are known by their parents, the first one of which is our shell, and by their sessions,
+# which stay known when what carried the tag is gone.
+find_members() {
+    found=' ' kept=' ' shell=''
+    if look_up $$ && [ "$tick" = "$_born" ]; then own=$session shell=$$; fi
+    for leader in $leaders; do # of a number that has begun anew the session is another
+        { look_up "${leader%.*}" && [ "$tick" != "${leader#*.}" ]; } || kept="$kept$leader "
+    done
+    leaders=$kept
     for environ in $(tagged); do
         pid=${environ#/proc/} pid=${pid%/environ}
-        look_up "$pid" || continue
-        found="$found $pid"
-        # 0 is a session that this namespace cannot see: everything else there would be in it.
-        case $session in "$own" | 0) ;; *) sessions="$sessions$session " ;; esac
+        ! look_up "$pid" || add "$pid" "$session"
     done
-    [ "$sessions" = ' ' ] || for entry in /proc/[0-9]*; do
-        pid=${entry#/proc/}
-        case "$found " in *" $pid "*) continue ;; esac
-        look_up "$pid" || continue
-        case $sessions in *" $session "*) found="$found $pid" ;; esac
+    all='' size='' # three words a process: pid, parent, session
+    for entry in /proc/[0-9]*; do
+        ! look_up "${entry#/proc/}" || all="$all ${entry#/proc/} $parent $session"
     done
-    echo "$found"
+    # shellcheck disable=SC2086
+    set -- $all
+    while [ "$size" != "${#found}.${#leaders}" ]; do
+        size=${#found}.${#leaders}
+        gather "$@"
+    done
+    [ "$found" != ' ' ]
 }
 
-# Sends signal $1 to the tree; false when nothing is left of it.
-signal() {
-    pids=$(members)
-    [ -n "$pids" ] || return
+add() { # the process $1 of session $2
+    case $found in *" $1 "*) ;; *) found="$found$1 " ;; esac
+    case $2 in "$own" | 0) return ;; esac # 0: one that this namespace cannot see, all else there is in it
+    case $leaders in *" $2."*) return ;; esac
+    look_up "$2" || :
+    leaders="$leaders$2.$tick "
+}
+
+gather() { # adds which of the processes "pid parent session ..." belong
+    while [ $# -ge 3 ]; do
+        if [ "$3" != "$own" ]; then
+            case "$leaders/$found" in
+            *" $3."*/* | */*" $1 "* | */*" $2 "*) add "$1" "$3" ;;
+            *) [ "$2" != "$shell" ] || add "$1" "$3" ;;
+            esac
+        fi
+        shift 3
+    done
+}
+
+signal() { # sends the signal $1 to what was found
     # shellcheck disable=SC2086
-    kill "-$1" $pids 2>/dev/null || : # one that has just ended says nothing about the others
+    kill "-$1" $found 2>/dev/null || : # one that has just ended says nothing about the others
 }
 
 pause() {
@@ -93,18 +118,37 @@ end_tree() {
         sleep "$_grace"
         kill -KILL 0
     fi
-    signal TERM || return
+    find_members || return
+    signal TERM
     signal CONT # a stopped process would not see the TERM
     look_at_clock
     end=$((now + _grace))
-    while [ "$now" -le "$end" ] && [ -n "$(members)" ]; do
-        pause
+    while find_members; do
         look_at_clock
-    done
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        signal KILL || return
+        [ "$now" -le "$end" ] || signal KILL
+        [ "$now" -le $((end + 2)) ] || break
         pause
     done
+    tell_left
+}
+
+# Says on the command's stderr what we could not end, ten processes at most.
+tell_left() {
+    named='' pids='' count=0
+    for pid in $found; do
+        if [ "$count" = 10 ] || ! look_up "$pid"; then continue; fi
+        user=$(stat -c %U "/proc/$pid")
+        [ "$user" != UNKNOWN ] || user=$(stat -c %u "/proc/$pid")
+        name=${stat#*"("}
+        name=${name%")"*}
+        case $user in '' | *[!A-Za-z0-9_.@-]*) user='?' ;; esac
+        case $name in *[!A-Za-z0-9_.@:-]*) name='?' ;; esac
+        named="$named${named:+, }$pid ($user, $name)" pids="$pids $pid" count=$((count + 1))
+    done
+    [ -n "$named" ] || return 0
+    # shellcheck disable=SC2016 # the command is text here
+    printf 'gridops: what could not be ended still runs there: %s: `sudo kill -KILL%s` there ends it\n' \
+        "$named" "$pids" >&4
 }
 
 # Sets _record: a directory of ours, where the command's shell puts on record that env_setup has
@@ -134,12 +178,13 @@ trap '_deaf=' TERM
 kill -s TERM "$$"
 trap - TERM
 
-exec 3<&0 </dev/null
+exec 3<&0 4>&2 </dev/null
 {
+    [ -z "$_deaf" ] || exec 4>&- # what is not waited for must not hold the session's streams
     trap '' HUP PIPE
     shield
     look_up "$$"
-    _born=$tick
+    _born=$tick leaders=' '
     while IFS= read -r _ <&3; do :; done
     trap '' TERM # from here on nothing but its end ends this
     if [ -n "$_born" ] && { ! look_up "$$" || [ "$tick" != "$_born" ]; }; then exit; fi
@@ -170,7 +215,7 @@ become() {
 
 # In the foreground: a background command would find SIGINT ignored. In a subshell, and with our own
 # stderr put away, since a shell likes to write of a command's death to where that one's stderr goes.
-exec 4>&2 2>/dev/null
+exec 2>/dev/null
 (
     exec 2>&4 3<&- 4>&-
     become "$(command -v setsid || command -v env)" "$(command -v bash || command -v sh)" \

@@ -6,17 +6,21 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from helpers import find_program, wait_until
+from cli import BIN
+from helpers import end, find_program, wait_until
 from jobhelpers import Kept, Place, done, pids_with, shell_path, start
 
-from gridops.jobs import client
+from gridops.errors import NodeTimeout
+from gridops.jobs import attached, client
+from gridops.jobs.attached import Attached, Ended, Stop
 from gridops.jobs.verdict import exit_status, verdict
-from gridops.model import Leftover, Node
+from gridops.model import Leftover, Node, RunSpec
 from gridops.reach.local import LocalLink, LocalProcess
 from gridops.render.jobs import job_record
 
@@ -69,7 +73,7 @@ def place(
 
 def sleepers() -> list[int]:
     """Root's processes of this test."""
-    return pids_with(NAP)
+    return pids_with(f"sleep\0{NAP}\0")
 
 
 def as_root(shared: Path) -> str:
@@ -130,3 +134,115 @@ def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
     assert verdict(job).startswith("it could not be ended; what could not be ended still runs")
     os.kill(pid, signal.SIGKILL)
     assert done(place, job_id).left == ()
+
+
+# -- attached commands (inv exec) ------------------------------------------------------------------
+
+
+def stopped(place: Place, command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Ended, bytes]:
+    """How a command that is stopped once it is up ends, and its stderr."""
+    monkeypatch.setattr(attached, "GRACE", 1)
+    stop, err = Stop(), bytearray()
+    begun = Attached(place.link, RunSpec(command), run_id=f"left-{OURS}", timeout=20)
+    ended = begun.follow(lambda data: stop.request("SIGINT"), err.extend, stop)
+    return ended, bytes(err)
+
+
+def test_what_outlives_the_stop_of_an_attached_command_is_named(
+    place: Place, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, err = stopped(place, f"{as_root(shared)}; true", monkeypatch)
+    (pid,) = sleepers()
+    assert ended.stopped == "SIGINT"
+    assert ended.left == (
+        f"what could not be ended still runs there: {pid} (root, sleep):"
+        f" `sudo kill -KILL {pid}` there ends it"
+    )
+    assert err.decode() == f"gridops: {ended.left}\n"
+
+
+def test_an_attached_command_that_cannot_be_ended_itself_is_named_when_we_give_up(
+    place: Place, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached, "LAST_WORDS", 9.0)
+    with pytest.raises(NodeTimeout) as caught:
+        stopped(place, f"exec {as_root(shared)}", monkeypatch)
+    (pid,) = sleepers()
+    said = (
+        f"has not ended within 9 s; what could not be ended still runs there: {pid} (root, sleep)"
+    )
+    assert said in str(caught.value)
+
+
+# -- what people see -------------------------------------------------------------------------------
+
+# The account may read this checkout, wherever that lies; nothing else of root's.
+READING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+
+
+@pytest.fixture
+def account(shared: Path) -> Path:
+    """The home directory of an account, with an inventory of this machine alone."""
+    home = shared / "home"
+    (home / "run").mkdir(parents=True)
+    (home / "one.yaml").write_text("nodes: {here: {connection: local}}\n")
+    for path in (home, home / "run"):
+        path.chmod(0o700)
+        os.chown(path, ACCOUNT, ACCOUNT)
+    return home
+
+
+@contextmanager
+def inv(home: Path, task: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    become = (SETPRIV, f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups", *READING)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    child = subprocess.Popen(
+        [*become, str(BIN / "gridops"), task, "--inventory", str(home / "one.yaml"), *words],
+        cwd=home,
+        env={**env, "HOME": str(home), "GRIDOPS_RUNTIME_DIR": str(home / "run")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield child
+    finally:
+        end([child.pid] if child.poll() is None else [])
+        child.communicate(timeout=10)
+
+
+def told(home: Path, task: str, *words: str) -> tuple[int, str, str]:
+    with inv(home, task, *words) as child:
+        out, err = child.communicate(timeout=60)
+        return child.returncode, out, err
+
+
+def test_ctrl_c_says_what_of_the_run_goes_on(account: Path, shared: Path) -> None:
+    with inv(account, "run", "--no-sync", "--cmd", f"{as_root(shared)}; true") as child:
+        wait_until(lambda: bool(sleepers()))
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+        assert child.returncode == 130, err
+    (pid,) = sleepers()
+    left = (
+        f"what could not be ended still runs there: {pid} (root, sleep):"
+        f" `sudo kill -KILL {pid}` there ends it"
+    )
+    assert err.splitlines()[-1] == f"gridops: here: the run has ended; {left}"
+    assert left in told(account, "jobs.show", "@last")[1]
+    status, _, err = told(account, "jobs.kill", "@last")
+    assert status == 125
+    assert "had ended already" in err
+    assert left in err
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not sleepers())
+    assert "could not be ended" not in told(account, "jobs.show", "@last")[1]
+
+
+def test_a_timeout_says_what_of_the_run_goes_on(account: Path, shared: Path) -> None:
+    words = ("--no-sync", "--timeout", "2", "--cmd", f"{as_root(shared)}; true")
+    status, _, err = told(account, "run", *words)
+    (pid,) = sleepers()
+    assert status == 124, err
+    assert f"ended after 2 s; what could not be ended still runs there: {pid} (root, sleep)" in err
