@@ -126,7 +126,7 @@ end_tree() {
     while find_members; do
         look_at_clock
         [ "$now" -le "$end" ] || signal KILL
-        [ "$now" -le $((end + 2)) ] || break
+        [ "$now" -le $((end + 1)) ] || break
         pause
     done
     tell_left
