@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from gridops.answers import Limit
 from gridops.errors import NodeError
 from gridops.fetch.question import Group, ask_script, is_below
-from gridops.fetch.written import Entry, Window, above, choose, read_answer
+from gridops.fetch.times import Times
+from gridops.fetch.written import Chooser, Entry, Window, above, topmost
 from gridops.reach.link import Link
 from gridops.transfers.private import holds_private
 
-TIMES_LIMIT = 64 * 1024 * 1024  # bytes of an answer; a file takes about a hundred
+LIMIT = Limit(
+    lines=1_000_000, bytes=128 * 1024 * 1024
+)  # of an answer; a file takes about 130 bytes
+STDERR_LIMIT = 1024 * 1024  # bytes
 
 
 @dataclass
@@ -58,16 +63,20 @@ class _Part:
 def _part(link: Link, run: str, base: str, groups: Sequence[Group]) -> _Part:
     names = list(dict.fromkeys(name for g in groups if g.base == base for name in g.names))
     copied = list(dict.fromkeys(name for g in groups if g.base == base for name in g.copied))
-    window, found = _ask(link, run, base, names, copied)
-    entries: dict[str, Entry] = {}
+    chooser = Chooser(names)
     verdicts: dict[str, list[str]] = {name: [] for name in copied}
-    for path, entry in found:
+
+    def take(path: str, entry: Entry, window: Window) -> None:
+        if not is_below(path):
+            raise ValueError("names what lies elsewhere")
         if path in verdicts:
             verdicts[path].append(window.judge(entry))
-        else:
-            entries[path] = entry
-    hidden = [path for path in entries if path != "." and holds_private(path.split("/"))]
-    choice = choose(names, entries, window, hidden)
+        hidden = path in verdicts or (path != "." and holds_private(path.split("/")))
+        chooser.add(path, entry, window, counts=not hidden)
+
+    most = topmost(names)
+    _ask(link, run, base, [("a", sorted(above(most))), ("m", most), ("c", copied)], take)
+    choice = chooser.choice()
     good = frozenset(name for name, said in verdicts.items() if "written" in said)
     rest = [said for name, said in verdicts.items() if name not in good]
     later = [name for name, said in verdicts.items() if name not in good and "later" in said]
@@ -76,27 +85,29 @@ def _part(link: Link, run: str, base: str, groups: Sequence[Group]) -> _Part:
 
 
 def _ask(
-    link: Link, run: str, base: str, names: Sequence[str], copied: Sequence[str]
-) -> tuple[Window, list[tuple[str, Entry]]]:
+    link: Link,
+    run: str,
+    base: str,
+    words: Sequence[tuple[str, Sequence[str]]],
+    take: Callable[[str, Entry, Window], None],
+) -> None:
+    """`words`: names for times.sh, with their letters."""
     mark = os.urandom(6).hex()
-    words = [("a", above(names)), ("m", names), ("c", copied)]
     kinds = "".join(letter for letter, some in words if some)
     args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))
-    reply = ask_script(link, _script(), args, TIMES_LIMIT)
+    times = Times(mark, run, take, LIMIT)
+    reply = ask_script(link, _script(), args, STDERR_LIMIT, times)
     try:
-        window, found = read_answer(os.fsdecode(reply.stdout), mark, run)
-        if not all(is_below(path) for path, _ in found):
-            raise ValueError("names what lies elsewhere")
-    except (ValueError, OverflowError) as exc:
+        times.finish()
+    except ValueError as exc:
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
             f"it does not tell when files were changed{f': {said!r}' if said else ''}",
             node=link.node.name,
             hint="its stat must know %z",
         ) from exc
-    if window is None:
+    if times.window is None:
         raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
-    return window, found
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gridops.errors import NodeTimeout
 from gridops.model import Reply
 from gridops.reach.link import Link, on_node
-from gridops.reach.streams import run_script
+from gridops.reach.streams import Sink, run_script
 
 LOOK_TIMEOUT = 300.0  # seconds that looking through the node's directories may take
 
@@ -26,8 +26,13 @@ class Group:
         return not self.names and not self.copied
 
 
-def ask_script(link: Link, text: str, args: tuple[str, ...], limit: int) -> Reply:
-    """The reply, of `limit` bytes at most, to a script. Raises NodeError, a ReachError."""
+def ask_script(
+    link: Link, text: str, args: tuple[str, ...], limit: int, on_stdout: Sink | None = None
+) -> Reply:
+    """The reply, of `limit` bytes at most, to a script. Raises NodeError, a ReachError.
+
+    With a sink for its standard output that is no part of the reply.
+    """
     end = time.monotonic() + LOOK_TIMEOUT
     try:
         with on_node(link.node.name):
@@ -38,6 +43,7 @@ def ask_script(link: Link, text: str, args: tuple[str, ...], limit: int) -> Repl
                 end,
                 b"",
                 limit=limit,
+                on_stdout=on_stdout,
             )
     except NodeTimeout as exc:
         raise NodeTimeout(

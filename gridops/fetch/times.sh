@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # When a run began and ended, and when what a fetch may bring was last changed;
-# gridops/fetch/written.py sends it and reads the answer.
+# gridops/fetch/narrow.py sends it and times.py reads the answer.
 #
 #   BASE RUN MARK KINDS WORD ...    a directory, a run's id, a word that no name holds, and names in
 #     BASE behind a letter: a directory above a name, only itself; m with all below it; c a symlink,

@@ -8,9 +8,8 @@ inside alone, and a hard link to a file counts as a change of it. Times are text
 
 from __future__ import annotations
 
-import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -18,7 +17,6 @@ from typing import Literal
 SECONDS = 19  # characters of a time without its fraction
 NANOSECONDS = 29
 CLOCK_MARGIN = 0.02  # seconds by which two clocks that were read one after the other may seem apart
-TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( [-+]\d{4})?")
 
 Verdict = Literal["written", "older", "later"]
 
@@ -105,75 +103,114 @@ def precedes(one: str, other: str) -> bool:
     return one[:size] < other[:size]
 
 
-def choose(
-    names: Iterable[str], entries: Mapping[str, Entry], window: Window, skip: Iterable[str] = ()
-) -> Choice:
-    """For each of `names` what of it the run wrote: itself where that is all, else the files.
+class Chooser:
+    """For each of `names` what of it the run wrote, of entries that come one by one.
 
-    `entries` has all that is in them, and the directories above. A name that ends with a slash is a
-    symlink to a directory, and comes as a whole. `skip`: what never comes.
+    They come as find walks: a directory right before what is in it; those above the names first,
+    the outer ones before the inner. A name that ends with a slash is a symlink to a directory, and
+    comes as a whole. What the run did not write takes no memory.
     """
-    within = _within(names, entries, set(skip))
-    moved: dict[str, bool] = {}
 
-    def is_moved(path: str) -> bool:
-        if path not in moved:
-            above = path.rpartition("/")[0]
-            entry = entries.get(path)
-            moved[path] = bool(entry and window.moved(entry)) or (bool(above) and is_moved(above))
-        return moved[path]
+    def __init__(self, names: Iterable[str]) -> None:
+        self._shares = {name.removesuffix("/"): _Share(name) for name in names}
+        self._above = set(above(self._shares))
+        self._moved: dict[str, bool] = {}  # of those above the names: did the run move it here?
+        self._way: list[tuple[str, bool]] = []  # the same of the directories of the last entry
+        self._open: tuple[str, Verdict] | None = None  # a directory in which nothing was found yet
 
-    def judge(path: str) -> Verdict:
-        verdict = window.judge(entries[path])
-        return "written" if verdict == "older" and is_moved(path.rpartition("/")[0]) else verdict
+    def add(self, path: str, entry: Entry, window: Window, *, counts: bool = True) -> None:
+        """One that does not count is never chosen."""
+        parent = path.rpartition("/")[0]
+        if self._open and self._open[0] == parent:
+            self._open = None
+        self._close()
+        moved = self._is_moved(parent)
+        verdict = window.judge(entry)
+        if verdict == "older" and moved:
+            verdict = "written"
+        moved = moved or window.moved(entry)
+        shares = list(self._shares_of(path))
+        if path in self._above and not shares:
+            self._moved[path] = moved
+        elif entry.is_directory:
+            self._way.append((path, moved))
+            if counts and path != ".":
+                self._open = (path, verdict)
+        elif counts:
+            for share in shares:
+                share.add_file(path, verdict)
 
-    full = {path.rpartition("/")[0] for path in entries}
-    choice = Choice()
-    for name, paths in within.items():
-        verdicts = {path: judge(path) for path in paths}
-        files = [path for path in paths if not entries[path].is_directory]
-        fresh = [path for path in files if verdicts[path] == "written"]
-        empty = [p for p in paths if p not in full and entries[p].is_directory]
-        fresh += [path for path in empty if verdicts[path] == "written"]
-        whole = len(fresh) == len(files) + len(empty) and bool(fresh)
-        choice.names[name] = [name] if whole or (fresh and name.endswith("/")) else fresh
-        choice.older += sum(verdicts[path] == "older" for path in files)
-        choice.later += [path for path in files if verdicts[path] == "later"]
-    return choice
+    def choice(self) -> Choice:
+        """What is to come of all that was added."""
+        self._close()
+        shares = self._shares.values()
+        return Choice(
+            {share.name: share.chosen() for share in shares},
+            sum(share.older for share in shares),
+            [path for share in shares for path in share.later],
+        )
+
+    def _close(self) -> None:
+        """The open directory is empty, so it counts itself."""
+        if self._open:
+            path, verdict = self._open
+            for share in self._shares_of(path):
+                share.add_empty(path, verdict)
+        self._open = None
+
+    def _is_moved(self, parent: str) -> bool:
+        while self._way and self._way[-1][0] != parent:
+            self._way.pop()
+        return self._way[-1][1] if self._way else self._moved.get(parent, False)
+
+    def _shares_of(self, path: str) -> Iterator[_Share]:
+        """Those of the names that it is, or is below."""
+        if path != "." and "." in self._shares:
+            yield self._shares["."]
+        while path:
+            if path in self._shares and path != ".":
+                yield self._shares[path]
+            path = path.rpartition("/")[0]
 
 
-def read_answer(text: str, mark: str, run: str) -> tuple[Window | None, list[tuple[str, Entry]]]:
-    """The window and the entries of what times.sh says; no window when it is not known.
+@dataclass
+class _Share:
+    """What was found of one name."""
 
-    Raises ValueError when the answer is not whole.
-    """
-    times: dict[str, str] = {}
-    runs: dict[str, dict[str, str]] = {}
-    found: list[tuple[str, Entry]] = []
-    *records, last = text.removeprefix(f"{mark} ").split(f"\n{mark} ")
-    if last != "done\n":
-        raise ValueError("not whole")
-    for record in records:
-        word, _, rest = record.partition(" ")
-        if word == "run":
-            time, _, path = rest.rpartition(" ")
-            *_, name, what = path.split("/")
-            runs.setdefault(name, {})[what] = _time(time)
-        elif word in ("here", "home"):
-            times[word] = _time(rest)
-        elif word == "shared":
-            times[word] = ""
+    name: str
+    files: list[str] = field(default_factory=list)  # that the run wrote, as it did these
+    empty: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    older: int = 0
+    others: int = 0  # empty directories that it did not write
+
+    def add_file(self, path: str, verdict: Verdict) -> None:
+        if verdict == "written":
+            self.files.append(path)
+        elif verdict == "later":
+            self.later.append(path)
         else:
-            found.append(_entry(record))
-    ours = runs.pop(run, {})
-    if "child" not in ours:
-        return None, found
-    others = tuple((one["child"], one.get("exit")) for one in runs.values() if "child" in one)
-    window = Window(ours["child"], ours.get("exit"), others, "shared" in times)
-    if "here" in times and "home" in times:
-        ahead = _moment(times["here"]) - _moment(times["home"])
-        window = window.shifted(ahead.total_seconds())
-    return window, found
+            self.older += 1
+
+    def add_empty(self, path: str, verdict: Verdict) -> None:
+        if verdict == "written":
+            self.empty.append(path)
+        else:
+            self.others += 1
+
+    def chosen(self) -> list[str]:
+        """The name itself where that is all, else the files."""
+        fresh = self.files + self.empty
+        whole = fresh and not (self.older or self.others or self.later)
+        return [self.name] if whole or (fresh and self.name.endswith("/")) else fresh
+
+
+def topmost(names: Iterable[str]) -> list[str]:
+    """Those that are not below another of the names."""
+    plain = {name.removesuffix("/"): name for name in names}
+    if "." in plain:
+        return ["."]
+    return [name for path, name in plain.items() if not any(one in plain for one in above([path]))]
 
 
 def above(names: Iterable[str]) -> list[str]:
@@ -187,46 +224,14 @@ def above(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _within(
-    names: Iterable[str], entries: Mapping[str, Entry], skip: set[str]
-) -> dict[str, Sequence[str]]:
-    """The entries at and below each name."""
-    plain = {name.removesuffix("/"): name for name in names}
-    within: dict[str, list[str]] = {name: [] for name in plain.values()}
-    for path in entries:
-        at = path
-        if path in skip:
-            continue
-        while at:
-            if at in plain:
-                within[plain[at]].append(path)
-            at = at.rpartition("/")[0]
-        if "." in plain and path != ".":
-            within["."].append(path)
-    return {name: tuple(paths) for name, paths in within.items()}
-
-
-def _entry(record: str) -> tuple[str, Entry]:
-    changed, modified, links, mode, name = record.split("|", 4)
-    entry = Entry(_time(changed), _time(modified), int(links), int(mode, 16))
-    return name.removeprefix("./").rstrip("/") or ".", entry
-
-
-def _time(text: str) -> str:
-    text = text.strip()
-    if not TIME.fullmatch(text):
-        raise ValueError("not a time")
-    return text
-
-
 def _is_fine(time: str) -> bool:
     return time[SECONDS : SECONDS + 1] == "." and time[SECONDS + 1 : NANOSECONDS].strip("0") != ""
 
 
-def _moment(time: str) -> datetime:
+def moment(time: str) -> datetime:
     form = "%Y-%m-%d %H:%M:%S.%f" if _is_fine(time) else "%Y-%m-%d %H:%M:%S"
     return datetime.strptime(time[: SECONDS + (7 if _is_fine(time) else 0)], form)
 
 
 def _shift(time: str, seconds: float) -> str:
-    return (_moment(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.%f") + "000"
+    return (moment(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.%f") + "000"

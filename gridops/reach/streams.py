@@ -196,10 +196,12 @@ def run_script(
     stdin: bytes,
     *,
     limit: int = REPLY_LIMIT,
+    on_stdout: Sink | None = None,
 ) -> Reply:
     """`Link.script` over any transport that can start a process; `end` is on time.monotonic().
 
-    `limit`: how many bytes of each stream the reply may hold.
+    `limit`: how many bytes of each stream the reply may hold. With `on_stdout` its standard output
+    goes there as it comes.
     """
     mark, has_input = marker(), bool(stdin)
     script = script_input(f"{shield()}shield\n{text}", args, mark, has_input=has_input)
@@ -207,7 +209,7 @@ def run_script(
     opened = time.monotonic()
     out, err = Collected(limit), Collected(limit)
     try:
-        stdout = Prelude(mark.encode(), out)
+        stdout = Prelude(mark.encode(), on_stdout or out)
         stderr = Prelude(error_mark(mark).encode(), err)
         status = pump(
             process,

@@ -30,7 +30,9 @@ from gridops.model import Node, Reply
 from gridops.probe.checker import probe_script
 from gridops.ray import talk
 from gridops.reach import ports
+from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
+from gridops.reach.streams import Sink
 from gridops.settings import Settings
 from gridops.sync import list_tree, sync_tree
 from gridops.transfers.outcome import Complaints
@@ -136,16 +138,19 @@ def _times(place: Place, run: str) -> bytes:
     """When the run's files were changed, behind the mark `mark`, as if it were the run `run`."""
     (place.home / "results").mkdir()
     (place.home / "results" / "a b").write_text("x")
-    real, replies = narrow.ask_script, []
+    real, marks, said = narrow.ask_script, [], bytearray()
 
-    def asked(link: object, text: str, args: tuple[str, ...], limit: int) -> Reply:
-        replies.append((args[2], real(link, text, args, limit)))  # type: ignore[arg-type]
-        return replies[-1][1]
+    def asked(link: Link, text: str, args: tuple[str, ...], limit: int, on_stdout: Sink) -> Reply:
+        def both(data: bytes) -> None:
+            said.extend(data)
+            on_stdout(data)
+
+        marks.append(args[2])
+        return real(link, text, args, limit, both)
 
     with patch.object(narrow, "ask_script", asked):
         narrow.narrow(place.link, run, [Group(str(place.home), ["results"])])
-    mark, reply = replies[0]
-    return reply.stdout.replace(mark.encode(), b"mark").replace(run.encode(), b"run")
+    return bytes(said).replace(marks[0].encode(), b"mark").replace(run.encode(), b"run")
 
 
 def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:

@@ -18,6 +18,8 @@ from gridops.errors import ConnectionLost
 from gridops.fetch import finding, narrow
 from gridops.fetch.patterns import parse as pattern
 from gridops.fetch.question import Group, is_below
+from gridops.fetch.times import Times
+from gridops.fetch.written import Chooser
 from gridops.jobs import conversation, follow, looking
 from gridops.jobs.facts import Records
 from gridops.jobs.finding import merged
@@ -37,7 +39,7 @@ from gridops.ray.pip import Pip
 from gridops.ray.rest import Api
 from gridops.reach import control, ports
 from gridops.reach.diagnosis import diagnose
-from gridops.reach.streams import Collected, Prelude
+from gridops.reach.streams import Collected, Prelude, Sink
 from gridops.render import clusterjobs, documents, jobs, tables
 from gridops.settings import HealthSettings
 from gridops.sync.node import NodeTree, Prepared
@@ -47,6 +49,7 @@ from gridops.transfers.output import Output
 DATA = Path(__file__).parents[1] / "data" / "answers"
 NODE = Node("n1", "n1")
 MARK = "gridops-mark"
+STAMP = "2026-11-30 17:09:00.457896180 +0000"
 ID = re.compile(rb"file \d+ \d+ '?([0-9a-f-]{24})/exit")
 
 Read = Callable[[bytes], object]
@@ -169,13 +172,23 @@ def read_find(data: bytes) -> None:
 
 
 def read_times(data: bytes) -> None:
-    real, narrow.ask_script = narrow.ask_script, lambda link, text, args, limit: _reply(data, limit)
+    def answer(link: object, text: str, args: object, limit: int, on_stdout: Sink) -> Reply:
+        on_stdout(data)
+        return Reply(0, b"")
+
+    real, narrow.ask_script = narrow.ask_script, answer  # type: ignore[assignment]
     urandom, os.urandom = os.urandom, lambda count: Mark()
     try:
         found = narrow.narrow(FakeLink(b""), "run", [Group("/home/ada", ["results"])])
         assert all(is_below(name) for group in found.groups for name in group.names)
     finally:
         narrow.ask_script, os.urandom = real, urandom
+
+
+def times_sink() -> Times:
+    times = Times("mark", "run", Chooser(["a"]).add, narrow.LIMIT)
+    times(f"mark run {STAMP} run/child\nmark run {STAMP} run/exit".encode())
+    return times
 
 
 class Mark(bytes):
@@ -449,7 +462,11 @@ PARSERS: dict[str, Parser] = {
     "start": Parser(read_start, seeds("start", "run"), (b"boot x\n",), follow_sink),
     "tail": Parser(read_tail, seeds("tail")),
     "find": Parser(read_find, seeds("find")),
-    "times": Parser(read_times, seeds("times")),
+    "times": Parser(
+        read_times, seeds("times"),
+        (f"\nmark {STAMP}|{STAMP}|1|81a4|./a/b".encode(), b"x", b"\nmark ", b"\nmark shared"),
+        times_sink,
+    ),
     "sync prepare": Parser(read_prepare, seeds("sync-0", "sync-again-0")),
     "sync stage": Parser(read_stage, seeds("sync-1", "sync-again-1")),
     "rsync output": Parser(
