@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tool: GNU sed 4.9 (Debian's 4.9-1)
+# Tool: GNU sed 4.9 (Debian's 4.9-1+deb12u1)
 # Expected: of several files, one that cannot be read is passed over, as one that cannot be opened is:
 #   sed says so, goes on with the next, and ends with a status that is not 0.
 # Seen: a file that opens and then fails to be read ends all of it; those behind it are not looked at.
@@ -13,7 +13,7 @@ work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 trap 'exit 2' HUP INT TERM
 chmod 755 "$work" && cd "$work" || exit 2
-{ apt-get download -q sed=4.9-1 && dpkg -x sed_*.deb root; } >said 2>&1 || {
+{ apt-get download -q sed=4.9-1+deb12u1 && dpkg -x sed_*.deb root; } >said 2>&1 || {
     cat said
     exit 2
 }
