@@ -2,6 +2,7 @@
 # How the node's env_setup goes, for a probe of a node that has one: it comes before probe.sh, which
 # calls try_setup. gridops/probe/parse.py reads what that says.
 
+probe_id=$$.$(cat /proc/sys/kernel/random/uuid 2>/dev/null) # in the environment of all that it starts
 own_locale=${LC_ALL+is }${LC_ALL-} # probe.sh has another
 
 # Runs env_setup $1 as before a command on node $2 (gridops/jobs/setup.py), with no command after it
@@ -23,7 +24,7 @@ try_setup() {
 
 run_setup() { # 97: it succeeded; whatever else it does, ends or becomes has another status
     case $own_locale in 'is '*) LC_ALL=${own_locale#is } ;; *) unset LC_ALL ;; esac
-    export GRIDOPS_NODE="$2"
+    export GRIDOPS_NODE="$2" GRIDOPS_PROBE_ID="$probe_id"
     # shellcheck disable=SC2016 # for the inner shells to expand
     exec_setup='{ eval "shift; $1"; case $? in 0) exit 97 ;; *) exit ;; esac; }'
     detach=$(command -v setsid)
@@ -52,5 +53,22 @@ tell_setup() { # reads what try_setup sends: env_setup's output and our own mark
         esac
     done
     kill -9 "-$pid" # what it has left, where it led a session
+    end_tagged
     kill "$timer"
+} 2>/dev/null
+
+# shellcheck disable=SC2046 # a list of files
+end_tagged() { # what has a session of its own by now, as daemons do
+    tag=GRIDOPS_PROBE_ID=$probe_id
+    if printf 'a\0' | grep -qzxF a; then
+        set -- $(grep -lzxF "$tag" /dev/null /proc/[0-9]*/environ)
+    else # BusyBox: its grep stops at a NUL
+        set -- $(for one in /proc/[0-9]*/environ; do
+            tr '\0' '\n' <"$one" | grep -qxF "$tag" && echo "$one"
+        done)
+    fi
+    for one; do
+        one=${one#/proc/}
+        kill -9 "${one%/environ}"
+    done
 } 2>/dev/null

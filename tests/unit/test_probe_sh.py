@@ -583,3 +583,24 @@ def sleeping(word: str) -> bool:
             if word.encode() in entry.read_bytes().split(b"\0"):
                 return True
     return False
+
+
+def test_a_daemon_that_env_setup_starts_is_ended(machine, shell):
+    for name in ("grep", "tr"):
+        found = shutil.which("busybox" if shell == "busybox" else name)
+        (machine.bin / name).symlink_to(found or "")
+    seconds = f"300.{os.getpid()}"
+    setup = f"(setsid sleep {seconds} </dev/null >/dev/null 2>&1 &); sleep 0.3"
+    assert machine.figures(setup=setup).setup_error is None
+    words = seconds.encode() + b"\0"
+    end = time.monotonic() + 5
+    while any(words in _command_line(one) for one in Path("/proc").glob("[0-9]*")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
