@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from gridops.errors import NodeError
 from gridops.reach.link import with_args
@@ -126,5 +126,5 @@ def _refusal(reason: str, *, nested: bool = False) -> str:
 
 def _text(name: str) -> str:
     """One of our texts, without its comments."""
-    text = files("gridops.reach").joinpath(f"{name}.sh").read_text(encoding="ascii")
+    text = Path(__file__).with_name(f"{name}.sh").read_text(encoding="ascii")
     return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 # What follows from the trouble that it finds, for messages.
 DANGER = "whoever may write there could run programs as you"
@@ -12,4 +12,4 @@ DANGER = "whoever may write there could run programs as you"
 @cache
 def text() -> str:
     """The functions, to begin a script with."""
-    return files("gridops.reach").joinpath("trust.sh").read_text(encoding="utf-8")
+    return Path(__file__).with_name("trust.sh").read_text(encoding="utf-8")
