@@ -18,6 +18,7 @@ from jobhelpers import Kept, Place, begun, done, pids_with, start, supervisor
 
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
+from gridops.jobs.conversation import converse
 from gridops.jobs.spec import JobSpec, new_id
 
 OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
@@ -181,23 +182,23 @@ def test_a_run_that_was_killed_before_its_start_arrives_never_begins(place: Plac
     assert not (place.job(spec.id) / "spec").exists()
 
 
+def sent(place: Place, *args: str, words: bytes) -> list[str]:
+    """What the node answers to a start as it is sent, once."""
+    lines: list[str] = []
+    converse(place.link, "start", *args, on_line=lines.append, stdin=words)
+    return lines
+
+
 def test_an_upload_that_is_cut_claims_nothing(place: Place) -> None:
     spec = JobSpec(command="echo never")
     upload = spec.run_file("n")
-    lines: list[str] = []
-    from gridops.jobs.conversation import ask
-
-    lines = ask(place.link, "start", spec.id, str(len(upload)), "-", stdin=upload[:-5])
-    assert "ack short" in lines
+    assert "ack short" in sent(place, spec.id, str(len(upload)), "-", words=upload[:-5])
     assert client.status(place.link, [spec.id]) == {}
     assert client.start(place.link, spec).state == "started"
 
 
 def test_a_retry_after_a_reboot_is_refused(place: Place) -> None:
-    from gridops.jobs.conversation import ask
-
-    lines = ask(place.link, "start", new_id(), "5", "0badb007", stdin=b"12345")
-    assert "ack rebooted" in lines
+    assert "ack rebooted" in sent(place, new_id(), "5", "0badb007", words=b"12345")
 
 
 # -- ending ---------------------------------------------------------------------------------------
