@@ -191,7 +191,7 @@ class PartialTransfer(SyncError):
 
 
 class SourceUnreadable(PartialTransfer):
-    """Some files cannot be read here: another node would not get them either."""
+    """Files cannot be read here, or have changed: another node would not get them either."""
 
 
 class NoRsync(SyncError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -9,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gridops.delivery import HOLD_LEASE, cancel, deliver
-from gridops.errors import GridError, NodeError, NotStarted, ReachError, StartUnknown
+from gridops.errors import (
+    GridError,
+    NodeError,
+    NotStarted,
+    ReachError,
+    SourceUnreadable,
+    StartUnknown,
+)
 from gridops.jobs import client
 from gridops.jobs.begin import await_begin, setup_failure
 from gridops.jobs.verdict import SETUP
@@ -24,6 +32,8 @@ from gridops.sync.origin import Origin, origin_of
 if TYPE_CHECKING:
     from gridops.settings import Settings
 
+
+EDIT_GRACE = 1.0  # seconds in which nobody asks for a run and then edits what it is to get
 
 T = TypeVar("T")
 
@@ -54,10 +64,11 @@ class Handover:
         self._spec = spec
         self._settings = settings
         self._tree: Tree | None = None
-        origin = Origin()
+        self._origin = origin = Origin()
+        self._asked_at = time.monotonic()
         if spec.src and spec.sync:
             self._tree = list_tree(Path(spec.src), settings.sync)
-            origin = origin_of(Path(spec.src).resolve())
+            self._origin = origin = origin_of(Path(spec.src).resolve())
         self._job = client.JobSpec(
             command=spec.command,
             env=spec.env,
@@ -120,13 +131,29 @@ class Handover:
     def bring(self, parcel: Parcel, reply: client.StartReply | None = None) -> Parcel:
         """Bring the tree to the node that has acknowledged the run (by `reply`).
 
-        Raises a ReachError, NodeError or SyncError; the run is cancelled then.
+        Raises a ReachError, NodeError or SyncError, SourceUnreadable when the tree has come to be
+        another than the record says; the run is cancelled then.
         """
         if self._tree is None:
             return parcel
         reply = reply or client.StartReply(parcel.job.id, "exists")
         report = deliver(parcel.link, reply, self._tree, self._settings, apart=self._spec.fresh)
+        try:
+            self._check_origin(self._tree)
+        except BaseException:
+            cancel(parcel.link, reply.id)
+            raise
         return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
+
+    def _check_origin(self, tree: Tree) -> None:
+        """See that what took long to bring is still what was asked for; a kept copy always is."""
+        if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE:
+            return
+        if origin_of(tree.root).tracked() != self._origin.tracked():
+            raise SourceUnreadable(
+                f"{tree.root} was changed while it was brought: it is not what was asked for",
+                hint="ask for the run again",
+            )
 
 
 def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:

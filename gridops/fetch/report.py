@@ -13,7 +13,7 @@ class FetchReport:
 
     node: Node
     into: str
-    matched: int = 0  # names that the patterns matched; a directory is one
+    matched: int = 0  # names that the patterns matched and that may come; a directory is one
     new: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()  # not replaced: newer here, and different

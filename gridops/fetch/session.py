@@ -210,7 +210,11 @@ class Session:
         return FetchReport(
             node=self.link.node,
             into=str(self.into),
-            matched=sum(len(group.names) + len(group.copied) for group in found.groups),
+            matched=sum(
+                printable(os.fsencode(name)) not in left_out
+                for group in found.groups
+                for name in (*group.names, *group.copied)
+            ),
             new=self._all(lambda one: one.new),
             replaced=self._all(lambda one: one.replaced),
             kept=self._all(lambda one: one.kept),
@@ -245,7 +249,9 @@ class Session:
             self._warn(f"newer here than there, so kept (or --overwrite): {_few(report.kept)}")
         if self.done.unsafe:
             names = sorted({printable(name) for name in self.done.unsafe})
-            self._warn(f"symlinks that lead out of what is fetched stay there: {_few(names)}")
+            self._warn(
+                f"symlinks that lead nowhere, or out of what is fetched, stay there: {_few(names)}"
+            )
         if self.done.skipped:
             names = sorted({printable(name) for name in self.done.skipped})
             self._warn(f"left there, since no regular files: {_few(names)}")

@@ -51,6 +51,7 @@ take_snapshot() {
 
 snapshot() { # the tree as it is now: by reflinks or hard links where these work, else a copy
     expand "$directory"
+    [ -d "$dir" ] || [ "$missing" = fail ] || return 0 # the home directory serves, as without a snapshot
     dir=$(cd -- "$dir" && pwd -P) || return
     [ -z "$directory" ] || ours_alone "$dir" || return
     any=$(find "$dir" -type f | head -n 1)

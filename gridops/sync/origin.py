@@ -27,6 +27,11 @@ class Origin:
     commit: str = ""
     diff: str = ""
 
+    def tracked(self) -> tuple[str, ...]:
+        """The commit, and the changes of what git tracks, line by line."""
+        lines = self.diff.splitlines()
+        return (self.commit, *(line for line in lines if not line.startswith("# untracked: ")))
+
 
 def origin_of(root: Path) -> Origin:
     """The commit of the work tree at `root`, and the changes since; never raises."""

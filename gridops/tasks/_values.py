@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.durations import parse_duration
+from gridops.durations import YEAR, parse_duration
 from gridops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
 
 
 def seconds(text: str | None, flag: str) -> float | None:
-    """A duration (90, 1.5, 10m, 1h30m) in seconds; None stays None."""
+    """A duration (90, 1.5, 10m, 1h30m) of up to a year in seconds; None stays None."""
     if text is None:
         return None
     try:
@@ -32,6 +32,8 @@ def seconds(text: str | None, flag: str) -> float | None:
         value = math.nan
     if not 0 < value < math.inf:
         raise UsageError(f"--{flag} {text!r} is not a duration", hint="such as 90, 1.5, 10m, 1h30m")
+    if value > YEAR:
+        raise UsageError(f"--{flag} {text!r} is longer than a year")
     return value
 
 

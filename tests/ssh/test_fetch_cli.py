@@ -265,3 +265,10 @@ def test_a_fresh_run_has_nothing_but_the_tree_and_brings_its_own_results(tell, l
     assert tell(*words, "--cmd", "ls results").out == "a.json\ndeep\n"
     done = tell(*words, "--fresh", "--no-sync", "--cmd", "ls")
     assert (done.status, done.complaint[:33]) == (2, "--fresh runs in what a sync brings"[:33])
+
+
+@pytest.mark.parametrize("made", ["mkfifo odd", "ln -s /nowhere/at/all odd"])
+def test_a_result_that_cannot_come_is_no_success(project, inventory, tell, made):
+    done = tell("run", "--on", "node1", "--fetch", "odd", "--cmd", f"rm -f odd; {made}")
+    assert done.status == 125, done.err
+    assert "its results did not come home" in done.err

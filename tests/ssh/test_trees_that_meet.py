@@ -385,3 +385,34 @@ def test_a_run_without_a_sync_goes_on_from_what_the_one_before_it_left(
     go.touch()
     assert tell("jobs.wait", job_id).status == 0
     assert tell("jobs.logs", job_id).out == "42\n"
+
+
+@pytest.mark.parametrize("edited", ["code/who.txt", "new.txt"])
+def test_a_tree_that_changes_while_it_is_brought_is_not_run_under_another_s_record(
+    inventory: Inventory, clone: Clone, tell: Tell, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    root = clone("a")
+
+    def deliver_late(*args: object, **more: object) -> object:
+        (root / edited).write_text("edited meanwhile\n")
+        return deliver(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("gridops.handover.deliver", deliver_late)
+    monkeypatch.setattr("gridops.handover.EDIT_GRACE", 0.0)
+    done = tell("run", "--on", "node1", "--src", str(root), "--cmd", "cat code/who.txt")
+    if edited == "new.txt":  # git does not know it, and it did not travel
+        assert (done.status, done.out) == (0, "a\n"), done.err
+        return
+    assert (done.status, done.out) == (125, ""), done.err
+    assert "was changed while it was brought" in done.err
+    assert not any(job.active or job.began for job in jobs(inventory))
+
+
+def test_isolate_where_no_tree_is_runs_in_the_home_directory_and_says_so(
+    inventory: Inventory, clone: Clone, tell: Tell
+) -> None:
+    words = ("run", "--on", "node1", "--src", str(clone("never")), "--no-sync", "--isolate")
+    done = tell(*words, "--cmd", "pwd")
+    home = inventory.sandbox.node("node1").home
+    assert (done.status, done.out) == (0, f"{home}\n"), done.err
+    assert "running in the home directory" in done.err

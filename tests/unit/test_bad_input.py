@@ -60,6 +60,7 @@ TYPOS = [
     ("health --watch 5 --format json", "--watch does not go with --format json"),
     ("health --watch 5 --format csv", "--watch does not go with --format csv"),
     ("run --cmd x --timeout never", "--timeout 'never' is not a duration"),
+    ("run --cmd x --timeout 9999999d", "--timeout '9999999d' is longer than a year"),
     ("run --cmd x --timeout=-5", "--timeout '-5' is not a duration"),
     ("exec --cmd x --timeout 0", "--timeout '0' is not a duration"),
     ("run --cmd x --env LR", "--env 'LR' is not NAME=VALUE (--env LR=0.1 --env SEED=3)"),
