@@ -218,7 +218,7 @@ def test_an_ordinary_accounts_sync_refuses_the_directory_of_another(
     home = given(shared / "home", SECOND, 0o755)
     a_target_of_anothers(shared / "root/project")
     os.chown(shared / "root", 0, 0)
-    args = ("prepare", str(shared / "root"), "project", "id", "origin", "key", "no")
+    args = ("prepare", str(shared / "root"), "project", "id", "origin", "key", "no", "me", "me.1")
     said = as_user(SECOND, SECOND, shell, node_side._script(), *args, home=home)
     assert said.startswith("unsafe\0")
     assert "belongs to" in said

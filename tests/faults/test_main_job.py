@@ -14,7 +14,7 @@ import pytest
 from cli import Inventory, refusing, silent, started
 from helpers import end, sshd_sessions
 
-from gridops import executor, handover, placement
+from gridops import delivery, executor, placement
 from gridops.errors import NoNode, SourceUnreadable
 from gridops.jobs.attached import Stop
 from gridops.model import Node, NodeHealth, RunSpec
@@ -300,7 +300,7 @@ def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkey
         asked.append(link.node.name)
         raise SourceUnreadable("s cannot be read here", files=["s"])
 
-    monkeypatch.setattr(handover, "sync_tree", sync_tree)
+    monkeypatch.setattr(delivery, "sync_tree", sync_tree)
     nodes = [Node(name, name, connection="local") for name in ("one", "two")]
     choice = [placement.Candidate(node, "") for node in nodes]
     sink = executor.Output(bytes, bytes)
