@@ -4,7 +4,7 @@
 # Seen: what arrives is decoded read by read: a character of several bytes that a program writes in
 #   two goes, or that lies across the 1000 bytes of one read, becomes two replacement characters, in
 #   `stdout` and in what is printed, though the output is valid UTF-8.
-# Output: for one "é", printed in UTF-8 as 1 write and as 2 writes, and as bytes 1000 and 1001
+# Output: for one U+00E9, printed in UTF-8 as 1 write and as 2 writes, and as bytes 1000 and 1001
 #   in one write: as it is
 #   in two writes: two U+FFFD
 #   after 999 letters, in one write: two U+FFFD
@@ -21,7 +21,7 @@ from invoke import Context
 
 def show(label, command):
     got = Context().run(command, hide=True, in_stream=False, encoding="utf-8").stdout.lstrip("a")
-    print(f"{label}: { {'é': 'as it is', chr(0xFFFD) * 2: 'two U+FFFD'}.get(got, repr(got)) }")
+    print(f"{label}: { {chr(0xE9): 'as it is', chr(0xFFFD) * 2: 'two U+FFFD'}.get(got, repr(got)) }")
 
 show("in one write", r"printf '\303\251'")
 show("in two writes", r"printf '\303'; sleep 1; printf '\251'")

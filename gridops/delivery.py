@@ -8,7 +8,7 @@ tree goes to a directory of the run's own, where it stays as it was when the run
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,10 +35,12 @@ def deliver(
     settings: Settings,
     *,
     apart: bool = False,
+    verify: Callable[[Tree], None] = lambda tree: None,
 ) -> SyncReport:
     """Bring `tree` to a node that has acknowledged a run with a hold, and keep the hold meanwhile.
 
-    `apart`: to a directory of the run's own, whoever uses the project's.
+    `apart`: to a directory of the run's own, whoever uses the project's. `verify` is called with the
+    tree when it is there, and raises what keeps the run from beginning.
 
     What goes wrong, an interrupt too, cancels the run there: nothing of it is left. Raises what
     `sync_tree` raises, and NotStarted for a run that has ended by now.
@@ -47,8 +49,11 @@ def deliver(
         with staying(link, reply.id):
             reply = _as_it_is(link, reply)
             if apart or reply.state == "queued":
-                return _bring_apart(link, reply.id, tree, settings)
-            return _bring_run(link, reply, tree, settings)
+                report = _bring_apart(link, reply.id, tree, settings)
+            else:
+                report = _bring_run(link, reply, tree, settings)
+            verify(tree)
+            return report
     except BaseException:
         cancel(link, reply.id)
         raise

@@ -137,12 +137,14 @@ class Handover:
         if self._tree is None:
             return parcel
         reply = reply or client.StartReply(parcel.job.id, "exists")
-        report = deliver(parcel.link, reply, self._tree, self._settings, apart=self._spec.fresh)
-        try:
-            self._check_origin(self._tree)
-        except BaseException:
-            cancel(parcel.link, reply.id)
-            raise
+        report = deliver(
+            parcel.link,
+            reply,
+            self._tree,
+            self._settings,
+            apart=self._spec.fresh,
+            verify=self._check_origin,
+        )
         return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
 
     def _check_origin(self, tree: Tree) -> None:
