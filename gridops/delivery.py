@@ -39,8 +39,8 @@ def deliver(
 ) -> SyncReport:
     """Bring `tree` to a node that has acknowledged a run with a hold, and keep the hold meanwhile.
 
-    `apart`: to a directory of the run's own, whoever uses the project's. `verify` is called with the
-    tree when it is there, and raises what keeps the run from beginning.
+    `apart`: to a directory of the run's own, whoever uses the project's. `verify` is called with
+    the tree when it is there, and raises what keeps the run from beginning.
 
     What goes wrong, an interrupt too, cancels the run there: nothing of it is left. Raises what
     `sync_tree` raises, and NotStarted for a run that has ended by now.
