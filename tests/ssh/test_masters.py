@@ -154,6 +154,7 @@ class TestSharing:
             here = sandbox.node(name)
             config.write_text(
                 f"Host it\n  HostName {here.host}\n  Port {here.port}\n  HostKeyAlias it-{name}\n"
+                f"  UserKnownHostsFile {tmp_path}/known_hosts\n"
                 f"Match all\n  Include {sandbox.ssh_config}\n"
             )
             ssh = SshSettings(config_file=config, host_keys="accept-new")
