@@ -19,10 +19,11 @@ from gridops.jobs.paths import JobPaths
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
-from gridops.sync import Tree, sync_tree
+from gridops.sync import sync_tree
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
+    from gridops.sync import Tree
 
 HOLD_LEASE = 30.0  # seconds that a node keeps our place, or a slot, without a word of us
 CANCEL_TIMEOUT = 5.0  # seconds that a run which has not begun may take to be cancelled

@@ -25,12 +25,12 @@ from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.sync import Tree, earlier_target, list_tree
-from gridops.sync.keep import keep_tree
-from gridops.sync.origin import Origin, origin_of
+from gridops.sync import earlier_target
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
+    from gridops.sync import Tree
+    from gridops.sync.origin import Origin
 
 
 EDIT_GRACE = 1.0  # seconds in which nobody asks for a run and then edits what it is to get
@@ -64,11 +64,14 @@ class Handover:
         self._spec = spec
         self._settings = settings
         self._tree: Tree | None = None
-        self._origin = origin = Origin()
+        self._origin: Origin | None = None
         self._asked_at = time.monotonic()
         if spec.src and spec.sync:
+            from gridops.sync import list_tree
+            from gridops.sync.origin import origin_of
+
             self._tree = list_tree(Path(spec.src), settings.sync)
-            self._origin = origin = origin_of(Path(spec.src).resolve())
+            self._origin = origin_of(Path(spec.src).resolve())
         self._job = client.JobSpec(
             command=spec.command,
             env=spec.env,
@@ -79,8 +82,8 @@ class Handover:
             fresh=spec.fresh,
             log_cap=spec.log_cap,
             forget=settings.jobs.keep,
-            commit=origin.commit,
-            diff=origin.diff,
+            commit=self._origin.commit if self._origin else "",
+            diff=self._origin.diff if self._origin else "",
         )
 
     @property
@@ -102,6 +105,8 @@ class Handover:
         if self._tree is None or self._tree.source:
             yield
             return
+        from gridops.sync.keep import keep_tree
+
         listed = self._tree
         with keep_tree(listed) as self._tree:
             yield
@@ -149,8 +154,10 @@ class Handover:
 
     def _check_origin(self, tree: Tree) -> None:
         """See that what took long to bring is still what was asked for; a kept copy always is."""
-        if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE:
+        if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE or not self._origin:
             return
+        from gridops.sync.origin import origin_of
+
         if origin_of(tree.root).tracked() != self._origin.tracked():
             raise SourceUnreadable(
                 f"{tree.root} was changed while it was brought: it is not what was asked for",

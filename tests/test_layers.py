@@ -29,6 +29,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "events": ("gridops.observe", "gridops.observe.events"),
     # Figures in words stand on nothing; the status page (observe) needs them as the tables do.
     "words": ("gridops.render", "gridops.render.words"),
+    # The craft of this machine.
+    "system": ("gridops.system", "gridops.system.*"),
     # Retry stands on errors and events alone. DESIGN lists it below the inventory; here it is held
     # to less, so that the settings can make a RetryConfig of what a file says.
     "retry": ("gridops.retry",),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from gridops.errors import NodeError, UnreadableAnswer
 from gridops.fetch.narrow import Narrowed, narrow
@@ -15,6 +12,7 @@ from gridops.fetch.patterns import Pattern
 from gridops.fetch.question import Group, ask_script, is_below
 from gridops.observe import events
 from gridops.reach.link import Link
+from gridops.system import scripts
 from gridops.transfers.private import holds_private
 
 NAMES = 16 * 1024 * 1024  # bytes of names that an answer may hold
@@ -145,7 +143,5 @@ def _understood(fields: Sequence[bytes]) -> list[Group]:
     return found if list(fields[-2:]) == [b".", b""] else []
 
 
-@cache
 def _script() -> str:
-    text = Path(__file__).with_name("find.sh").read_text(encoding="utf-8")
-    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    return scripts.script("fetch/find.sh")

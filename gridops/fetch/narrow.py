@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
 from gridops.answers import Limit
 from gridops.errors import NodeError
@@ -15,6 +12,7 @@ from gridops.fetch.question import Group, ask_script, is_below
 from gridops.fetch.times import Times
 from gridops.fetch.written import Chooser, Entry, Window, above, topmost
 from gridops.reach.link import Link
+from gridops.system import scripts
 from gridops.transfers.private import holds_private
 
 LIMIT = Limit(
@@ -110,7 +108,5 @@ def _ask(
         raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
 
 
-@cache
 def _script() -> str:
-    text = Path(__file__).with_name("times.sh").read_text(encoding="utf-8")
-    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    return scripts.script("fetch/times.sh")

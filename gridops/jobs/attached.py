@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from types import FrameType
 
 from gridops.errors import NodeTimeout
@@ -24,6 +23,7 @@ from gridops.model import RunSpec
 from gridops.reach.link import Link, Process
 from gridops.reach.preamble import become, command_for, error_mark, no_shell, script_input, shield
 from gridops.reach.streams import Prelude, Sink, marker, pump
+from gridops.system import scripts
 
 GRACE = 10  # whole seconds between TERM and KILL
 START = 30.0  # seconds that a login shell may take until it has read the script
@@ -247,5 +247,5 @@ def _closing(sink: Sink, stop: Stop) -> Sink:
 
 @cache
 def _text() -> str:
-    text = files("gridops.jobs").joinpath("attached.sh").read_text(encoding="utf-8")
+    text = scripts.script("jobs/attached.sh")
     return shield() + become() + text

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.resources import files
 
-from gridops.reach import trust
 from gridops.reach.preamble import become, preamble, shield
+from gridops.system import scripts
 
 PARTS = (
-    "login",
-    "trust",
-    "process",
-    "lease",
-    "tree",
-    "gpu",
-    "look",
-    "stop",
-    "watch",
-    "job",
+    "jobs/login.sh",
+    "reach/trust.sh",
+    "jobs/process.sh",
+    "jobs/lease.sh",
+    "jobs/tree.sh",
+    "jobs/gpu.sh",
+    "jobs/look.sh",
+    "jobs/stop.sh",
+    "jobs/watch.sh",
+    "jobs/job.sh",
 )  # the last calls main
 
 
 @cache
 def text() -> bytes:
-    parts = (preamble('exec "$BASH" -p "$0" "$@"'), shield(), become(), *map(part, PARTS))
-    return "\n".join(parts).encode()
+    ours = preamble('exec "$BASH" -p "$0" "$@"'), shield(), become()
+    return "\n".join((*ours, *map(scripts.script, PARTS))).encode()
 
 
 @cache
@@ -40,13 +39,6 @@ def digest() -> str:
     return checksum()[:16]
 
 
-@cache
 def installer() -> str:
-    return part("install")
-
-
-def part(name: str) -> str:
-    """One part's text."""
-    if name == "trust":
-        return trust.text()
-    return files("gridops.jobs").joinpath(f"{name}.sh").read_text(encoding="utf-8")
+    """The script that puts `text` in its place on a node."""
+    return scripts.script("jobs/install.sh")

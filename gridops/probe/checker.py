@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import (
@@ -25,6 +24,7 @@ from gridops.probe.samples import Samples
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
+from gridops.system import scripts
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
@@ -122,13 +122,13 @@ def _retries(settings: Settings) -> RetryConfig:
 @cache
 def probe_script() -> str:
     """The text of probe.sh."""
-    return Path(__file__).with_name("probe.sh").read_text(encoding="utf-8")
+    return scripts.script("probe/probe.sh")
 
 
 @cache
 def setup_script() -> str:
     """The text that goes before probe.sh where a node has an env_setup."""
-    return Path(__file__).with_name("setup.sh").read_text(encoding="utf-8")
+    return scripts.script("probe/setup.sh")
 
 
 def _last(stderr: bytes) -> str:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from importlib.resources import files
 
-from gridops.jobs import script as jobs
+from gridops.system.scripts import script, source
 
 
 @cache
 def text(name: str) -> str:
     """`name`.sh after what it needs of others: process.sh (who lives, how a tree of processes is
     ended) and trust.sh (whose a directory is)."""
-    whole = f"{jobs.part('trust')}\n{jobs.part('process')}\n{_read(f'{name}.sh')}"
-    return re.sub(r"^\s*#.*\n", "", whole, flags=re.MULTILINE)
+    return "\n".join(map(script, ("reach/trust.sh", "jobs/process.sh", f"ray/{name}.sh")))
 
 
 @cache
 def program(name: str) -> bytes:
     """A Python program for a node; it needs nothing but the standard library."""
-    return _read(f"{name}.py").encode()
-
-
-def _read(name: str) -> str:
-    return files("gridops.ray").joinpath(name).read_text(encoding="utf-8")
+    return source(f"ray/{name}.py").encode()

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
 from gridops.sync import list_tree, target_of
 from gridops.sync.origin import origin_of
+from gridops.system import scripts
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
@@ -106,7 +106,7 @@ def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
 
     Raises UsageError when they do not.
     """
-    text = files("gridops.ray").joinpath("where.sh").read_text(encoding="utf-8")
+    text = scripts.script("ray/where.sh")
 
     def where(node: Node) -> str:
         target = target_of(node, spec.src)

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from gridops.errors import (
@@ -23,6 +22,7 @@ from gridops.errors import (
 )
 from gridops.reach.link import Link
 from gridops.reach.tunnel import listen
+from gridops.system import scripts
 
 HOST = "127.0.0.1"
 ASKING = 10.0  # seconds for what a node says about its ports
@@ -127,4 +127,4 @@ def why_not(link: Link, remote: int) -> NodeError:
 
 @cache
 def _script() -> str:
-    return files("gridops.reach").joinpath("ports.sh").read_text(encoding="utf-8")
+    return scripts.script("reach/ports.sh")

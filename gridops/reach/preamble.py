@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
-from pathlib import Path
 
 from gridops.errors import NodeError
 from gridops.reach.link import with_args
+from gridops.system import scripts
 
 BEGIN = "gridops_begin=yes"  # what a script begins with
 WHOLE = "#gridops-whole"  # what a script ends with
@@ -33,19 +33,19 @@ _FILES = {
 @cache
 def preamble(again: str) -> str:
     """Shell text that makes the shell ours; `again` is how a bash begins anew."""
-    return f"# shellcheck disable=SC2016,SC3028\ngridops_again='{again}'\n{_text('preamble')}"
+    return f"gridops_again='{again}'\n{scripts.script('reach/preamble.sh')}"
 
 
 @cache
 def shield() -> str:
     """Shell text of the function that puts away what the login exported for tools."""
-    return _text("shield")
+    return scripts.script("reach/shield.sh")
 
 
 @cache
 def become() -> str:
     """Shell text of the function that becomes the user's command."""
-    return _text("become")
+    return scripts.script("reach/become.sh")
 
 
 def error_mark(mark: str) -> str:
@@ -122,9 +122,3 @@ def _refusal(reason: str, *, nested: bool = False) -> str:
     if nested:
         return f'sh -c "echo \\"gridops: {reason}\\" >&2; exit 125"'.replace("$", "\\$")
     return f"sh -c 'echo \"gridops: {reason}\" >&2; exit 125'"
-
-
-def _text(name: str) -> str:
-    """One of our texts, without its comments."""
-    text = Path(__file__).with_name(f"{name}.sh").read_text(encoding="ascii")
-    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)

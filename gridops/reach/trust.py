@@ -1,15 +1,3 @@
-"""The shell by which scripts on a node ask whether a directory is ours alone: `trust.sh`."""
+"""Words for what trust.sh finds on a node: a directory that others may write into."""
 
-from __future__ import annotations
-
-from functools import cache
-from pathlib import Path
-
-# What follows from the trouble that it finds, for messages.
-DANGER = "whoever may write there could run programs as you"
-
-
-@cache
-def text() -> str:
-    """The functions, to begin a script with."""
-    return Path(__file__).with_name("trust.sh").read_text(encoding="utf-8")
+DANGER = "whoever may write there could run programs as you"  # why that is refused

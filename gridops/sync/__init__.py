@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridops.errors import UsageError
 from gridops.model import Node, SyncReport
 from gridops.reach.link import Link
-from gridops.sync.lock import locked
-from gridops.sync.session import Session
-from gridops.sync.tree import Tree, list_tree
 
 if TYPE_CHECKING:
     from gridops.settings import Settings
+    from gridops.sync.tree import Tree, list_tree
 
 __all__ = ["Tree", "earlier_target", "list_tree", "sync_tree", "target_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the listing of trees when it is asked for: a run without a sync needs none of it."""
+    if name not in ("Tree", "list_tree"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from gridops.sync import tree
+
+    return getattr(tree, name)
 
 
 def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
@@ -64,6 +71,10 @@ def sync_tree(
     PartialTransfer (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeTimeout or
     a ReachError.
     """
+    from gridops.sync.lock import locked
+    from gridops.sync.session import Session
+    from gridops.sync.tree import Tree, list_tree
+
     end = time.monotonic() + settings.sync.timeout
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))
     with locked(link.node, name, end) as turn:

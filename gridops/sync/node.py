@@ -26,9 +26,10 @@ from gridops.errors import (
     UnsafeTarget,
 )
 from gridops.model import Node, Reply
-from gridops.reach import trust
 from gridops.reach.link import Link
+from gridops.reach.trust import DANGER
 from gridops.sync.tree import Tree
+from gridops.system import scripts
 from gridops.transfers.output import printable
 
 WORTH_PACKING = 16 * 1024  # bytes of a manifest
@@ -123,7 +124,7 @@ class NodeTree:
         fields = _fields(reply, 9, self.node)
         state, target, head, previous, partial, rsync, packs, known, blocked = fields
         if state == "unsafe":  # the words are in these fields then
-            raise UnsafeTarget(f"{head}: {trust.DANGER}", node=self.node.name, hint=previous)
+            raise UnsafeTarget(f"{head}: {DANGER}", node=self.node.name, hint=previous)
         if not target.startswith("/"):
             raise _not_understood(self.node)
         if state == "unmarked":
@@ -236,5 +237,4 @@ def _short(text: str) -> str:
 
 @cache
 def _script() -> str:
-    text = trust.text() + Path(__file__).with_name("node.sh").read_text(encoding="utf-8")
-    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    return scripts.script("reach/trust.sh") + scripts.script("sync/node.sh")

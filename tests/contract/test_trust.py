@@ -15,12 +15,12 @@ from gridops.errors import NotStarted, UnsafeTarget
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
-from gridops.reach import trust
 from gridops.reach.link import with_args
 from gridops.reach.local import LocalLink
 from gridops.settings import Settings
 from gridops.sync import node as node_side
 from gridops.sync import sync_tree
+from gridops.system.scripts import script
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a second account needs root")
 
@@ -195,7 +195,8 @@ def as_user(user: int, group: int, shell: str, text: str, *args: str, home: Path
 @pytest.mark.parametrize("shell", SHELLS)
 def test_an_ordinary_account_trusts_itself_and_root_alone(shared: Path, shell: str) -> None:
     home = given(shared / "home", SECOND, 0o755)
-    text = f'{trust.text()}\nif ours_alone "$1"; then echo ours; else echo "$trouble"; fi\n'
+    ask = 'if ours_alone "$1"; then echo ours; else echo "$trouble"; fi'
+    text = f"{script('reach/trust.sh')}\n{ask}\n"
 
     def verdict(path: Path) -> str:
         return as_user(SECOND, SECOND, shell, text, str(path), home=home).strip()
@@ -243,7 +244,7 @@ def test_a_group_of_the_users_own_may_write(
     (tools / "id").write_text(f"#!/bin/sh\ncase $1 in -g) echo {SECOND} ;; *) echo me ;; esac\n")
     for tool in tools.iterdir():
         tool.chmod(0o755)
-    text = f'PATH={tools}:$PATH\n{trust.text()}\nours_alone "$1" && echo ours\n:\n'
+    text = f'PATH={tools}:$PATH\n{script("reach/trust.sh")}\nours_alone "$1" && echo ours\n:\n'
     assert (as_user(SECOND, SECOND, "dash", text, str(place), home=home) == "ours\n") == ours
 
 
