@@ -26,8 +26,8 @@ SHOWN_LENGTH = 40  # characters of a wrong value that a message shows
 
 MAX_VALUES = 500_000  # of a JSON document: an empty list takes two bytes there, here sixty
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNPAIRED = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the rest stands for undecodable bytes
+_SURROGATE = "[\ud800-\udfff]"
+_UNPAIRED = "[\ud800-\udc7f\udd00-\udfff]"  # the rest stands for undecodable bytes
 
 
 def whole(text: str, most: int = MAX_COUNT) -> int:
@@ -153,12 +153,10 @@ class Fields:
             for key, value in self._values.items()
         }
 
-    def _text(
-        self, key: str, value: object, longest: int, unfit: re.Pattern[str] = _SURROGATE
-    ) -> str:
+    def _text(self, key: str, value: object, longest: int, unfit: str = _SURROGATE) -> str:
         if not isinstance(value, str) or len(value) > longest or "\0" in value:
             raise self._wrong(key, value, f"a text of up to {longest} characters")
-        return value if value.isascii() else unfit.sub("\N{REPLACEMENT CHARACTER}", value)
+        return value if value.isascii() else re.sub(unfit, "\N{REPLACEMENT CHARACTER}", value)
 
     def _real(self, key: str, value: object, most: float) -> float:
         if type(value) in (int, float) and 0 <= value <= most:  # type: ignore[operator]
