@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.measure import Result
 from gridops.inventory import load
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.openssh import socket_path
+from gridops.reach.masters import socket_path
 from gridops.sandbox import Sandbox
 
 HERE = Path(__file__).resolve().parent

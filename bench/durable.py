@@ -13,7 +13,7 @@ from bench.common import Claim, Measured, close_pool, inv, open_pool
 from bench.measure import Contender, Result, Sample, compare
 from gridops.inventory import load
 from gridops.jobs import client, follow
-from gridops.jobs.attached import Attached, Stop
+from gridops.jobs.foreground import Attached, Stop
 from gridops.jobs.spec import JobSpec, new_id
 from gridops.model import RunSpec
 from gridops.reach import link_to

@@ -19,10 +19,10 @@ from bench.measure import Contender, Result, Sample, compare
 from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Space
 from gridops.observe.batch import Batch
 from gridops.observe.exporter import Exporter, Page, Request
-from gridops.observe.figures import record_of
 from gridops.observe.negotiation import prefers_openmetrics
 from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
+from gridops.probe.figures import record_of
 from gridops.sandbox import Sandbox, Setup
 
 RECORDINGS = 40  # pairs of runs: the difference is small against what a machine does by the way

@@ -15,11 +15,11 @@ import pytest
 from helpers import close_masters, end, node_of, processes_of, settings_of, ssh_shim
 from wheels import make_dist
 
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 MakeSandbox = Callable[..., Sandbox]
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from helpers import end, find_program, processes_of, wait_until
 
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox.server import free_port, keygen
-from gridops.settings import SshSettings
 
 NAME = "router"
 SBIN = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.ray.client import RayClient
 from gridops.ray.model import ClusterFacts
-from gridops.settings import SshSettings
 
 TOKEN = "c0ffee-and-nothing-else"
 

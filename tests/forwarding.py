@@ -11,8 +11,8 @@ from network import closed_port
 
 from gridops.model import PortForward
 from gridops.observe import events
-from gridops.reach.forwards import Forwards
 from gridops.reach.link import Link
+from gridops.reach.port_forward import Forwards
 
 
 @contextmanager

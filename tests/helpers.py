@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 
 def find_program(name: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gridops.inventory.settings import SshSettings
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 
 @contextmanager

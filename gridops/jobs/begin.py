@@ -6,11 +6,11 @@ import os
 from contextlib import suppress
 
 from gridops.errors import GridError, NotStarted
-from gridops.jobs.conversation import ask
-from gridops.jobs.facts import jobs_from
 from gridops.jobs.follow import follow
+from gridops.jobs.outcome import SETUP
 from gridops.jobs.paths import checked
-from gridops.jobs.verdict import SETUP
+from gridops.jobs.protocol import ask
+from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.reach.link import Link
 

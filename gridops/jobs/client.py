@@ -16,7 +16,7 @@ from gridops.jobs.ending import (
 )
 from gridops.jobs.looking import diff, list_jobs, readable, show, status
 from gridops.jobs.spec import JobSpec, new_id, whoami
-from gridops.jobs.starting import ELSEWHERE, StartReply, start
+from gridops.jobs.start import ELSEWHERE, StartReply, start
 
 __all__ = [
     "ELSEWHERE",

@@ -17,9 +17,9 @@ from gridops.errors import (
     SyncError,
     UsageError,
 )
-from gridops.jobs.conversation import FINAL, PAUSES, Sleep, ask
-from gridops.jobs.facts import jobs_from
 from gridops.jobs.paths import ID, checked
+from gridops.jobs.protocol import FINAL, PAUSES, Sleep, ask
+from gridops.jobs.records import jobs_from
 from gridops.jobs.spec import whoami
 from gridops.model import Job
 from gridops.reach.link import Link

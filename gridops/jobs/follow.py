@@ -6,15 +6,15 @@ import math
 import time
 from collections.abc import Callable
 
-from gridops.answers import whole
 from gridops.errors import GridError, NoJob, UnreadableAnswer
-from gridops.jobs.conversation import SILENCE, Finished, Sleep, Speaker, ask, converse
 from gridops.jobs.follower import Follower, JobEnd
 from gridops.jobs.paths import checked
+from gridops.jobs.protocol import SILENCE, Finished, Sleep, Speaker, ask, converse
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.starting import ACK, ACK_TIMEOUT, GIVE_UP, Starting, StartReply
+from gridops.jobs.start import ACK, ACK_TIMEOUT, GIVE_UP, Starting, StartReply
+from gridops.reach.answers import whole
 from gridops.reach.link import Link
-from gridops.reach.streams import Sink
+from gridops.reach.pump import Sink
 
 __all__ = ["JobEnd", "follow", "follow_through", "run", "tail_offset"]
 

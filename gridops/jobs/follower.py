@@ -17,21 +17,14 @@ from gridops.errors import (
     ReachError,
     UnreadableAnswer,
 )
-from gridops.jobs.conversation import (
-    ANSWER_TIMEOUT,
-    FINAL,
-    PAUSES,
-    SILENCE,
-    Sleep,
-    converse,
-)
-from gridops.jobs.facts import jobs_from
 from gridops.jobs.frames import DONE
 from gridops.jobs.looking import readable
+from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE, Sleep, converse
+from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.link import Link
-from gridops.reach.streams import Sink
+from gridops.reach.pump import Sink
 
 SLICE = 0.1  # seconds between two looks at `tick` while we wait to reconnect
 MAX_END_LINES = 1000  # that tell of a run which has ended; a dozen do

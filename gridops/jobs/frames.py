@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gridops.answers import MAX_LINE, Limit, Meter
 from gridops.errors import UnreadableAnswer
+from gridops.reach.answers import MAX_LINE, Limit, Meter
 
 PIECE = re.compile(r"(out|err) (\d{1,18}) ([1-9]\d{0,17})", re.ASCII)
 DONE = "done"  # the last line of an answer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from gridops.errors import UnknownNameError
-from gridops.jobs.finding import passed_over
+from gridops.jobs.lookup import passed_over
 from gridops.model import Job, JobState
 
 ENDED = 20  # how many that have ended, unless the user says otherwise

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gridops.answers import Limit
 from gridops.errors import NoJob, UnreadableAnswer, UnreadableRecord
-from gridops.jobs.conversation import ANSWER_TIMEOUT, SILENCE, ask, complete, converse, uncut
-from gridops.jobs.facts import Records, jobs_from
 from gridops.jobs.paths import JobPaths, checked
+from gridops.jobs.protocol import ANSWER_TIMEOUT, SILENCE, ask, complete, converse, uncut
+from gridops.jobs.records import Records, jobs_from
 from gridops.model import Job
+from gridops.reach.answers import Limit
 from gridops.reach.link import Link
 
 LISTING_LIMIT = Limit(lines=500_000, bytes=32 * 1024 * 1024)

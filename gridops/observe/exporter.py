@@ -22,7 +22,7 @@ from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
 from gridops.errors import ServeError
-from gridops.observe.access import OPEN, Access, is_loopback
+from gridops.observe.auth import OPEN, Access, is_loopback
 from gridops.observe.connections import HEAD_LIMIT, Connection, Connections, Tls
 from gridops.observe.negotiation import accepts_gzip
 

@@ -18,7 +18,7 @@ from gridops.observe.families import (
     Family,
 )
 from gridops.observe.rows import NodeRecord
-from gridops.render.words import printable_lines
+from gridops.system.text import printable_lines
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

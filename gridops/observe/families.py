@@ -63,7 +63,7 @@ STAMPS = _by_name(
 
 ACTIVE_TASKS = Family(ACTIVE, "gauge", (), "Tasks under way now, of processes that live.")
 
-# Of each node as it was last seen: the figure's name in `gridops.observe.figures`, and a factor.
+# Of each node as it was last seen: the figure's name in `gridops.probe.figures`, and a factor.
 NODES: dict[str, tuple[str, float, str]] = {
     "grid_node_probe_latency_seconds": ("latency_ms", 1e-3, "What a round trip to the node takes."),
     "grid_node_cpu_cores": ("cores", 1, "CPU cores."),

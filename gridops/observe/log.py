@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gridops.errors import UnknownNameError
 from gridops.observe import events
-from gridops.observe.sentences import sentence
-from gridops.render.words import escaped_json, printable, printable_lines
+from gridops.observe.messages import sentence
+from gridops.system.text import escaped_json, printable, printable_lines
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger

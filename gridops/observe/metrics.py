@@ -20,9 +20,8 @@ from pathlib import Path
 
 from gridops.observe import families
 from gridops.observe.batch import Batch, Ending, plain
-from gridops.observe.figures import sample_of
-from gridops.observe.pending import Pending
-from gridops.observe.rows import NodeRecord, RunRow
+from gridops.observe.buffer import Pending
+from gridops.observe.rows import NodeRecord, RunRow, sample_of
 
 
 class Metrics:

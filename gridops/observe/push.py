@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from gridops.errors import ServeError, UsageError
 from gridops.observe import exposition
-from gridops.observe.access import OPEN, Access
+from gridops.observe.auth import OPEN, Access
 
 if TYPE_CHECKING:
     from gridops.observe.store import Store

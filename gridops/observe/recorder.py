@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 
 from gridops.observe import events
-from gridops.observe.place import store_path
+from gridops.observe.paths import store_path
 
 KEPT = frozenset(
     {

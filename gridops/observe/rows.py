@@ -6,7 +6,7 @@ make a dataclass takes ten times as long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 RunState = Literal[
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 class NodeRecord(NamedTuple):
-    """The last that was seen of a node; `figures` as `gridops.observe.figures` makes them."""
+    """The last that was seen of a node; `figures` as `gridops.probe.figures` makes them."""
 
     node: str
     at: float
@@ -63,3 +63,37 @@ class NodeRecord(NamedTuple):
 
 
 COMMAND = 200  # characters of a command that are kept
+
+
+def sample_of(record: NodeRecord) -> Sample:
+    """The record without what history does not keep."""
+    known = record.figures
+    gpus: Sequence[Mapping[str, Any]] = known.get("gpus", ())
+    plain = (
+        *("cpu_percent", "load1", "cores", "memory_percent", "disk_percent"),
+        *("running", "slots", "latency_ms"),
+    )
+    return Sample(
+        record.node,
+        record.at,
+        record.state,
+        record.score,
+        **{name: known.get(name) for name in plain},
+        gpu_memory_percent=_memory(gpus),
+        gpu_percent=_mean(_each(gpus, "utilization_percent")),
+        gpu_temperature_c=max(_each(gpus, "temperature_c"), default=None),
+    )
+
+
+def _each(gpus: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [gpu[name] for gpu in gpus if name in gpu]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _memory(gpus: Sequence[Mapping[str, Any]]) -> float | None:
+    told = [gpu for gpu in gpus if gpu.get("memory_total_mib") and "memory_used_mib" in gpu]
+    total = sum(gpu["memory_total_mib"] for gpu in told)
+    return 100 * sum(gpu["memory_used_mib"] for gpu in told) / total if total else None

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gridops.errors import StoreError
-from gridops.observe.adding import COLUMNS, add, migrate, prune, version
 from gridops.observe.batch import Batch
-from gridops.observe.place import DIRECTORY, SWITCH, store_path
-from gridops.observe.processes import alive
+from gridops.observe.paths import DIRECTORY, SWITCH, store_path
 from gridops.observe.rows import NodeRecord, RunRow, Sample
+from gridops.observe.sql import COLUMNS, add, migrate, prune, version
+from gridops.system.processes import alive
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class Store:
 
     def nodes(self) -> list[Sample]:
         """The same as samples."""
-        from gridops.observe.figures import sample_of
+        from gridops.observe.rows import sample_of
 
         return [sample_of(record) for record in self.node_records()]
 

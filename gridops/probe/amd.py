@@ -15,17 +15,8 @@ from itertools import islice
 from typing import Any
 
 from gridops.model import Gpu
-from gridops.probe.answer import Told, clean
-from gridops.probe.devices import (
-    MIB,
-    MOST_GPUS,
-    Process,
-    amount,
-    complaint,
-    hang,
-    mebibytes,
-    processes,
-)
+from gridops.probe.gpu import MIB, MOST_GPUS, Process, amount, complaint, hang, mebibytes, processes
+from gridops.probe.protocol import Told, clean
 
 MAX_BEGINNINGS = 10  # lines that may begin the document; each is a try over all that follows
 

@@ -18,16 +18,16 @@ from gridops.errors import (
 )
 from gridops.model import Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
-from gridops.observe.figures import figures as figures_of
-from gridops.probe.answer import clean
-from gridops.probe.samples import Samples
+from gridops.probe.cpu_times import Samples
+from gridops.probe.figures import figures as figures_of
+from gridops.probe.protocol import clean
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
 from gridops.system import scripts
 
 if TYPE_CHECKING:
-    from gridops.settings import Settings
+    from gridops.inventory.settings import Settings
 
 WINDOW = 0.1  # seconds to watch the CPUs: ten clock ticks a core
 GPU_LIMIT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
@@ -79,8 +79,8 @@ def _probe(node: Node, settings: Settings, patient: bool, samples: Samples) -> N
     """Raises GridError: unreachable, or an answer that makes no sense."""
     reply = _ask(node, settings, patient, samples.recent(node, WINDOW))
     # Here, since the nodes are at work by now: importing these does not keep them waiting.
-    from gridops.probe.judging import judge
     from gridops.probe.parse import parse
+    from gridops.probe.thresholds import judge
 
     figures = parse(reply.stdout, node.remote_root)
     samples.add(node, figures.cpu_times)

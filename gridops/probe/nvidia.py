@@ -10,16 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gridops.model import Gpu
-from gridops.probe.answer import Told, clean
-from gridops.probe.devices import (
-    MOST_GPUS,
-    Process,
-    amount,
-    complaint,
-    hang,
-    mebibytes,
-    processes,
-)
+from gridops.probe.gpu import MOST_GPUS, Process, amount, complaint, hang, mebibytes, processes
+from gridops.probe.protocol import Told, clean
 
 TOOL = "nvidia-smi"
 UNTOLD = {

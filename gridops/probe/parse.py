@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gridops.answers import MAX_COUNT, real, whole
 from gridops.errors import ProbeError
 from gridops.model import Cpu, Gpu, RayRole, Space
 from gridops.probe import amd, nvidia
-from gridops.probe.answer import Told, clean, read
+from gridops.probe.protocol import Told, clean, read
+from gridops.reach.answers import MAX_COUNT, real, whole
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from gridops.reach import link_to
 from gridops.reach.link import Stream
 
 if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
 
 DIALLING = 20.0  # seconds, a login included
 DASHBOARD, AGENT = "Ray's dashboard", "Ray's agent"

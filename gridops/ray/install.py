@@ -13,13 +13,13 @@ from gridops.model import Node, Outcome
 from gridops.observe import events
 from gridops.ray import paths
 from gridops.ray.model import Cluster, Installed
-from gridops.ray.pip import Pip
-from gridops.ray.talk import Told, ask
+from gridops.ray.pip_output import Pip
+from gridops.ray.remote import Told, ask
 from gridops.ray.versions import differences
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
-from gridops.transfers.client import Job, client, run
-from gridops.transfers.outcome import Complaints, Place, error_of
+from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.program import Job, client, run
 
 LOOKING = 60.0  # seconds until a node must have said what it has
 ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take

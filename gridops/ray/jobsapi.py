@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from gridops.answers import MAX_TIME, Fields
 from gridops.errors import (
     NoRayJob,
     RayJobError,
@@ -22,6 +21,7 @@ from gridops.errors import (
 )
 from gridops.ray.package import LIMIT, Package
 from gridops.ray.rest import Answer, Api
+from gridops.reach.answers import MAX_TIME, Fields
 
 LAST = "@last"
 SHOWN = 5  # jobs that a message names

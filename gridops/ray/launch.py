@@ -15,7 +15,7 @@ from gridops.ray.model import Cluster
 from gridops.ray.state import Look, ask_node
 
 if TYPE_CHECKING:
-    from gridops.settings import RaySettings
+    from gridops.inventory.settings import RaySettings
 
 SLACK = 15.0  # seconds beyond Ray's own limit in which the node must have said how it went
 RAYS_OWN = range(10002, 20000)  # where Ray lets its workers listen, unless told otherwise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gridops.model import Node, RayRole
 
 if TYPE_CHECKING:
-    from gridops.settings import RaySettings, SshSettings
+    from gridops.inventory.settings import RaySettings, SshSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from typing import IO
 
 from gridops.errors import DiskFull, SourceUnreadable, UsageError
 from gridops.observe import events
-from gridops.sync import Tree
 from gridops.transfers.output import printable
+from gridops.transfers.sync import Tree
 
 LIMIT = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)
 BIGGEST = 5  # files that are named when it is too much

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gridops.settings import RaySettings
+    from gridops.inventory.settings import RaySettings
 
 BASE = "~/.gridops/ray"
 WHEELS = "wheels"  # what --wheelhouse brought, beside the environments

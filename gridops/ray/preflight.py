@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridops.answers import Fields, document
 from gridops.errors import ClusterError, GridError
 from gridops.model import Node
 from gridops.ray.model import Cluster
+from gridops.ray.remote import run_program
 from gridops.ray.state import Look
-from gridops.ray.talk import run_program
 from gridops.ray.versions import differences
 from gridops.reach import link_to
+from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
 if TYPE_CHECKING:
-    from gridops.settings import RaySettings
+    from gridops.inventory.settings import RaySettings
 
 CLOCK = 30.0  # seconds that two clocks may differ
 DISK_PERCENT = 95  # from here on Ray creates no objects on disk (local_fs_capacity_threshold)

@@ -13,9 +13,9 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import IO, Any
 
 from gridops import __version__
-from gridops.answers import document
 from gridops.errors import ConnectionLost, RayJobError, UnreadableAnswer
 from gridops.ray.channel import Channel
+from gridops.reach.answers import document
 
 ANSWER = 30.0  # seconds that a server may keep silent while it answers
 ANSWER_TIMEOUT = 60.0  # seconds that it may take to answer with what is kept in memory

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from gridops.errors import ClusterError, ClusterFailures, GridError
 from gridops.model import Node
 from gridops.observe import events
-from gridops.ray import preflight, reachable
-from gridops.ray.asking import Said, wait_for
+from gridops.ray import connectivity, preflight
+from gridops.ray.dashboard import Said, wait_for
 from gridops.ray.launch import Launch, new_id
 from gridops.ray.model import Cluster
 from gridops.ray.state import Look, Part, ask_node, keep_token, look
@@ -206,7 +206,7 @@ class _Start:
         if not launched:
             return said
         began = time.monotonic()
-        barred = list(reachable.barred(cluster, looks, said, launched))
+        barred = list(connectivity.barred(cluster, looks, said, launched))
         time.sleep(max(0.0, began + cluster.settings.settle - time.monotonic()))
         after = wait_for(cluster, head, names, 0.0, old=self._old)
         lost = [error for name in names if (error := self._lost(after, name))]

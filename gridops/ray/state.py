@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridops.answers import whole
 from gridops.errors import ClusterDown, ClusterError, UsageError
 from gridops.model import Node, Outcome, RayRole
 from gridops.ray import paths
 from gridops.ray.model import Cluster, ClusterFacts
-from gridops.ray.talk import Told, ask
+from gridops.ray.remote import Told, ask
 from gridops.reach import link_to
+from gridops.reach.answers import whole
 from gridops.reach.fanout import fan_out
 
 if TYPE_CHECKING:

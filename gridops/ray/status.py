@@ -8,8 +8,8 @@ from typing import Literal
 
 from gridops.errors import ClusterError
 from gridops.model import Node, Outcome
-from gridops.ray import asking
-from gridops.ray.asking import Member, Said
+from gridops.ray import dashboard
+from gridops.ray.dashboard import Member, Said
 from gridops.ray.model import Cluster
 from gridops.ray.state import Look, Part, look
 
@@ -66,7 +66,7 @@ def status(cluster: Cluster, inventory: Sequence[Node]) -> ClusterStatus:
     head = first.value.part
     said = Said(())
     if head and head.role == "head":
-        said = asking.status(cluster, head, ANSWERING)
+        said = dashboard.status(cluster, head, ANSWERING)
     else:
         head = None
     rows = [_row(cluster, outcomes[node.name], head, said) for node in cluster.nodes]

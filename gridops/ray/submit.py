@@ -19,12 +19,12 @@ from gridops.ray.package import packed
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
-from gridops.sync import list_tree, target_of
-from gridops.sync.origin import origin_of
 from gridops.system import scripts
+from gridops.transfers.sync import list_tree, target_of
+from gridops.transfers.sync.provenance import origin_of
 
 if TYPE_CHECKING:
-    from gridops.settings import Settings
+    from gridops.inventory.settings import Settings
 
 IN_PLACE = (2, 60)  # the first Ray that takes a directory of the nodes (local://)
 LOOKING = 30.0  # seconds that a node may take to say whether it has the tree

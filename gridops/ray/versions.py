@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gridops.errors import ClusterError
-from gridops.nodesets import fold
+from gridops.inventory.nodeset import fold
 
 
 def differences(what: str, versions: Mapping[str, str], hint: str) -> dict[str, ClusterError]:

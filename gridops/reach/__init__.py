@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gridops.inventory.settings import SshSettings
     from gridops.model import Node
     from gridops.reach.link import Link
-    from gridops.settings import SshSettings
 
 
 def link_to(node: Node, ssh: SshSettings) -> Link:

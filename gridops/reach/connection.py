@@ -18,11 +18,12 @@ from paramiko import Channel, ChannelException, SFTPClient, SSHClient, SSHExcept
 from paramiko.agent import AgentRequestHandler
 
 from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused, UsageError
-from gridops.reach import openssh
+from gridops.inventory.settings import SshSettings
+from gridops.reach import masters
 from gridops.reach.control import Address, Control
 from gridops.reach.dialling import Dialled
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.fabrics import (
+from gridops.reach.fabric_compat import (
     Config,
     as_fabric,
     login_options,
@@ -32,7 +33,6 @@ from gridops.reach.fabrics import (
 from gridops.reach.link import on_node
 from gridops.reach.mux import CHANNEL_PATIENCE, MuxTransport, ride
 from gridops.reach.tunnel import tunnel
-from gridops.settings import SshSettings
 
 if TYPE_CHECKING:
     from gridops.model import Node
@@ -183,17 +183,17 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         if self.gateway and not isinstance(self.gateway, str):
             gateway = self._gateway()
             gateway._open_gateway()
-            openssh.through(gateway.endpoint, 0, openssh.answers)
+            masters.through(gateway.endpoint, 0, masters.answers)
 
     def rsync_shell(self) -> str:
         """What `rsync -e` takes to come through this connection's master. Raises a ReachError."""
         try:
             self._open_gateway()
-            openssh.through(self.endpoint, 0, openssh.answers)
+            masters.through(self.endpoint, 0, masters.answers)
         except GridError as exc:
             exc.node = exc.node or self.name
             raise
-        return shlex.join(self.endpoint.shell(openssh.socket_path(self.endpoint)))
+        return shlex.join(self.endpoint.shell(masters.socket_path(self.endpoint)))
 
     def create_session(self) -> Channel:
         """A new session channel, over a further master where sshd refuses one more on this."""
@@ -224,7 +224,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         try:
             channel = self._try_session(self._patience())
         except ConnectionLost as exc:
-            openssh.retire(self.endpoint, 0, self.transport.control, exc.message)
+            masters.retire(self.endpoint, 0, self.transport.control, exc.message)
             self.open()
             channel = self._try_session(None)
         self.transport.proven = True
@@ -263,7 +263,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             def ask(control: Control, _: float) -> Dialled:
                 return Dialled(control, to, CHANNEL_PATIENCE)
 
-            return openssh.through(self.endpoint, 0, ask)[0]
+            return masters.through(self.endpoint, 0, ask)[0]
 
         with tunnel(local_host, local_port, dial) as port:
             yield port
@@ -289,7 +289,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             return control
 
         with on_node(self.name):
-            control, _ = openssh.through(self.endpoint, 0, ask)
+            control, _ = masters.through(self.endpoint, 0, ask)
         with closing(control):
             try:
                 yield

@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 
 from gridops.reach.control import Address, Control
-from gridops.reach.runtime import no_room
+from gridops.system.rundir import no_room
 
 
 class Dialled:

@@ -15,7 +15,7 @@ from gridops.errors import ReachError
 from gridops.model import Node
 
 if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
 
 KEEPALIVE = 5  # seconds; three unanswered ones end a master whose network died
 
@@ -125,7 +125,7 @@ class Endpoint:
 
     def resolved(self) -> dict[str, list[str]]:
         """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
-        from gridops.reach.tool import run_tool
+        from gridops.reach.command import run_tool
 
         done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)
         if done.status:

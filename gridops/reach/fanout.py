@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from gridops.errors import GridError, NodeError, NodeTimeout
 from gridops.model import Node, Outcome
-from gridops.reach.runtime import make_room
+from gridops.system.rundir import make_room
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from fabric.group import GroupResult
 from gridops.errors import NodeTimeout
 from gridops.reach.connection import Connection
 from gridops.reach.fanout import FILES, race
-from gridops.reach.runtime import make_room, no_room
+from gridops.system.rundir import make_room, no_room
 
 if TYPE_CHECKING:
+    from gridops.inventory.settings import SshSettings
     from gridops.model import Node
-    from gridops.settings import SshSettings
 
 RUNS = ("run", "sudo")
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Literal
 
 from gridops.errors import GridError, HostKeyChanged, ReachError
 from gridops.model import Node
+from gridops.reach.command import run_tool
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.openssh import locked
-from gridops.reach.runtime import runtime_dir
-from gridops.reach.tool import run_tool
+from gridops.reach.masters import locked
+from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
 
 # Newer than the oldest OpenSSH we work with, which is to pass them over.
 NEWER = "KnownHostsCommand,UpdateHostKeys"

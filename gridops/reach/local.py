@@ -12,7 +12,7 @@ from pathlib import Path
 from gridops.errors import NodeError, NodeTimeout, PortClosed, ProcessKilled
 from gridops.model import Node, Reply
 from gridops.reach.link import LOOPBACK, Stream, on_node
-from gridops.reach.streams import run_script
+from gridops.reach.pump import run_script
 
 
 class LocalProcess:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from gridops.errors import ConnectDropped, ReachError
+from gridops.reach.command import run_tool
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.tool import run_tool
 
 BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through another program
 

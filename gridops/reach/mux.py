@@ -23,7 +23,7 @@ from paramiko.common import MSG_CHANNEL_REQUEST
 from paramiko.packet import Packetizer
 
 from gridops.errors import SessionRefused
-from gridops.reach import openssh
+from gridops.reach import masters
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 
@@ -158,7 +158,7 @@ class MuxTransport(Transport):
             if kind != "session" or not refused or self._more is None:
                 raise
             if self.proven and not self._used:  # a new master's first: another would not help
-                raise openssh.no_sessions("") from exc
+                raise masters.no_sessions("") from exc
             following = self._following(self._more)
         return following.open_channel(kind, *args, **kwargs)
 
@@ -198,11 +198,11 @@ def ride(endpoint: Endpoint, index: int = 0) -> MuxTransport:
         return control
 
     def more() -> MuxTransport:
-        if index + 1 >= openssh.MASTERS:
+        if index + 1 >= masters.MASTERS:
             raise SessionRefused("sshd refuses further sessions", node=endpoint.name)
         return ride(endpoint, index + 1)
 
-    control, new = openssh.through(endpoint, index, ask)
+    control, new = masters.through(endpoint, index, ask)
     return MuxTransport(control, username=endpoint.user or "", more=more, proven=new)
 
 

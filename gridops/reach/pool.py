@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from gridops.errors import ConnectionLost, ConnectTimeout, GridError
 from gridops.model import Node, Outcome
-from gridops.reach import openssh
+from gridops.reach import masters as openssh
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out, race
-from gridops.reach.runtime import runtime_dir
+from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
 
 MASTER = re.compile(r"([0-9a-f]{16})\.\d+")
 LEFTOVER = re.compile(r"[0-9a-f]{16}(\.\w{16})?")  # of an opening that was killed half-way

@@ -20,16 +20,16 @@ from gridops.errors import (
     SessionRefused,
 )
 from gridops.model import Node, Reply
-from gridops.reach import openssh
+from gridops.reach import masters
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.link import LOOPBACK, Stream, on_node
-from gridops.reach.openssh import answers, time_left
-from gridops.reach.runtime import no_room
-from gridops.reach.streams import run_script
+from gridops.reach.masters import answers, time_left
+from gridops.reach.pump import run_script
+from gridops.system.rundir import no_room
 
 if TYPE_CHECKING:
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
 
 
 class SshProcess:
@@ -113,10 +113,10 @@ class SshLink:
             return SshProcess(control, command, seconds)
 
         end = time.monotonic() + timeout
-        for index in (self._index, *range(openssh.MASTERS)):
+        for index in (self._index, *range(masters.MASTERS)):
             try:
                 with on_node(self.node.name):
-                    process, _ = openssh.through(self.endpoint, index, ask, end)
+                    process, _ = masters.through(self.endpoint, index, ask, end)
             except SessionRefused:
                 continue
             self._index = index
@@ -151,7 +151,7 @@ class SshLink:
                 return Dialled(control, (address, port), time_left(end))
 
             # Always the first master: these do not count among the sessions that sshd grants.
-            return openssh.through(self.endpoint, 0, ask, end)[0]
+            return masters.through(self.endpoint, 0, ask, end)[0]
 
         with on_node(self.node.name):
             for address in (host,) if host else LOOPBACK:
@@ -161,8 +161,8 @@ class SshLink:
 
     def rsync_shell(self) -> str | None:
         with on_node(self.node.name):
-            openssh.through(self.endpoint, self._index, answers)
-        return shlex.join(self.endpoint.shell(openssh.socket_path(self.endpoint, self._index)))
+            masters.through(self.endpoint, self._index, answers)
+        return shlex.join(self.endpoint.shell(masters.socket_path(self.endpoint, self._index)))
 
     def rsync_target(self, path: str) -> str:
         host = f"[{self.node.host}]" if ":" in self.node.host else self.node.host

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridops.ray.status import ClusterStatus, NodeStatus
 from gridops.render.documents import SCHEMA
-from gridops.render.words import plain
+from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row

@@ -9,7 +9,8 @@ from gridops.ray.jobsapi import RayJob
 from gridops.ray.outcome import exit_status
 from gridops.render.documents import SCHEMA
 from gridops.render.jobs import SHOWN, moment
-from gridops.render.words import duration, plain
+from gridops.render.units import duration
+from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row

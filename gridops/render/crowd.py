@@ -7,11 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import median
 from typing import Any, TypeVar
 
+from gridops.inventory.nodeset import fold
 from gridops.model import NodeHealth, SyncReport
-from gridops.nodesets import fold
 from gridops.probe.score import STATES
 from gridops.render.tables import Row
-from gridops.render.words import plain, size
+from gridops.render.units import size
+from gridops.system.text import plain
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridops.model import Gpu, Node, NodeHealth, Outcome, Reply, Space, SyncReport
-from gridops.render.words import escaped_json, rounded
+from gridops.render.units import rounded
+from gridops.system.text import escaped_json
 
 if TYPE_CHECKING:
     from gridops.probe.score import Ranked

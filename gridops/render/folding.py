@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from gridops.errors import GridError
+from gridops.inventory.nodeset import fold
 from gridops.model import Outcome, Reply
-from gridops.nodesets import fold
-from gridops.render.words import plain
+from gridops.system.text import plain
 
 
 def folded(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:

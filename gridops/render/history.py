@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridops.observe.rows import RunRow, Sample
-from gridops.observe.trends import Span, Trend, Value
-from gridops.render.sparks import bar, spark
-from gridops.render.words import duration, percent, plain
+from gridops.render.sparkline import bar, spark
+from gridops.render.trends import Span, Trend, Value
+from gridops.render.units import duration, percent
+from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row

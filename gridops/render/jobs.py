@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from gridops.jobs.outcome import exit_status, verdict
 from gridops.jobs.paths import JobPaths
-from gridops.jobs.verdict import exit_status, verdict
 from gridops.model import Job, Outcome
 from gridops.render.documents import SCHEMA
-from gridops.render.words import duration, plain, size
+from gridops.render.units import duration, size
+from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gridops.model import Node, NodeHealth
-from gridops.observe.figures import record_of, sample_of
-from gridops.observe.rows import Sample
-from gridops.observe.trends import Trend, span
+from gridops.observe.rows import Sample, sample_of
+from gridops.probe.figures import record_of
 from gridops.probe.score import rank
 from gridops.render.history import Line
-from gridops.render.sparks import spark
+from gridops.render.sparkline import spark
 from gridops.render.tables import HEALTH_HEADER, STATE_STYLE, health_row, plain_row
-from gridops.render.words import plain
+from gridops.render.trends import Trend, span
+from gridops.system.text import plain
 
 RECENT = 30.0  # seconds that a change stands out
 LOGGED = 5  # changes that are listed

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from gridops.model import NodeHealth
-from gridops.observe.overview import Overview
 from gridops.observe.rows import RunRow
 from gridops.render.history import moment, status
+from gridops.render.overview import Overview
 from gridops.render.tables import gpu_words
-from gridops.render.words import duration, percent, plain
+from gridops.render.units import duration, percent
+from gridops.system.text import plain
 
 SIGN = {"healthy": "✅", "degraded": "⚠️", "unreachable": "❌"}
 TROUBLE = ("unreachable", "degraded", "healthy")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.model import Jobs, Node, NodeHealth, Space, SyncReport
-from gridops.render.words import percent, plain, rounded, size, spreadsheet_cell
+from gridops.render.units import percent, rounded, size, spreadsheet_cell
+from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Group

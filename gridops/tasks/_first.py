@@ -2,7 +2,7 @@
 
 Compiled modules are kept from here on: Invoke turns that off for the sake of a tasks.py, and each
 call would compile all of ours again. And where another project has overwritten this package, that
-is said in one line, 125, before anything of it is used (gridops.ownership).
+is said in one line, 125, before anything of it is used (gridops.system.ownership).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 if getattr(gridops, "DISTRIBUTION", "") != "gridops-ssh":
     try:
-        import gridops.ownership
+        import gridops.system.ownership
     except ImportError as exc:
         sys.stderr.write(f"gridops: {exc}\n")
         raise SystemExit(125) from None

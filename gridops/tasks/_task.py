@@ -25,12 +25,12 @@ from invoke import Argument, Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
-from gridops.observe.place import wanted
+from gridops.observe.paths import wanted
 from gridops.observe.recorder import Recorder
-from gridops.render.words import printable_lines
-from gridops.tasks._narrator import Narrator
+from gridops.system.text import printable_lines
+from gridops.tasks._positional import Word, Words
+from gridops.tasks._progress import Narrator
 from gridops.tasks._terminal import open_streams, say, settle_streams, write, writing
-from gridops.tasks._words import Word, Words
 
 if TYPE_CHECKING:
     from gridops.grid import Grid

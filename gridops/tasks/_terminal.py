@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from gridops.errors import OutputError
-from gridops.render.words import plain, printable, printable_lines
+from gridops.system.text import plain, printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import ClusterFailures
 from gridops.observe import events
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import say, show, show_table
 
@@ -29,7 +29,7 @@ STEPS = (events.CLUSTER_STEP, events.CLUSTER_PROGRESS, events.WARNING)
 )
 def install(call: Call, wheelhouse: str | None = None, timeout: str = "30m") -> int:
     """Install the inventory's Ray on the selected nodes, in an environment of its own."""
-    limit = _values.seconds(timeout, "timeout") or 0.0
+    limit = _parse.seconds(timeout, "timeout") or 0.0
     wheels = Path(wheelhouse).expanduser() if wheelhouse is not None else None
     with call.narrated(only=STEPS):
         arriving = call.grid.install_ray(call.nodes, wheelhouse=wheels, timeout=limit)
@@ -54,7 +54,7 @@ def _told(outcome: Outcome[Installed]) -> Outcome[Installed]:
 )
 def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
     """Start the Ray cluster on the selected nodes, or what is missing of it; the head first."""
-    limit = _values.seconds(timeout, "timeout") or 0.0
+    limit = _parse.seconds(timeout, "timeout") or 0.0
     try:
         with call.narrated(only=STEPS):
             done = call.grid.start_ray(call.nodes, timeout=limit, restart=restart)
@@ -74,7 +74,7 @@ def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
 )
 def stop(call: Call, grace: str = "10", keep_logs: bool = False) -> int:
     """End Ray on the selected nodes, the workers first: what we started, and nothing else."""
-    mercy = round(_values.seconds(grace, "grace") or 0.0)
+    mercy = round(_parse.seconds(grace, "grace") or 0.0)
     with call.narrated(only=STEPS):
         outcomes = list(call.grid.stop_ray(call.nodes, grace=mercy, keep_logs=keep_logs))
     for outcome in outcomes:

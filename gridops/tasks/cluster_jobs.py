@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 from gridops.observe import events
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._task import INVENTORY, Call, format_flag, grid_task
 from gridops.tasks._terminal import say, show, show_table, write_bytes
 
 if TYPE_CHECKING:
     from gridops.ray.client import RayClient
-    from gridops.ray.following import Following
+    from gridops.ray.follow import Following
     from gridops.ray.jobsapi import RayJob
 
 CMD = "the command, as shell text (or its words after --); `python` is the cluster's own"
@@ -52,13 +52,13 @@ def submit(
     from gridops.ray.submit import ClusterSpec
 
     spec = ClusterSpec(
-        command=_values.command(cmd, "cluster.submit"),
-        src=_values.tree(src, "name it with --src"),
+        command=_parse.command(cmd, "cluster.submit"),
+        src=_parse.tree(src, "name it with --src"),
         shared=shared,
-        env=_values.environment(env or ()),
-        num_cpus=_values.amount(num_cpus, "num-cpus"),
-        num_gpus=_values.amount(num_gpus, "num-gpus"),
-        memory=_values.size(memory, "memory"),
+        env=_parse.environment(env or ()),
+        num_cpus=_parse.amount(num_cpus, "num-cpus"),
+        num_gpus=_parse.amount(num_gpus, "num-gpus"),
+        memory=_parse.size(memory, "memory"),
     )
     with call.narrated(), call.grid.ray_jobs() as client:
         job = call.grid.submit(spec, client)
@@ -70,7 +70,7 @@ def submit(
 
 def _attended(client: RayClient, job: RayJob) -> int:
     """Follow the job; the first Ctrl-C stops it, a second one leaves it."""
-    from gridops.ray.following import Following, interrupts
+    from gridops.ray.follow import Following, interrupts
 
     following = Following(client, job, write_bytes(1))
     node = client.node
@@ -120,7 +120,7 @@ def jobs_(call: Call) -> None:
 )
 def logs(call: Call, id: str, follow: bool = False) -> int:
     """Print what a job has printed, byte for byte; Ray has its stdout and stderr as one."""
-    from gridops.ray.following import Following
+    from gridops.ray.follow import Following
 
     with call.narrated(), call.grid.ray_jobs() as client:
         job = _found(client, id)
@@ -142,7 +142,7 @@ def _found(client: RayClient, text: str) -> RayJob:
 @grid_task(name="stop-job", flags=INVENTORY, help={"id": ID})
 def stop_job(call: Call, id: str) -> int:
     """End a job's command with all its processes: TERM, and KILL after 3 seconds."""
-    from gridops.ray.following import ended
+    from gridops.ray.follow import ended
     from gridops.ray.outcome import verdict
 
     with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
@@ -170,7 +170,7 @@ def dashboard(call: Call, port: str | None = None) -> int:
     """Lead a port of this machine to Ray's dashboard, and print its URL; until Ctrl-C."""
     from gridops.reach.tunnel import tunnel
 
-    wanted = _values.count(port, "port")
+    wanted = _parse.count(port, "port")
     with call.grid.ray_jobs() as client:
         client.jobs.version()  # whether it answers at all
         local = wanted or _free(client.facts.dashboard_port)

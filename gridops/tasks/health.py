@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gridops.errors import UnknownNameError, UsageError
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import (
@@ -48,7 +48,7 @@ def health(
     each: bool = False,
 ) -> int:
     """Probe all selected nodes in parallel. Exit 1 if any is not healthy."""
-    every = EVERY if _bare(watch) else _values.seconds(watch, "watch")
+    every = EVERY if _bare(watch) else _parse.seconds(watch, "watch")
     order = sort or ("inventory" if every is None else "score")
     if order not in SORTS:
         raise UnknownNameError("order", order, SORTS)
@@ -134,7 +134,7 @@ def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:
     """Print the best node's name alone on stdout. Exit 1 if none can take a run."""
     from gridops.render import documents, tables
 
-    needed = _values.count(gpus, "gpus")
+    needed = _parse.count(gpus, "gpus")
     ranking = call.grid.rank(call.nodes, needed)
     first = ranking[0]
     if call.format == "json":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gridops.errors import UnknownNameError, UsageError
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import drawing_width, say, show, show_lines, show_table, speaks_unicode
 
@@ -38,7 +38,7 @@ def history(
     from gridops.render import history as render
     from gridops.render.tables import aligned, table, to_csv
 
-    age, count, drawn = _values.seconds(since, "since"), _count(limit), _plot(plot)
+    age, count, drawn = _parse.seconds(since, "since"), _count(limit), _plot(plot)
     if drawn and call.format != "table":
         raise UsageError(f"--plot does not go with --format {call.format}")
     store, now = Store(), time.time()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 @grid_task(flags=INVENTORY)
 def check(call: Call) -> int:
     """Check the inventory file; every problem is one line. Exit 2 if there is any."""
-    from gridops import ownership
     from gridops.inventory import find, problems
+    from gridops.system import ownership
 
     if neighbour := ownership.neighbour():
         say(neighbour)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 from gridops.observe import events
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._fetching import FETCH, OVERWRITE, TOLD
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
@@ -34,8 +34,8 @@ CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING
 )
 def list_(call: Call, state: str | None = None, all: bool = False, limit: str | None = None) -> int:
     """List the runs of all selected nodes, oldest first. Exit 125 if no node can be reached."""
-    from gridops.jobs.finding import merged
     from gridops.jobs.listing import ENDED, listed, states
+    from gridops.jobs.lookup import merged
     from gridops.render import documents, jobs, tables
     from gridops.render.folding import failures
 
@@ -76,7 +76,7 @@ def logs(
     call: Call, id: str, follow: bool = False, tail: str | None = None, stderr: bool = False
 ) -> int:
     """Print what a run has printed, byte for byte: stdout to stdout, stderr to stderr."""
-    from gridops.executor import Output
+    from gridops.dispatch.executor import Output
 
     count = _count(tail, "tail")
     job = _found(call, id, in_time=follow)
@@ -135,9 +135,9 @@ def wait(
     overwrite: bool = False,
 ) -> int:
     """Wait until a run has ended; its exit status is ours."""
-    from gridops.fetch import checked
+    from gridops.transfers.fetch import checked
 
-    limit, patterns = _values.seconds(timeout, "timeout"), checked(fetch or ())
+    limit, patterns = _parse.seconds(timeout, "timeout"), checked(fetch or ())
     if (into or overwrite) and not patterns:
         raise UsageError(f"--{'into' if into else 'overwrite'} goes with --fetch PATTERN")
     began = time.monotonic()
@@ -164,7 +164,7 @@ def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
 
 def _concluded(job: Job) -> int:
     """The exit status of a run that has ended; what else there is to say is said."""
-    from gridops.jobs.verdict import exit_status, verdict
+    from gridops.jobs.outcome import exit_status, verdict
 
     if said := verdict(job):
         say(f"{job.node}: the run {job.id}: {said}")
@@ -186,7 +186,7 @@ def fetch(
     call: Call, id: str, pattern: Sequence[str], into: str | None = None, overwrite: bool = False
 ) -> int:
     """Bring results of a run home, whether it has ended or not. Exit 1 if nothing matches."""
-    from gridops.fetch import checked
+    from gridops.transfers.fetch import checked
 
     patterns = checked(pattern)
     job = _found(call, id)
@@ -200,7 +200,7 @@ def fetch(
 @grid_task(flags=SELECTION, help={"id": ID})
 def kill(call: Call, id: str) -> int:
     """End a run and its whole process tree: TERM, and KILL after 10 seconds."""
-    from gridops.jobs.verdict import remains, verdict
+    from gridops.jobs.outcome import remains, verdict
 
     grid = call.grid
     before = _found(call, id, certain=True)
@@ -244,7 +244,7 @@ def show_(call: Call, id: str, diff: bool = False) -> int | None:
 
 def _show_diff(call: Call, job: Job) -> int:
     """Exit 1 when it is not known what was changed."""
-    from gridops.sync.origin import unkept
+    from gridops.transfers.sync.provenance import unkept
 
     changes = call.grid.job_diff(job)
     write_bytes(1)(changes)
@@ -261,7 +261,7 @@ def prune(call: Call, older_than: str = "7d") -> int:
     """Forget ended runs and their output; prints their ids. Never a run that has not ended."""
     from gridops.render.folding import failures
 
-    age = _values.seconds(older_than, "older-than") or 0.0
+    age = _parse.seconds(older_than, "older-than") or 0.0
     outcomes = list(call.grid.prune(age, call.nodes))
     for job_id in sorted({job_id for outcome in outcomes for job_id in outcome.value or ()}):
         show(job_id)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import ServeError, UsageError
 from gridops.observe import events
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._task import SELECTION, Call, grid_task
 from gridops.tasks._terminal import say, show
 
 if TYPE_CHECKING:
-    from gridops.monitor import Monitor
     from gridops.observe.exporter import Exporter
-    from gridops.tasks._serving import Service
+    from gridops.tasks._monitor import Monitor
+    from gridops.tasks._service import Service
 
 AUTH = "a file with user:password in its only line, for nobody else to read"
 TOKEN = "a file with a bearer token in its only line, for nobody else to read"
@@ -39,7 +39,7 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
     del call
     from gridops.observe import exposition
     from gridops.observe.store import Store
-    from gridops.observe.textfile import write_whole
+    from gridops.system.files import write_whole
 
     text = exposition.written(exposition.of_store(Store()), openmetrics=openmetrics)
     if textfile is None:
@@ -75,14 +75,14 @@ def serve(
     textfile: str | None = None,
 ) -> None:
     """Probe the grid again and again; serve /metrics, /healthz, /api/nodes and a status page."""
-    from gridops.monitor import Monitor, Selection
-    from gridops.observe.access import access, server_tls
+    from gridops.observe.auth import access, server_tls
     from gridops.observe.exporter import Exporter
-    from gridops.observe.textfile import write_whole
-    from gridops.tasks._serving import PUBLIC, Service
+    from gridops.system.files import write_whole
+    from gridops.tasks._monitor import Monitor, Selection
+    from gridops.tasks._service import PUBLIC, Service
 
     selection = Selection(call.inventory, *call.selected_by)
-    monitor = Monitor(selection, _values.seconds(every, "every") or 15.0)
+    monitor = Monitor(selection, _parse.seconds(every, "every") or 15.0)
     service = Service(monitor, commands=commands)
     if textfile is not None:
         service.publish(monitor.round())
@@ -176,13 +176,13 @@ def push(
 ) -> int:
     """Push the metrics of all calls until now to a Pushgateway, in place of those there."""
     del call
-    from gridops.observe.access import access
+    from gridops.observe.auth import access
     from gridops.observe.push import Gateway
     from gridops.observe.store import Store
 
     target = Gateway.of(gateway, job, instance, access(auth_file, token_file))
     try:
-        target.push(Store(), timeout=_values.seconds(timeout, "timeout") or 10.0)
+        target.push(Store(), timeout=_parse.seconds(timeout, "timeout") or 10.0)
     except ServeError as exc:
         if strict:
             raise

@@ -35,7 +35,8 @@ def status(call: Call) -> None:
     """List the connections that are open now."""
     from gridops.reach import pool
     from gridops.render import documents, tables
-    from gridops.render.words import duration, plain
+    from gridops.render.units import duration
+    from gridops.system.text import plain
 
     masters = pool.status()
     if call.format == "json":

@@ -11,16 +11,16 @@ from invoke.exceptions import ParseError
 
 from gridops import __version__
 from gridops.tasks import ns
+from gridops.tasks._positional import Words
 from gridops.tasks._task import guarded
 from gridops.tasks._terminal import open_streams, say
-from gridops.tasks._words import Words
 
 
 class GridProgram(Program):
     """An invoke Program whose usage errors exit with 2, as gridops' own do."""
 
     def print_version(self) -> None:
-        from gridops import ownership
+        from gridops.system import ownership
 
         super().print_version()
         if neighbour := ownership.neighbour():

@@ -13,9 +13,9 @@ from gridops.tasks._task import SELECTION, Call, grid_task
 from gridops.tasks._terminal import say, show
 
 if TYPE_CHECKING:
-    from gridops.monitor import Round
-    from gridops.observe.overview import Overview
     from gridops.observe.rows import RunRow, Sample
+    from gridops.render.overview import Overview
+    from gridops.tasks._monitor import Round
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 RUNS = 50
@@ -34,10 +34,10 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
     The Markdown goes to the step's summary where GITHUB_STEP_SUMMARY is set, else to stdout, unless
     a file was asked for. Unhealthy nodes are no failure here: `inv health` is the check.
     """
-    from gridops.monitor import Monitor, Selection
-    from gridops.observe.page import render_page, without_commands
-    from gridops.observe.textfile import write_whole
     from gridops.render.markdown import report as markdown
+    from gridops.render.page import render_page, without_commands
+    from gridops.system.files import write_whole
+    from gridops.tasks._monitor import Monitor, Selection
 
     monitor = Monitor(Selection(call.inventory, *call.selected_by), every=0.0)
     overview = _overview(monitor.round())
@@ -55,9 +55,9 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
 
 def _overview(last: Round) -> Overview:
     """The round, with what the store has of the past; that it cannot be read is said."""
-    from gridops.observe.overview import Overview
     from gridops.observe.store import Store
-    from gridops.observe.trends import LONGEST
+    from gridops.render.overview import Overview
+    from gridops.render.trends import LONGEST
 
     history: dict[str, list[Sample]] = {}
     runs: list[RunRow] = []
@@ -82,7 +82,8 @@ def _overview(last: Round) -> Overview:
 
 def _with_now(history: Mapping[str, list[Sample]], last: Round) -> dict[str, list[Sample]]:
     """The store hears of a round when this process ends: it is added here."""
-    from gridops.observe.figures import record_of, sample_of
+    from gridops.observe.rows import sample_of
+    from gridops.probe.figures import record_of
 
     return {
         health.node.name: [

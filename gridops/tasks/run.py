@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
-from gridops.tasks import _values
+from gridops.tasks import _parse
 from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._fetching import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_rows, write_bytes
 
 if TYPE_CHECKING:
+    from gridops.dispatch.placement import Candidate
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
-    from gridops.placement import Candidate
 
 CMD = "the command, as shell text (or its words after --)"
 ENV = "NAME=VALUE for the command, several times if need be"
@@ -81,20 +81,20 @@ def run(
     from gridops.model import RunSpec
 
     spec = RunSpec(
-        command=_values.command(cmd, "run"),
-        src=_values.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
+        command=_parse.command(cmd, "run"),
+        src=_parse.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
         sync=sync,
-        env=_values.visible_gpus(_values.environment(env or ()), gpus),
-        timeout=_values.seconds(timeout, "timeout"),
-        gpus=_values.count(gpus, "gpus"),
-        wait=_values.seconds(wait, "wait"),
+        env=_parse.visible_gpus(_parse.environment(env or ()), gpus),
+        timeout=_parse.seconds(timeout, "timeout"),
+        gpus=_parse.count(gpus, "gpus"),
+        wait=_parse.seconds(wait, "wait"),
         isolate=isolate,
-        fresh=_values.fresh(fresh, sync),
-        ports=_values.ports(port or ()),
-        fetch=_values.patterns(fetch or ()),
+        fresh=_parse.fresh(fresh, sync),
+        ports=_parse.ports(port or ()),
+        fetch=_parse.patterns(fetch or ()),
         overwrite=overwrite,
-        log_cap=_values.size(log_cap, "log-cap"),
-        give_up_after=_values.seconds(give_up_after, "give-up-after"),
+        log_cap=_parse.size(log_cap, "log-cap"),
+        give_up_after=_parse.seconds(give_up_after, "give-up-after"),
         kill_on_exit=kill_on_exit,
         restart_lost=restart_lost,
     )
@@ -124,7 +124,7 @@ def _refuse_to_leave(spec: RunSpec) -> None:
 
 
 def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
-    from gridops.executor import Output
+    from gridops.dispatch.executor import Output
 
     output = Output(write_bytes(1), write_bytes(2))
     return call.grid.run(spec, output, nodes=nodes).status
@@ -133,7 +133,7 @@ def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
 def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
     if on is None:
         return call.nodes
-    from gridops.nodesets import fold
+    from gridops.inventory.nodeset import fold
 
     node = call.grid.inventory.node(on)
     if node not in call.nodes:
@@ -185,9 +185,9 @@ def exec_(
     from gridops.render import documents
 
     spec = RunSpec(
-        command=_values.command(cmd, "exec"),
-        env=_values.environment(env or ()),
-        timeout=_values.seconds(timeout, "timeout"),
+        command=_parse.command(cmd, "exec"),
+        env=_parse.environment(env or ()),
+        timeout=_parse.seconds(timeout, "timeout"),
     )
     nodes, form = call.nodes, call.format
     if bare:
@@ -202,7 +202,7 @@ def exec_(
 
 def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
     """Every node's outcome, in the inventory's order; Ctrl-C ends the commands first."""
-    from gridops.jobs.attached import Stop, stop_on_signals
+    from gridops.jobs.foreground import Stop, stop_on_signals
 
     stop = Stop()
     with stop_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):
@@ -213,7 +213,7 @@ def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outc
 
 def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
     from gridops.render.folding import failures, folded
-    from gridops.render.words import printable
+    from gridops.system.text import printable
 
     bare = len(outcomes) == 1
     out, err = write_bytes(1), write_bytes(2)
@@ -246,7 +246,7 @@ def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool =
     """Bring the tree to the selected nodes: what changed travels, deletions too."""
     from gridops.render import documents
 
-    path = _values.tree(src, "name it with --src")
+    path = _parse.tree(src, "name it with --src")
     nodes, form = call.nodes, call.format
     alone = (events.SYNC_PROGRESS,) if len(nodes) == 1 else ()  # else the nodes are counted
     with call.narrated(only=(events.WARNING, events.RETRY, *alone)):
@@ -285,7 +285,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
 
 def _print_plan(report: SyncReport) -> None:
     """What a sync would do, on stdout: + new, ~ changed, - deleted."""
-    from gridops.render.words import plain
+    from gridops.system.text import plain
 
     for sign, paths in (("+", report.added), ("~", report.changed), ("-", report.deleted)):
         for path in paths:

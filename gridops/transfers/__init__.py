@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from gridops import ownership  # noqa: F401 # first of ours: see there
-from gridops.transfers import client
-from gridops.transfers.client import STALLED, Job
-from gridops.transfers.outcome import Complaints, Place, error_of
-from gridops.transfers.shell import host_of, remote_shell
+from gridops.system import ownership  # noqa: F401 # first of ours: see there
+from gridops.transfers import program
+from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.fabric import host_of, remote_shell
+from gridops.transfers.program import STALLED, Job
 
 if TYPE_CHECKING:
     from invoke.runners import Result
@@ -69,7 +69,7 @@ def _job(
     patterns = [exclude] if isinstance(exclude, str) else exclude
     options = ["--delete"] if delete else []
     options += [f"--exclude={pattern}" for pattern in patterns]
-    options += ["-lpthrvz", f"--timeout={STALLED}", *(client.client().literal if literal else [])]
+    options += ["-lpthrvz", f"--timeout={STALLED}", *(program.client().literal if literal else [])]
     host = host_of(c)
     return Job(
         options=[*options, *_words(rsync_opts)],
@@ -125,7 +125,7 @@ class _Run:
 
         self._config = c.config
         self._job = job
-        self._line = " ".join(shlex.quote(os.fsdecode(word)) for word in client.command(job))
+        self._line = " ".join(shlex.quote(os.fsdecode(word)) for word in program.command(job))
         self._hide = normalize_hide(self._config.run.hide)
 
     def result(self) -> Result | None:
@@ -135,7 +135,7 @@ class _Run:
             return self._made(0, b"", b"")
         out, err = _Shown("stdout", self._hide), _Shown("stderr", self._hide)
         said = Complaints()
-        status = client.run(
+        status = program.run(
             self._job,
             timeout=self._config.timeouts.command,
             on_stdout=out,

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gridops.answers import Limit, Lines
 from gridops.errors import UnreadableAnswer
-from gridops.render import words
+from gridops.reach.answers import Limit, Lines
+from gridops.system import text
 
 MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
@@ -38,7 +38,7 @@ def unescape(text: bytes) -> bytes:
 
 def printable(name: bytes) -> str:
     """A name for people, on one line: whatever cannot be shown is written as `ls -b` would."""
-    return words.printable(name.decode("utf-8", "backslashreplace"))
+    return text.printable(name.decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ import pytest
 from helpers import end, find_program, node_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
-from gridops.jobs import attached
-from gridops.jobs.attached import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop
+from gridops.inventory.settings import SshSettings
+from gridops.jobs import foreground
+from gridops.jobs.foreground import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Setup
-from gridops.settings import SshSettings
 
 ODD_VALUES = {
     "QUOTES": 'it\'s "quoted" `id` $(id) $HOME \\ \\n !x',
@@ -120,8 +120,8 @@ def tagged(run_id: str) -> dict[int, str]:
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attached, "GRACE", 0)
-    monkeypatch.setattr(attached, "LAST_WORDS", 8.0)
+    monkeypatch.setattr(foreground, "GRACE", 0)
+    monkeypatch.setattr(foreground, "LAST_WORDS", 8.0)
 
 
 @pytest.fixture(params=["local", "ssh"])
@@ -491,7 +491,7 @@ def test_the_command_is_asked_politely_first(place, how):
 
 
 def test_a_polite_end_takes_no_grace(place, monkeypatch):
-    monkeypatch.setattr(attached, "GRACE", 30)
+    monkeypatch.setattr(foreground, "GRACE", 30)
     following = Following(place.begin("echo up; sleep 3007"))
     following.until(b"up\n").stop.request("SIGINT")
     assert following.end(limit=6).stopped == "SIGINT"
@@ -540,7 +540,7 @@ import sys
 from gridops.jobs import attached
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
-from gridops.settings import SshSettings
+from gridops.inventory.settings import SshSettings
 attached.GRACE = 0
 kind, config, run_id, command = sys.argv[1:]
 node = Node("x", "node2", connection=kind)
@@ -631,12 +631,12 @@ def test_a_login_that_runs_something_else_is_an_error_with_its_words(make_sandbo
 def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
     made = make_sandbox(1, options={"ForceCommand": "exec sleep 302"})
     link = link_to(node_of(made), settings_of(made))
-    monkeypatch.setattr(attached, "START", 0.5)
+    monkeypatch.setattr(foreground, "START", 0.5)
     begun = Attached(link, RunSpec("echo ran"), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout, match=r"within 0\.5 s"):
         begun.follow(Collect(), Collect(), Stop())
-    monkeypatch.setattr(attached, "START", 60.0)
-    monkeypatch.setattr(attached, "QUICK_START", 0.1)
+    monkeypatch.setattr(foreground, "START", 60.0)
+    monkeypatch.setattr(foreground, "QUICK_START", 0.1)
     began = time.monotonic()
     begun = Attached(link, RunSpec("echo ran", timeout=0.5), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout):

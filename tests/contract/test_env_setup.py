@@ -14,9 +14,9 @@ import pytest
 from jobhelpers import Kept, Place, start
 
 from gridops.jobs import client
-from gridops.jobs.attached import Attached, Stop
 from gridops.jobs.begin import await_begin, last_words
-from gridops.jobs.verdict import exit_status
+from gridops.jobs.foreground import Attached, Stop
+from gridops.jobs.outcome import exit_status
 from gridops.model import Node, RunSpec
 from gridops.reach.local import LocalLink
 

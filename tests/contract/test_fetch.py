@@ -14,14 +14,14 @@ from helpers import node_of, settings_of
 from jobhelpers import Place
 
 from gridops.errors import NodeError, PartialTransfer, UsageError
-from gridops.fetch import FetchReport, bring_home, finding
-from gridops.fetch.patterns import parse
+from gridops.inventory.settings import Settings, SshSettings
 from gridops.model import Node
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
-from gridops.settings import Settings, SshSettings
+from gridops.transfers.fetch import FetchReport, bring_home, remote
+from gridops.transfers.fetch.patterns import parse
 
 ODD_NAMES = (
     b"-dash",
@@ -437,13 +437,13 @@ def test_names_are_found_by_every_shell_that_a_node_may_have(place: Place):
         put(root, b"d/" + name, b"d/e-" + name + b"/x")
     put(root, "d/.hidden", "d/.e/x")
     (root / "d/loop").symlink_to(".")
-    found = finding.find(place.link, str(root), [parse("d/*"), parse("**/x"), parse("d/.h*")])
+    found = remote.find(place.link, str(root), [parse("d/*"), parse("**/x"), parse("d/.h*")])
     names = {os.fsencode(name) for name in found.groups[0].names}
     plain = [name for name in ODD_NAMES if not name.startswith(b".")]
     wanted = {b"d/loop", *(b"d/" + name for name in plain)} | {b"d/e-" + name for name in ODD_NAMES}
     assert names == wanted | {b"d/e-" + name + b"/x" for name in ODD_NAMES} | {b"d/.hidden"}
     for name in ODD_NAMES:
-        found = finding.find(place.link, str(root), [parse("d/" + os.fsdecode(name))])
+        found = remote.find(place.link, str(root), [parse("d/" + os.fsdecode(name))])
         assert b"d/" + name in {os.fsencode(one) for one in found.groups[0].names}
     shutil.rmtree(root)
 
@@ -455,9 +455,9 @@ def test_names_are_found_by_every_shell_that_a_node_may_have(place: Place):
 def test_a_node_that_names_what_was_not_asked_for_gets_nothing_brought(name, home, monkeypatch):
     """A careless or hostile one: what it says is held to what the pattern can mean."""
     answer = f"printf 'b/tmp\\0m%s\\0.\\0' '{name}'\n"
-    monkeypatch.setattr(finding, "_script", lambda: answer)
+    monkeypatch.setattr(remote, "_script", lambda: answer)
     link = LocalLink(Node("here", "here", connection="local"))
-    found = finding.find(link, "/tmp", [parse("out/*")])
+    found = remote.find(link, "/tmp", [parse("out/*")])
     assert found.groups == ()
     assert len(found.missing) == 1
 
@@ -466,10 +466,10 @@ def test_a_node_that_names_what_was_not_asked_for_gets_nothing_brought(name, hom
     "answer", ["", "printf 'b/tmp\\0mout/a\\0'", "printf 'nonsense'", "exit 3"]
 )
 def test_an_answer_that_is_cut_short_is_an_error(home, monkeypatch, answer):
-    monkeypatch.setattr(finding, "_script", lambda: answer)
+    monkeypatch.setattr(remote, "_script", lambda: answer)
     link = LocalLink(Node("here", "here", connection="local"))
     with pytest.raises(NodeError, match="its answer could not be understood"):
-        finding.find(link, "/tmp", [parse("out/*")])
+        remote.find(link, "/tmp", [parse("out/*")])
 
 
 # -- what never comes ------------------------------------------------------------------------------

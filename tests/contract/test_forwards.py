@@ -22,9 +22,9 @@ from gridops.errors import PortClosed
 from gridops.model import Node, PortForward
 from gridops.observe import events
 from gridops.reach import link_to
-from gridops.reach.forwards import Forwards
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
+from gridops.reach.port_forward import Forwards
 
 BIG = 50_000_000
 

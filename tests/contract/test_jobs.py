@@ -18,7 +18,7 @@ from jobhelpers import Kept, Place, begun, done, pids_with, start, supervisor
 
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
-from gridops.jobs.conversation import converse
+from gridops.jobs.protocol import converse
 from gridops.jobs.spec import JobSpec, new_id
 
 OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us

@@ -17,9 +17,9 @@ from helpers import end, find_program, wait_until
 from jobhelpers import Kept, Place, done, pids_with, shell_path, start
 
 from gridops.errors import NodeTimeout
-from gridops.jobs import attached, client
-from gridops.jobs.attached import Attached, Ended, Stop
-from gridops.jobs.verdict import exit_status, verdict
+from gridops.jobs import client, foreground
+from gridops.jobs.foreground import Attached, Ended, Stop
+from gridops.jobs.outcome import exit_status, verdict
 from gridops.model import Leftover, Node, RunSpec
 from gridops.reach.local import LocalLink, LocalProcess
 from gridops.render.jobs import job_record
@@ -141,7 +141,7 @@ def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
 
 def stopped(place: Place, command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Ended, bytes]:
     """How a command that is stopped once it is up ends, and its stderr."""
-    monkeypatch.setattr(attached, "GRACE", 1)
+    monkeypatch.setattr(foreground, "GRACE", 1)
     stop, err = Stop(), bytearray()
     begun = Attached(place.link, RunSpec(command), run_id=f"left-{OURS}", timeout=20)
     ended = begun.follow(lambda data: stop.request("SIGINT"), err.extend, stop)
@@ -164,7 +164,7 @@ def test_what_outlives_the_stop_of_an_attached_command_is_named(
 def test_an_attached_command_that_cannot_be_ended_itself_is_named_when_we_give_up(
     place: Place, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attached, "LAST_WORDS", 9.0)
+    monkeypatch.setattr(foreground, "LAST_WORDS", 9.0)
     with pytest.raises(NodeTimeout) as caught:
         stopped(place, f"exec {as_root(shared)}", monkeypatch)
     (pid,) = sleepers()

@@ -16,7 +16,7 @@ from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.link import REPLY_LIMIT, Link
 from gridops.reach.local import LocalLink
-from gridops.reach.streams import pump
+from gridops.reach.pump import pump
 from gridops.sandbox import Sandbox, Setup
 
 ODD_WORDS = (

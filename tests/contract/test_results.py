@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from helpers import node_of, settings_of
 
-from gridops.fetch import FetchReport, bring_home
+from gridops.inventory.settings import Settings, SshSettings, SyncSettings
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.settings import Settings, SshSettings, SyncSettings
-from gridops.sync import list_tree, sync_tree
+from gridops.transfers.fetch import FetchReport, bring_home
+from gridops.transfers.sync import list_tree, sync_tree
 
 
 @dataclass

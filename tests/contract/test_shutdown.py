@@ -14,7 +14,7 @@ from helpers import wait_until
 from jobhelpers import Kept, Place, begun, done, pids_with, start, supervisor
 
 from gridops.jobs import client
-from gridops.jobs.verdict import exit_status, verdict
+from gridops.jobs.outcome import exit_status, verdict
 
 OURS = os.getpid()
 

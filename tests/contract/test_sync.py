@@ -15,12 +15,13 @@ import pytest
 from helpers import node_of, settings_of
 
 from gridops.errors import PartialTransfer, SyncError, UnmarkedTarget, UsageError
+from gridops.inventory.settings import Settings, SshSettings, SyncSettings
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.settings import Settings, SshSettings, SyncSettings
-from gridops.sync import list_tree, node, session, sync_tree, target_of
+from gridops.transfers.sync import list_tree, session, sync_tree, target_of
+from gridops.transfers.sync import remote as node
 
 ODD_NAMES = (
     b"-dash",
@@ -232,7 +233,7 @@ def test_only_what_changed_travels(place, src, there):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What syncs take for the time of day."""
     clock = Clock(time.time(), time.monotonic, time.sleep)
-    monkeypatch.setattr("gridops.sync.record.time", clock)
+    monkeypatch.setattr("gridops.transfers.sync.record.time", clock)
     return clock
 
 
@@ -276,7 +277,7 @@ def test_an_interrupted_sync_leaves_nothing_unseen(place, src, there, clock, mon
     place.sync(src)
     clock.now = second + 5
     with monkeypatch.context() as patch:
-        patch.setattr("gridops.sync.session.Session._run", lambda *_, **__: 1 / 0)
+        patch.setattr("gridops.transfers.sync.session.Session._run", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             place.sync(src)
     write_at(src / "lr", "0.2", second + 0.4)
@@ -374,7 +375,7 @@ def test_a_file_that_vanished_after_the_listing_is_no_failure(place, src, there)
 
 
 def test_more_files_than_one_command_line_holds_all_travel(place, src, there, monkeypatch):
-    monkeypatch.setattr("gridops.transfers.client._room", lambda: 100)
+    monkeypatch.setattr("gridops.transfers.program._room", lambda: 100)
     put(src, *(f"file{number}" for number in range(20)))
     report = place.sync(src)
     assert len(entries(there)) == report.files == len(report.added) == 20
@@ -470,7 +471,9 @@ def test_many_deletions_are_all_done_though_not_all_are_listed(
     place, src, there, monkeypatch, warnings
 ):
     text = node._script()
-    monkeypatch.setattr("gridops.sync.node._script", lambda: text.replace("most=20000", "most=2"))
+    monkeypatch.setattr(
+        "gridops.transfers.sync.remote._script", lambda: text.replace("most=20000", "most=2")
+    )
     put(src, "stays", *(f"{'long' * 20}/file{number:03}" for number in range(500)))
     place.sync(src)
     shutil.rmtree(src / ("long" * 20))
@@ -947,7 +950,7 @@ def test_an_unreadable_directory_is_named_and_nothing_is_deleted(place, src, the
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gridops.sync.files.os.scandir", scandir)
+        patch.setattr("gridops.transfers.sync.walk.os.scandir", scandir)
         with pytest.raises(PartialTransfer, match="closed cannot be read here") as caught:
             place.sync(src)
     assert caught.value.files == ("closed",)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from helpers import node_of, settings_of
 
+from gridops.inventory.settings import Settings, SshSettings, SyncSettings
 from gridops.model import Node, SyncReport
 from gridops.reach import link_to
-from gridops.settings import Settings, SshSettings, SyncSettings
-from gridops.sync import list_tree, sync_tree
+from gridops.transfers.sync import list_tree, sync_tree
 
 SECOND = 1_700_000_000
 NAMES = ("train.py", "lib/model.py", "lib/deep/data.bin")
@@ -122,8 +122,8 @@ def test_a_clone_on_another_machine(there, clone, tmp_path, monkeypatch, same_or
             patch.setenv("GRIDOPS_ORIGIN", "other@machine:/src/project")
             other = clone("2", "elsewhere")
         ssh = there.ssh if there.node.connection == "local" else None
-        patch.setattr("gridops.sync.record.runtime_dir", lambda: made(tmp_path / "run"))
-        patch.setattr("gridops.sync.lock.runtime_dir", lambda: made(tmp_path / "run"))
+        patch.setattr("gridops.transfers.sync.record.runtime_dir", lambda: made(tmp_path / "run"))
+        patch.setattr("gridops.transfers.sync.turn.runtime_dir", lambda: made(tmp_path / "run"))
         assert ssh or mine
         settled(there, other)
         assert all_are(there, "2")
@@ -143,7 +143,7 @@ def test_a_machine_that_forgets(there, clone, tmp_path, monkeypatch):
     settled(there, clone("1"))
     shutil.rmtree(tmp_path / "one")
     for name in ("record", "lock"):
-        path = f"gridops.sync.{name}.runtime_dir"
+        path = f"gridops.transfers.sync.{name}.runtime_dir"
         monkeypatch.setattr(path, lambda: made(tmp_path / "run"))
     there.sync(clone("2"))
     assert all_are(there, "2")
@@ -285,7 +285,7 @@ def test_a_sync_that_was_interrupted_while_another_tree_was_there(there, clone, 
     settled(there, one)
     settled(there, two)
     with monkeypatch.context() as patch:
-        patch.setattr("gridops.sync.session.Session._run", lambda *_, **__: 1 / 0)
+        patch.setattr("gridops.transfers.sync.session.Session._run", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             there.sync(one)
     there.sync(one)
@@ -316,7 +316,7 @@ def test_a_clock_that_was_put_back(there, clone, monkeypatch):
     tree = clone("1")
     settled(there, tree)
     real = time.time
-    monkeypatch.setattr("gridops.sync.record.time.time", lambda: real() - 10**6)
+    monkeypatch.setattr("gridops.transfers.sync.record.time.time", lambda: real() - 10**6)
     write(tree / NAMES[0], "2")
     there.sync(tree)
     assert there.has() == "2"

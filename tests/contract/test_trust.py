@@ -12,15 +12,15 @@ import pytest
 from jobhelpers import Place, done
 
 from gridops.errors import NotStarted, UnsafeTarget
+from gridops.inventory.settings import Settings
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
 from gridops.reach.link import with_args
 from gridops.reach.local import LocalLink
-from gridops.settings import Settings
-from gridops.sync import node as node_side
-from gridops.sync import sync_tree
 from gridops.system.scripts import script
+from gridops.transfers.sync import remote as node_side
+from gridops.transfers.sync import sync_tree
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a second account needs root")
 

@@ -14,9 +14,9 @@ from helpers import settings_of
 from jobhelpers import Kept, Place, begun, done, start
 
 from gridops.errors import NodeError
-from gridops.fetch import FetchReport, bring_home
+from gridops.inventory.settings import Settings, SshSettings
 from gridops.jobs import client
-from gridops.settings import Settings, SshSettings
+from gridops.transfers.fetch import FetchReport, bring_home
 
 
 @dataclass

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridops.errors import SandboxError
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 SLOTS = 8  # of a node
 KILLS = 3  # rounds, for those that one of the run's processes has just started

@@ -200,7 +200,7 @@ from gridops.jobs import follow
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
 from gridops.reach import link_to
-from gridops.settings import SshSettings
+from gridops.inventory.settings import SshSettings
 
 config, node, spec = sys.argv[1], sys.argv[2], JobSpec(**json.loads(sys.argv[3]))
 link = link_to(Node(node, node), SshSettings(config_file=Path(config), connect_timeout=4))

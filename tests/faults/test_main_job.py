@@ -14,14 +14,14 @@ import pytest
 from cli import Inventory, refusing, silent, started
 from helpers import end, sshd_sessions
 
-from gridops import delivery, executor, placement
+from gridops.dispatch import executor, placement, staging
+from gridops.dispatch.placement import candidates
 from gridops.errors import NoNode, SourceUnreadable
-from gridops.jobs.attached import Stop
+from gridops.inventory.settings import Settings
+from gridops.jobs.foreground import Stop
 from gridops.model import Node, NodeHealth, RunSpec
-from gridops.placement import candidates
 from gridops.probe.score import rank
 from gridops.sandbox import Sandbox, Setup
-from gridops.settings import Settings
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 RULE = "-" * 15
@@ -300,7 +300,7 @@ def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkey
         asked.append(link.node.name)
         raise SourceUnreadable("s cannot be read here", files=["s"])
 
-    monkeypatch.setattr(delivery, "sync_tree", sync_tree)
+    monkeypatch.setattr(staging, "sync_tree", sync_tree)
     nodes = [Node(name, name, connection="local") for name in ("one", "two")]
     choice = [placement.Candidate(node, "") for node in nodes]
     sink = executor.Output(bytes, bytes)

@@ -21,22 +21,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobhelpers import Kept, Place, begun, shell_path, start
 
-from gridops.fetch import finding, narrow
-from gridops.fetch.patterns import parse
-from gridops.fetch.question import Group
+from gridops.inventory.settings import Settings
 from gridops.jobs import client, follow
 from gridops.jobs.frames import Frames
 from gridops.model import Node, Reply
 from gridops.probe.checker import probe_script
-from gridops.ray import talk
+from gridops.ray import remote as talk
 from gridops.reach import ports
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
-from gridops.reach.streams import Sink
-from gridops.settings import Settings
-from gridops.sync import list_tree, sync_tree
-from gridops.transfers.outcome import Complaints
+from gridops.reach.pump import Sink
+from gridops.transfers.errors import Complaints
+from gridops.transfers.fetch import narrow, remote
+from gridops.transfers.fetch.patterns import parse
+from gridops.transfers.fetch.question import Group
 from gridops.transfers.output import Output
+from gridops.transfers.sync import list_tree, sync_tree
 
 DATA = Path(__file__).parents[1] / "data" / "answers"
 
@@ -172,14 +172,14 @@ def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
         for number, answer in enumerate(scripts(sync)):
             yield f"sync-again-{number}", answer
     yield "rsync-output", bytes(output.data)
-    real, replies = finding.ask_script, []
+    real, replies = remote.ask_script, []
 
     def asked(*words: object, **options: object) -> Reply:
         replies.append(real(*words, **options))  # type: ignore[arg-type]
         return replies[-1]
 
-    with patch.object(finding, "ask_script", asked):
-        finding.find(link, str(tree), [parse("deep"), parse("**"), parse("none")])
+    with patch.object(remote, "ask_script", asked):
+        remote.find(link, str(tree), [parse("deep"), parse("**"), parse("none")])
     yield "find", replies[0].stdout
 
 

@@ -13,38 +13,39 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.answers import Fields, document
 from gridops.errors import ConnectionLost
-from gridops.fetch import finding, narrow
-from gridops.fetch.patterns import parse as pattern
-from gridops.fetch.question import Group, is_below
-from gridops.fetch.times import Times
-from gridops.fetch.written import Chooser
-from gridops.jobs import conversation, follow, looking
-from gridops.jobs.facts import Records
-from gridops.jobs.finding import merged
+from gridops.inventory.settings import HealthSettings
+from gridops.jobs import follow, looking, protocol
 from gridops.jobs.frames import Frames
+from gridops.jobs.lookup import merged
+from gridops.jobs.outcome import exit_status, verdict
+from gridops.jobs.records import Records
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.starting import Starting, StartReply
-from gridops.jobs.verdict import exit_status, verdict
+from gridops.jobs.start import Starting, StartReply
 from gridops.model import Job, Node, NodeHealth, Outcome, Reply
-from gridops.observe.figures import figures
-from gridops.probe.judging import judge
+from gridops.probe.figures import figures
 from gridops.probe.parse import parse
-from gridops.ray import asking, preflight, state, talk
+from gridops.probe.thresholds import judge
+from gridops.ray import dashboard, preflight, state
+from gridops.ray import remote as talk
 from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi
 from gridops.ray.outcome import verdict as ray_verdict
-from gridops.ray.pip import Pip
+from gridops.ray.pip_output import Pip
 from gridops.ray.rest import Api
 from gridops.reach import control, ports
+from gridops.reach.answers import Fields, document
 from gridops.reach.diagnosis import diagnose
-from gridops.reach.streams import Collected, Prelude, Sink
+from gridops.reach.pump import Collected, Prelude, Sink
 from gridops.render import clusterjobs, documents, jobs, tables
-from gridops.settings import HealthSettings
-from gridops.sync.node import NodeTree, Prepared
-from gridops.transfers.outcome import Complaints, Place, error_of
+from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.fetch import narrow, remote
+from gridops.transfers.fetch.patterns import parse as pattern
+from gridops.transfers.fetch.question import Group, is_below
+from gridops.transfers.fetch.times import Times
+from gridops.transfers.fetch.written import Chooser
 from gridops.transfers.output import Output
+from gridops.transfers.sync.remote import NodeTree, Prepared
 
 DATA = Path(__file__).parents[1] / "data" / "answers"
 NODE = Node("n1", "n1")
@@ -101,7 +102,7 @@ def show(found: dict[str, Job]) -> None:
 
 def list_sink() -> tuple[Frames, Records]:
     records = Records("n1")
-    return Frames(records.hear, conversation._no_piece, looking.LISTING_LIMIT), records
+    return Frames(records.hear, protocol._no_piece, looking.LISTING_LIMIT), records
 
 
 def read_list(data: bytes) -> None:
@@ -118,12 +119,12 @@ def follower() -> follow.Follower:
 
 def follow_sink() -> Frames:
     one = follower()
-    return Frames(one.hear, one.take, conversation.FOLLOW_LIMIT)
+    return Frames(one.hear, one.take, protocol.FOLLOW_LIMIT)
 
 
 def read_follow(data: bytes) -> None:
     one = follower()
-    Frames(one.hear, one.take, conversation.FOLLOW_LIMIT)(data)
+    Frames(one.hear, one.take, protocol.FOLLOW_LIMIT)(data)
     show({"": one.result(live=False).job})
 
 
@@ -135,7 +136,7 @@ def read_start(data: bytes) -> None:
         lines.append(line)
         starting.hear(line)
 
-    Frames(hear, conversation._no_piece, conversation.FOLLOW_LIMIT)(data)
+    Frames(hear, protocol._no_piece, protocol.FOLLOW_LIMIT)(data)
     if not isinstance(starting.reply, StartReply):
         raise starting._refusal(starting._ack)
 
@@ -143,7 +144,7 @@ def read_start(data: bytes) -> None:
 def ask_with(data: bytes) -> Callable[..., list[str]]:
     def ask(link: object, verb: str, *args: str, **options: object) -> list[str]:
         lines: list[str] = []
-        Frames(lines.append, conversation._no_piece, conversation.ANSWER_LIMIT)(data)
+        Frames(lines.append, protocol._no_piece, protocol.ANSWER_LIMIT)(data)
         return lines
 
     return ask
@@ -161,14 +162,14 @@ def read_tail(data: bytes) -> None:
 
 
 def read_find(data: bytes) -> None:
-    real = finding.ask_script
-    finding.ask_script = lambda link, text, args, limit: _reply(data, limit)
+    real = remote.ask_script
+    remote.ask_script = lambda link, text, args, limit: _reply(data, limit)
     try:
         patterns = [pattern("deep"), pattern("**"), pattern("none")]
-        found = finding.find(FakeLink(b""), "/home/ada/tree", patterns)
+        found = remote.find(FakeLink(b""), "/home/ada/tree", patterns)
         assert all(name and ".." not in name.split("/") for g in found.groups for name in g.names)
     finally:
-        finding.ask_script = real
+        remote.ask_script = real
 
 
 def read_times(data: bytes) -> None:
@@ -488,7 +489,7 @@ PARSERS: dict[str, Parser] = {
     "Ray on a node": Parser(
         read_look, (*seeds("ray-look"), *RAY_NODE), (b"pip x\n", b"x", b"word value\n"), words_sink
     ),
-    "Ray's dashboard, on the head": Parser(asking.read, RAY_SAID),
+    "Ray's dashboard, on the head": Parser(dashboard.read, RAY_SAID),
     "Ray's mesh": Parser(preflight.Tries.of, RAY_MESH),
     "Ray's reach": Parser(read_reach, (b'{"10.0.0.1:1": "Connection refused"}',)),
     "Ray's jobs": Parser(read_ray_jobs, (RAY_JOBS,)),

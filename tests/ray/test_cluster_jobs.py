@@ -17,7 +17,7 @@ import pytest
 from cli import started
 
 from gridops.grid import Grid
-from gridops.ray.following import Following
+from gridops.ray.follow import Following
 from gridops.ray.jobsapi import Submission
 
 if TYPE_CHECKING:

@@ -96,14 +96,14 @@ def test_exec_runs_in_the_home_directory_with_the_environment(tell, inventory):
 
 
 def test_more_than_can_be_kept_is_counted_on_stderr(tell, inventory, monkeypatch):
-    monkeypatch.setattr("gridops.broadcast.LIMIT", 1000)
+    monkeypatch.setattr("gridops.dispatch.exec.LIMIT", 1000)
     done = tell("exec", "--nodes=node1", "--cmd", "head -c 2500 /dev/zero")
     assert done.stdout == bytes(1000)
     assert done.err == "gridops: 1500 more bytes of stdout were not kept\n"
 
 
 def test_all_nodes_together_have_bounded_room_for_their_output(tell, inventory, monkeypatch):
-    monkeypatch.setattr("gridops.broadcast.ROOM", 3000)
+    monkeypatch.setattr("gridops.dispatch.exec.ROOM", 3000)
     done = tell("exec", "--cmd", "head -c 2500 /dev/zero")
     assert done.stdout.count(b"\0") == 3000
     dropped = re.findall(r"gridops: (\d+) more bytes of stdout were not kept", done.err)

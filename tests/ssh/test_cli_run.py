@@ -13,7 +13,7 @@ import pytest
 from cli import refusing, started
 from helpers import close_masters, wait_until
 
-from gridops import placement
+from gridops.dispatch import placement
 from gridops.probe.score import Ranked, rank
 
 NODES = {"node1", "node2", "node3"}

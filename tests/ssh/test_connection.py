@@ -32,12 +32,12 @@ from gridops.errors import (
     NodeTimeout,
     UsageError,
 )
+from gridops.inventory.settings import SshSettings
 from gridops.observe import events
 from gridops.reach import endpoint, pool
 from gridops.reach.connection import Connection
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox, Setup
-from gridops.settings import SshSettings
 
 QUIET: dict[str, Any] = {"hide": True, "in_stream": False}
 

@@ -16,7 +16,7 @@ from jobhelpers import pids_with
 
 from gridops.grid import Grid
 from gridops.jobs import client
-from gridops.jobs.attending import BEYOND
+from gridops.jobs.logs import BEYOND
 from gridops.jobs.spec import JobSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link

@@ -16,14 +16,14 @@ from cli import Inventory, Tell, started
 from helpers import node_of, processes_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import DiskFull, NoRsync, NotWritable, TransferLost
-from gridops.fetch import FetchReport, bring_home
+from gridops.inventory.settings import Settings
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.retry import without_waiting
 from gridops.sandbox import Sandbox, Setup
-from gridops.settings import Settings
+from gridops.transfers.fetch import FetchReport, bring_home
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 

@@ -20,13 +20,13 @@ from helpers import node_of, settings_of, sshd_sessions, wait_until
 from network import silenceable
 
 from gridops.errors import ForwardingForbidden, NodeError, ReachError, UsageError
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node, PortForward
 from gridops.observe import events
 from gridops.reach import link_to, pool
-from gridops.reach.forwards import Forwards
 from gridops.reach.link import Link
+from gridops.reach.port_forward import Forwards
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_runtime_dir")
 
@@ -194,8 +194,8 @@ def test_a_client_that_is_killed_leaves_no_port_taken(sandbox: Sandbox) -> None:
         import sys, time
         from gridops.model import Node, PortForward
         from gridops.reach import link_to
-        from gridops.reach.forwards import Forwards
-        from gridops.settings import SshSettings
+        from gridops.reach.port_forward import Forwards
+        from gridops.inventory.settings import SshSettings
         link = link_to(Node("node1", "node1"), SshSettings(config_file=sys.argv[1]))
         forwards = Forwards.reserve([PortForward(int(sys.argv[3]), int(sys.argv[2]))])
         forwards.prepare(link)

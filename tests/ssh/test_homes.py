@@ -13,7 +13,7 @@ from cli import Tell, run
 from helpers import node_of, settings_of
 from jobhelpers import Kept, Place, begun, shell_path, start
 
-from gridops import placement
+from gridops.dispatch import placement
 from gridops.jobs import client
 from gridops.model import Node
 from gridops.probe.score import rank

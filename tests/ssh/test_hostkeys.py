@@ -13,10 +13,10 @@ import pytest
 from helpers import node_of, settings_of
 
 from gridops.errors import ConnectRefused, ConnectTimeout, HostKeyChanged, HostKeyUnknown
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.reach import hostkeys, link_to
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_client_that_is_killed_leaves_its_run_alone(sandbox: Sandbox, home: Pa
     code = (
         "import sys; from pathlib import Path; from gridops.jobs import follow;"
         "from gridops.jobs.spec import JobSpec; from gridops.model import Node;"
-        "from gridops.reach import link_to; from gridops.settings import SshSettings;"
+        "from gridops.reach import link_to; from gridops.inventory.settings import SshSettings;"
         "link = link_to(Node('node1', 'node1'), SshSettings(config_file=Path(sys.argv[1])));"
         "follow.run(link, JobSpec(command=sys.argv[2], id=sys.argv[3]),"
         " on_stdout=lambda data: None, on_stderr=lambda data: None)"

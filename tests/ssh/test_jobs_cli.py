@@ -16,7 +16,7 @@ from cli import BIN, Inventory, Tell, refusing, run, silent, started
 from helpers import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 from jobhelpers import Place, begun, pids_with, pids_with_environment
 
-from gridops import placement
+from gridops.dispatch import placement
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
@@ -583,7 +583,7 @@ def test_a_shared_home_shows_each_run_once(tell, inventory, detach):
 
 
 def test_the_grid_does_the_same_for_python(inventory, project):
-    from gridops.executor import Output
+    from gridops.dispatch.executor import Output
     from gridops.model import RunSpec
 
     grid = Grid.load()

@@ -32,14 +32,15 @@ from gridops.errors import (
     NodeError,
     ReachError,
 )
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.observe import events
-from gridops.reach import agent, endpoint, link_to, openssh, pool
+from gridops.reach import agent, endpoint, link_to, pool
+from gridops.reach import masters as openssh
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out
 from gridops.reach.ssh import SshLink
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_runtime_dir")
 
@@ -99,7 +100,7 @@ SAY_HELLO = """
     from gridops.model import Node
     from gridops.observe import events
     from gridops.reach import link_to
-    from gridops.settings import SshSettings
+    from gridops.inventory.settings import SshSettings
     opened = []
     events.subscribe(lambda event: opened.append(event.name == events.CONNECTION_OPENED))
     link = link_to(Node("node1", "node1"), SshSettings(config_file=sys.argv[1]))
@@ -574,7 +575,7 @@ class TestThisMachine:
             from gridops.model import Node
             from gridops.reach import link_to
             from gridops.reach.fanout import fan_out
-            from gridops.settings import SshSettings
+            from gridops.inventory.settings import SshSettings
             ssh = SshSettings(config_file=sys.argv[1])
             nodes = [Node(f"n{i}", f"node{i % 3 + 1}") for i in range(40)]
             outcomes = list(fan_out(

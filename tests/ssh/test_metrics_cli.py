@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli import refusing, run
 
-from gridops.observe.place import store_path
+from gridops.observe.paths import store_path
 from gridops.observe.store import Store
 
 HERE = ("run", "--no-sync", "--on", "node1", "--cmd")

@@ -156,8 +156,8 @@ def test_a_page_that_is_served_asks_for_a_refresh_where_no_script_runs(
 
 def test_many_nodes_can_be_searched(page, tmp_path):
     from gridops.model import Node, NodeHealth
-    from gridops.observe.overview import Overview
-    from gridops.observe.page import render_page
+    from gridops.render.overview import Overview
+    from gridops.render.page import render_page
 
     nodes = tuple(
         NodeHealth(Node(f"n{number:03}", "h"), "unreachable" if number == 7 else "healthy", 1.0)
@@ -180,9 +180,9 @@ def test_many_nodes_can_be_searched(page, tmp_path):
 
 def test_nothing_that_a_node_or_a_command_says_runs_in_the_browser(page, tmp_path):
     from gridops.model import Node, NodeHealth
-    from gridops.observe.overview import Overview
-    from gridops.observe.page import render_page
     from gridops.observe.rows import RunRow
+    from gridops.render.overview import Overview
+    from gridops.render.page import render_page
 
     evil = "\"'><img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
     run_row = RunRow(evil, evil, evil, 1.0, 1.0, "finished", 1, f"</code>{evil}", evil)

@@ -14,12 +14,12 @@ import pytest
 from helpers import node_of, nodes_of, settings_of, wait_until
 
 from gridops.errors import HostUnknown
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.observe import events
-from gridops.reach import link_to, openssh, pool
+from gridops.reach import link_to, masters, pool
 from gridops.reach.endpoint import Endpoint
 from gridops.sandbox import Sandbox
-from gridops.settings import SshSettings
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_further_masters_of_a_node_are_closed_with_it(
 ) -> None:
     endpoint = Endpoint.of(node_of(sandbox), ssh_settings)
     for index in (0, 1):
-        control, _ = openssh.connect(endpoint, index=index, timeout=20)
+        control, _ = masters.connect(endpoint, index=index, timeout=20)
         control.close()
     assert pool.close([node_of(sandbox)], ssh_settings) == 2
 

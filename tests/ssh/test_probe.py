@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from helpers import find_program, node_of, nodes_of, processes_of, settings_of, wait_until
 
+from gridops.inventory.settings import Settings
 from gridops.model import Node, NodeHealth
 from gridops.probe.checker import check
 from gridops.probe.score import rank
 from gridops.sandbox import Sandbox, Setup
-from gridops.settings import Settings
 
 DATA = Path(__file__).parent.parent / "data" / "gpu"
 

@@ -13,12 +13,12 @@ from cli import Inventory, Tell, started
 from helpers import node_of, settings_of, wait_until
 from jobhelpers import Place, begun, start
 
+from gridops.dispatch.assignment import Handover
+from gridops.dispatch.placement import Candidate
+from gridops.dispatch.queue import Line
 from gridops.grid import Grid
-from gridops.handover import Handover
 from gridops.jobs import client
-from gridops.line import Line
 from gridops.model import Job, RunSpec
-from gridops.placement import Candidate
 from gridops.reach import link_to
 
 NODES = ("node1", "node2", "node3")
@@ -176,7 +176,7 @@ def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     inventory, tell: Tell, fill, monkeypatch
 ):
     """Its places lapse, before their turn comes or when it does."""
-    monkeypatch.setattr("gridops.line.HOLD_LEASE", 1.0)
+    monkeypatch.setattr("gridops.dispatch.queue.HOLD_LEASE", 1.0)
     held = fill("node1")
     settings = Grid.load(inventory.path).settings
     one = Candidate(node_of(inventory.sandbox, "node1"), "")

@@ -26,8 +26,8 @@ from cli import BIN, Done
 from helpers import wait_until
 
 from gridops.grid import Grid
+from gridops.inventory.nodeset import fold
 from gridops.model import Node
-from gridops.nodesets import fold
 from gridops.reach.fanout import fan_out
 from gridops.sandbox import Sandbox
 from gridops.sandbox.server import free_port

@@ -25,14 +25,14 @@ from gridops.errors import (
     TransferLost,
     UsageError,
 )
+from gridops.inventory.settings import RetrySettings, Settings, SshSettings, SyncSettings
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import without_waiting
 from gridops.sandbox import Sandbox, Setup
-from gridops.settings import RetrySettings, Settings, SshSettings, SyncSettings
-from gridops.sync import sync_tree
+from gridops.transfers.sync import sync_tree
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 TOOLS = ("sh", "cat", "chmod", "cmp", "dd", "gzip", "head", "mkdir", "mv", "rm", "rmdir", "sed")
@@ -358,8 +358,8 @@ from gridops.model import Node
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.reach.fanout import fan_out
-from gridops.settings import Settings, SshSettings
-from gridops.sync import sync_tree
+from gridops.inventory.settings import Settings, SshSettings
+from gridops.transfers.sync import sync_tree
 
 ssh = SshSettings(config_file=Path(sys.argv[1]))
 work = lambda node: sync_tree(link_to(node, ssh), sys.argv[2], Settings(ssh=ssh))

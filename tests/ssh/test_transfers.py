@@ -327,6 +327,6 @@ def logins(sandbox: Sandbox) -> int:
 
 
 def test_importing_it_does_not_import_fabric():
-    program = "import sys, gridops.transfers, gridops.sync; print(*sys.modules)"
+    program = "import sys, gridops.transfers, gridops.transfers.sync; print(*sys.modules)"
     said = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert {"fabric", "paramiko", "invoke", "asyncio"}.isdisjoint(said)

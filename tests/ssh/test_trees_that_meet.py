@@ -14,13 +14,13 @@ from cli import Inventory, Tell, started
 from helpers import node_of, settings_of, wait_until
 from jobhelpers import Place, begun, start
 
-from gridops.delivery import deliver
+from gridops.dispatch.staging import deliver
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.model import Job
-from gridops.observe.place import state_dir
+from gridops.observe.paths import state_dir
 from gridops.reach import link_to
-from gridops.sync import list_tree
+from gridops.transfers.sync import list_tree
 
 NODES = ("node1", "node2", "node3")
 Clone = Callable[[str], Path]
@@ -397,8 +397,8 @@ def test_a_tree_that_changes_while_it_is_brought_is_not_run_under_another_s_reco
         (root / edited).write_text("edited meanwhile\n")
         return deliver(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("gridops.handover.deliver", deliver_late)
-    monkeypatch.setattr("gridops.handover.EDIT_GRACE", 0.0)
+    monkeypatch.setattr("gridops.dispatch.assignment.deliver", deliver_late)
+    monkeypatch.setattr("gridops.dispatch.assignment.EDIT_GRACE", 0.0)
     done = tell("run", "--on", "node1", "--src", str(root), "--cmd", "cat code/who.txt")
     if edited == "new.txt":  # git does not know it, and it did not travel
         assert (done.status, done.out) == (0, "a\n"), done.err

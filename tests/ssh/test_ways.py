@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.observe import events
-from gridops.reach import link_to, ways
+from gridops.reach import jumphosts, link_to
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out
-from gridops.settings import SshSettings
 
 
 def endpoint(config: Path, **options: str) -> Endpoint:
@@ -21,17 +21,17 @@ def endpoint(config: Path, **options: str) -> Endpoint:
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    ways._mentioned.cache_clear()
+    jumphosts._mentioned.cache_clear()
 
 
 def test_the_way_is_the_first_jump_host_or_the_command(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host far\n  ProxyJump me@gate:2222,inner\nHost *\n  ProxyCommand nc %h %p\n")
-    assert ways.way_of(endpoint(config)) == "me@gate:2222"
-    assert ways.way_of(endpoint(config, ProxyJump="other")) == "other"
+    assert jumphosts.way_of(endpoint(config)) == "me@gate:2222"
+    assert jumphosts.way_of(endpoint(config, ProxyJump="other")) == "other"
     config.write_text("Host *\n  ProxyCommand nc %h %p\n")
-    assert ways.way_of(endpoint(config)) == "nc %h %p"
-    assert ways.way_of(endpoint(config, ProxyCommand="none")) is None
+    assert jumphosts.way_of(endpoint(config)) == "nc %h %p"
+    assert jumphosts.way_of(endpoint(config, ProxyCommand="none")) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_ssh_is_asked_only_where_its_configuration_has_the_word(
     config.write_text(text)
     seen = []
     monkeypatch.setattr(Endpoint, "resolved", lambda self: seen.append(self) or {})
-    assert ways.way_of(endpoint(config)) is None
+    assert jumphosts.way_of(endpoint(config)) is None
     assert bool(seen) == asked
 
 

@@ -9,12 +9,12 @@ import time
 import pytest
 from helpers import wait_until
 
+from gridops.inventory.settings import SshSettings
 from gridops.jobs import client, follow
+from gridops.jobs.outcome import exit_status
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.verdict import exit_status
 from gridops.model import Node
 from gridops.reach import link_to
-from gridops.settings import SshSettings
 
 RUNS = 8
 SEED = int(os.environ.get("GRIDOPS_FAULT_SEED", "0")) or random.randrange(1, 1_000_000)

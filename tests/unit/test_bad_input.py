@@ -15,7 +15,14 @@ nodes:
 """
 
 
-WHO_CONNECTS = ("executor", "handover", "fullness", "broadcast", "jobs.finding", "probe.checker")
+WHO_CONNECTS = (
+    "dispatch.assignment",
+    "dispatch.exec",
+    "dispatch.executor",
+    "dispatch.holders",
+    "jobs.lookup",
+    "probe.checker",
+)
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from gridops.errors import (
     GridError,
     NodeTimeout,
 )
+from gridops.inventory.settings import HealthSettings, Settings
 from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Reply, Space
 from gridops.observe import events
 from gridops.probe import checker
 from gridops.probe.checker import check
-from gridops.probe.judging import judge
 from gridops.probe.parse import Figures
+from gridops.probe.thresholds import judge
 from gridops.retry import without_waiting
-from gridops.settings import HealthSettings, Settings
 
 GIB = 1024**3
 NODE = Node("gpu01", "10.0.0.1", slots=2)

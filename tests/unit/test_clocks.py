@@ -1,4 +1,4 @@
-"""fetch/written.py and times.py: by which clock, and how finely, a run's files are told."""
+"""transfers/fetch/written.py and times.py: by which clock, and how finely, a run's files are told."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
-from gridops.answers import Limit
 from gridops.errors import UnreadableAnswer
-from gridops.fetch.times import Times
-from gridops.fetch.written import Chooser, Entry, Window, above, precedes, topmost
+from gridops.reach.answers import Limit
+from gridops.transfers.fetch.times import Times
+from gridops.transfers.fetch.written import Chooser, Entry, Window, above, precedes, topmost
 
 B, E = "2026-01-01 10:00:00.500000000 +0000", "2026-01-01 10:00:09.500000000 +0000"
 

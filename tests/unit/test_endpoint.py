@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import ReachError
+from gridops.inventory.settings import SshSettings
 from gridops.model import Node
-from gridops.reach import runtime
 from gridops.reach.endpoint import Endpoint
-from gridops.settings import SshSettings
+from gridops.system import rundir
 
 HERE = Endpoint("gpu01.lan", user="ml", port=2222, name="gpu01")
 
@@ -97,14 +97,14 @@ class TestRuntimeDirectory:
     ) -> None:
         path = session_dir / "made" / "run"
         monkeypatch.setenv("GRIDOPS_RUNTIME_DIR", str(path))
-        assert runtime.runtime_dir() == path
+        assert rundir.runtime_dir() == path
         assert path.stat().st_mode & 0o777 == 0o700
 
     def test_xdg_runtime_dir_is_used_where_there_is_one(
         self, session_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(session_dir))
-        assert runtime.runtime_dir() == session_dir / "gridops"
+        assert rundir.runtime_dir() == session_dir / "gridops"
 
     def test_one_that_is_too_long_or_gone_is_passed_over(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,15 +114,15 @@ class TestRuntimeDirectory:
         long.mkdir()
         for path in (long, tmp_path / "gone"):
             monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
-            assert runtime._candidates()[-1] == own
-            assert runtime.runtime_dir() == own
+            assert rundir._candidates()[-1] == own
+            assert rundir.runtime_dir() == own
 
     def test_a_chosen_one_that_is_too_long_is_an_error_with_the_limit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("GRIDOPS_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
-        with pytest.raises(ReachError, match=rf"at most {runtime.LONGEST} bytes"):
-            runtime.runtime_dir()
+        with pytest.raises(ReachError, match=rf"at most {rundir.LONGEST} bytes"):
+            rundir.runtime_dir()
 
     @pytest.mark.parametrize("kind", ["open", "link", "file"])
     def test_one_that_others_may_enter_is_refused(
@@ -138,8 +138,8 @@ class TestRuntimeDirectory:
             path.touch()
         monkeypatch.setenv("GRIDOPS_RUNTIME_DIR", str(path))
         with pytest.raises(ReachError, match=kind):
-            runtime.runtime_dir()
+            rundir.runtime_dir()
 
     def test_the_longest_path_leaves_room_for_what_ssh_adds_while_it_binds(self) -> None:
         names = (f"{'0' * 16}.31", "0" * 16 + "." + "x" * 16)
-        assert all(runtime.LONGEST + 1 + len(name) < 104 for name in names)
+        assert all(rundir.LONGEST + 1 + len(name) < 104 for name in names)

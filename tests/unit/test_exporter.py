@@ -16,7 +16,7 @@ import pytest
 
 from gridops.errors import ServeError, UsageError
 from gridops.observe import connections
-from gridops.observe.access import OPEN, Access, access, is_loopback, server_tls
+from gridops.observe.auth import OPEN, Access, access, is_loopback, server_tls
 from gridops.observe.exporter import Exporter, Page, Request
 
 

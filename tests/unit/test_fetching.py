@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from gridops.dispatch.results import status_after
 from gridops.errors import DiskFull, NotWritable, TransferLost, UsageError
-from gridops.fetch import checked
-from gridops.fetch.disk import errors_here
-from gridops.fetch.landing import Landing
-from gridops.fetch.patterns import parse
-from gridops.fetch.report import FetchReport
-from gridops.fetch.stage import staging
-from gridops.homecoming import status_after
 from gridops.model import Job, Node
 from gridops.observe import events
 from gridops.tasks._task import grid_task
+from gridops.transfers.fetch import checked
+from gridops.transfers.fetch.apply import Landing
+from gridops.transfers.fetch.disk import errors_here
+from gridops.transfers.fetch.patterns import parse
+from gridops.transfers.fetch.report import FetchReport
+from gridops.transfers.fetch.stage import staging
 
 NODE = Node("gpu1", "gpu1")
 

@@ -15,12 +15,12 @@ from gridops.errors import (
     RunTimeout,
     UsageError,
 )
-from gridops.jobs import finding
-from gridops.jobs.facts import jobs_from
+from gridops.inventory.settings import SshSettings
+from gridops.jobs import lookup
 from gridops.jobs.listing import listed, states
+from gridops.jobs.records import jobs_from
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
-from gridops.settings import SshSettings
 
 FIRST, SECOND = "20261124-100000-000aaaaa", "20261124-110000-000bbbbb"
 NODES = (Node("n1", "n1"), Node("n2", "n2"))
@@ -46,12 +46,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Nodes:
             if isinstance(answer, GridError):
                 answer.node = node.name
                 yield Outcome(node, error=answer)
-            elif question is finding.client.list_jobs:
+            elif question is lookup.client.list_jobs:
                 yield Outcome(node, value=answer)
             else:
                 yield Outcome(node, value=answer[-1] if answer else None)
 
-    monkeypatch.setattr(finding, "ask_all", ask)
+    monkeypatch.setattr(lookup, "ask_all", ask)
     return lambda *told: rounds.extend(told)
 
 
@@ -74,25 +74,25 @@ def test_the_newest_is_not_known_while_a_node_is_silent(answers):
     answers(((job(FIRST),), DOWN))
     for certain in (False, True):
         with pytest.raises(JobUnreachable, match="nobody knows which run is the newest") as caught:
-            finding.find(NODES, SSH, "@last", certain=certain)
+            lookup.find(NODES, SSH, "@last", certain=certain)
         assert (caught.value.node, caught.value.exit_status) == ("n2", 125)
         assert FIRST in caught.value.hint
 
 
 def test_a_part_of_an_id_is_taken_with_a_warning_while_a_node_is_silent(answers, warned):
     answers(((job(FIRST),), DOWN))
-    assert finding.find(NODES, SSH, "20261124").id == FIRST
+    assert lookup.find(NODES, SSH, "20261124").id == FIRST
     (warning,) = warned
     assert warning.startswith("n2: 20261124 may name a run there as well")
     assert FIRST in warning
     with pytest.raises(JobUnreachable, match="may name a run there"):
-        finding.find(NODES, SSH, "20261124", certain=True)
+        lookup.find(NODES, SSH, "20261124", certain=True)
 
 
 @pytest.mark.parametrize("text", ["", "-", "--help", "-f", "a b", "../x"])
 def test_what_can_be_no_id_is_refused_before_a_node_is_asked(monkeypatch, text):
-    monkeypatch.setattr(finding, "ask_all", None)
-    for find in (finding.find, finding.find_in_time):
+    monkeypatch.setattr(lookup, "ask_all", None)
+    for find in (lookup.find, lookup.find_in_time):
         with pytest.raises(UsageError, match="is not the id of a run"):
             find(NODES, SSH, text)
 
@@ -100,40 +100,40 @@ def test_what_can_be_no_id_is_refused_before_a_node_is_asked(monkeypatch, text):
 def test_only_a_part_that_says_enough_ends_a_run(answers):
     answers(((job(FIRST),), (job(SECOND, "n2"),)))
     with pytest.raises(UsageError, match="fits 2 ids"):
-        finding.find(NODES, SSH, FIRST[:8], certain=True)
-    assert finding.find(NODES, SSH, FIRST[:11], certain=True).id == FIRST
-    assert finding.find(NODES, SSH, "aaaa", certain=True).id == FIRST
+        lookup.find(NODES, SSH, FIRST[:8], certain=True)
+    assert lookup.find(NODES, SSH, FIRST[:11], certain=True).id == FIRST
+    assert lookup.find(NODES, SSH, "aaaa", certain=True).id == FIRST
     with pytest.raises(NoJob):
-        finding.find(NODES, SSH, "aaa")
+        lookup.find(NODES, SSH, "aaa")
     named = job("train-a")
-    assert finding.meant((named,), "trai") is named
+    assert lookup.meant((named,), "trai") is named
 
 
 def test_a_short_beginning_finds_a_run_and_does_not_end_it(answers):
     answers(((job(FIRST),), ()))
-    assert finding.find(NODES, SSH, "2").id == FIRST
+    assert lookup.find(NODES, SSH, "2").id == FIRST
     with pytest.raises(UsageError, match="too short a part"):
-        finding.find(NODES, SSH, "2026112", certain=True)
+        lookup.find(NODES, SSH, "2026112", certain=True)
 
 
 def test_an_attempt_that_never_began_is_not_the_newest_run(answers):
     for reason in ("busy", "unconfirmed"):
         attempt = job(SECOND, state="refused", reason=reason)
         known = (job(FIRST), attempt)
-        assert finding.meant(known, "@last").id == FIRST
-        assert finding.meant(known, "20261124").id == FIRST
-        assert finding.meant(known, SECOND) is attempt
-        assert finding.meant((attempt,), "bbbb") is attempt
+        assert lookup.meant(known, "@last").id == FIRST
+        assert lookup.meant(known, "20261124").id == FIRST
+        assert lookup.meant(known, SECOND) is attempt
+        assert lookup.meant((attempt,), "bbbb") is attempt
         with pytest.raises(NoJob):
-            finding.meant((attempt,), "@last")
+            lookup.meant((attempt,), "@last")
     failed = job(SECOND, state="refused", reason="error")
-    assert finding.meant((job(FIRST), failed), "@last") is failed
+    assert lookup.meant((job(FIRST), failed), "@last") is failed
 
 
 def test_a_node_that_may_know_an_id_in_full_is_asked_until_it_answers(answers, warned):
     answers(((), DOWN), ((), DOWN), ((), (job(SECOND, "n2"),)))
     pauses: list[float] = []
-    assert finding.find_in_time(NODES, SSH, SECOND, sleep=pauses.append).node == "n2"
+    assert lookup.find_in_time(NODES, SSH, SECOND, sleep=pauses.append).node == "n2"
     assert len(pauses) == 2
     assert warned == ["n2 cannot be reached: connection refused; trying again"]
 
@@ -141,7 +141,7 @@ def test_a_node_that_may_know_an_id_in_full_is_asked_until_it_answers(answers, w
 def test_asking_again_ends_when_the_time_is_over(answers):
     answers(((), DOWN))
     with pytest.raises(RunTimeout, match=r"within 0\.1 s"):
-        finding.find_in_time(NODES, SSH, SECOND, timeout=0.1)
+        lookup.find_in_time(NODES, SSH, SECOND, timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_asking_again_ends_when_the_time_is_over(answers):
 def test_nothing_is_asked_again_that_is_in_doubt_or_only_a_person_can_mend(answers, text, error):
     answers(((), error))
     with pytest.raises(JobUnreachable):
-        finding.find_in_time(NODES, SSH, text, sleep=pytest.fail)
+        lookup.find_in_time(NODES, SSH, text, sleep=pytest.fail)
 
 
 def test_nobody_waits_for_a_run_that_all_nodes_deny(answers):
     answers(((), ()))
     with pytest.raises(NoJob):
-        finding.find_in_time(NODES, SSH, SECOND)
+        lookup.find_in_time(NODES, SSH, SECOND)
 
 
 def test_a_list_has_what_has_not_ended_and_the_newest_that_have():

@@ -11,11 +11,11 @@ from forwarding import free_port
 
 from gridops.errors import UsageError
 from gridops.model import Node, PortForward, Reply
-from gridops.observe import events, sentences
-from gridops.reach.forwards import Forwards
+from gridops.observe import events, messages
+from gridops.reach.port_forward import Forwards
 from gridops.reach.ports import Ports, look, why_not
-from gridops.tasks import _values
-from gridops.tasks._narrator import Narrator
+from gridops.tasks import _parse
+from gridops.tasks._progress import Narrator
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from gridops.tasks._narrator import Narrator
     ],
 )
 def test_ports_as_they_may_be_given(texts, ports):
-    assert _values.ports(texts) == ports
+    assert _parse.ports(texts) == ports
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_ports_as_they_may_be_given(texts, ports):
 )  # fmt: skip
 def test_what_is_no_port_is_said_with_what_is(text):
     with pytest.raises(UsageError) as caught:
-        _values.ports([text])
+        _parse.ports([text])
     assert f"--port {text!r} is not [LOCAL:]REMOTE (ports from 1 to 65535" in str(caught.value)
     assert caught.value.exit_status == 2
 
 
 def test_one_local_port_cannot_lead_to_two():
     with pytest.raises(UsageError, match="9000 can lead to one"):
-        _values.ports(["9000:1", "80", "9000:2"])
+        _parse.ports(["9000:1", "80", "9000:2"])
 
 
 def test_a_taken_port_is_said_with_who_has_it_and_none_is_kept():
@@ -130,7 +130,7 @@ def test_what_happens_is_told_in_a_line(capsys):
     ):
         event = events.Event(name, {"node": "gpu01", **fields})
         tell(event)
-        assert "?" not in (sentences.sentence(event) or (0, "?"))[1]
+        assert "?" not in (messages.sentence(event) or (0, "?"))[1]
     assert capsys.readouterr().err.splitlines() == [
         "gridops: gpu01: http://127.0.0.1:43211 leads to port 8080 there",
         "gridops: warning: gpu01: something listens on port 8080 there already, and --port leads"

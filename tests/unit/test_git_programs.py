@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import GridError
-from gridops.settings import SyncSettings
-from gridops.sync import list_tree
-from gridops.sync.origin import origin_of
+from gridops.inventory.settings import SyncSettings
+from gridops.transfers.sync import list_tree
+from gridops.transfers.sync.provenance import origin_of
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from gridops.model import Cpu, Jobs, Node, NodeHealth, Space
-from gridops.observe.overview import Overview
 from gridops.observe.rows import RunRow, Sample
 from gridops.render import history, live, markdown
-from gridops.render.sparks import bar, spark
+from gridops.render.overview import Overview
+from gridops.render.sparkline import bar, spark
 
 NOW = 1_795_534_212.0
 RUN = RunRow("20261124-1", "run", "gpu01", NOW - 900, 600.0, "finished", 0, "make\nall")

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gridops import yamlfile
 from gridops.errors import InventoryError
-from gridops.inventory import load, problems
-from gridops.nodesets import MAX_NAMES
+from gridops.inventory import document, load, problems
+from gridops.inventory.nodeset import MAX_NAMES
 
 Write = Callable[..., Path]
 
@@ -193,7 +192,7 @@ BAD = {
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both parsers that PyYAML may have."""
     if request.param == "pure Python":
-        monkeypatch.setattr(yamlfile, "_LOADER", yaml.SafeLoader)
+        monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
     return str(request.param)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import SyncError
-from gridops.settings import SyncSettings
-from gridops.sync import keep, list_tree
-from gridops.sync.keep import keep_tree
-from gridops.sync.tree import Tree
+from gridops.inventory.settings import SyncSettings
+from gridops.transfers.sync import keep, list_tree
+from gridops.transfers.sync.keep import keep_tree
+from gridops.transfers.sync.tree import Tree
 
 
 @pytest.fixture

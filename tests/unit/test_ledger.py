@@ -9,6 +9,7 @@ import time
 import pytest
 
 from gridops.errors import NoNode, RunTimeout
+from gridops.grid.base import seen, telling
 from gridops.model import Job
 from gridops.observe import events, ledger
 from gridops.observe.events import emit
@@ -16,7 +17,6 @@ from gridops.observe.ledger import Ledger
 from gridops.observe.metrics import Metrics
 from gridops.observe.recorder import Recorder
 from gridops.observe.store import Store
-from gridops.telling import seen, telling
 
 
 @pytest.fixture

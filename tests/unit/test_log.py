@@ -17,7 +17,7 @@ import pytest
 from gridops.errors import UnknownNameError
 from gridops.observe import events
 from gridops.observe.log import get_logger, setup_logging, shutdown_logging
-from gridops.observe.sentences import SILENT
+from gridops.observe.messages import SILENT
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from gridops.observe.metrics import Metrics, get_metrics
-from gridops.observe.place import store_path
+from gridops.observe.paths import store_path
 from gridops.observe.rows import NodeRecord
 from gridops.observe.store import Store
 

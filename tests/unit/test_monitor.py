@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gridops import monitor as module
 from gridops.errors import InventoryError, UnknownNameError
 from gridops.model import Cpu, Jobs, Node, NodeHealth
-from gridops.monitor import Monitor, Selection
 from gridops.observe import events
+from gridops.tasks import _monitor as module
+from gridops.tasks._monitor import Monitor, Selection
 
 Heard = list[events.Event]
 

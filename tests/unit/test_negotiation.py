@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
 
-from gridops.monitor import Monitor, Selection
 from gridops.observe.exporter import Exporter
 from gridops.observe.negotiation import accepts_gzip, prefers_openmetrics
-from gridops.tasks._serving import Service
+from gridops.tasks._monitor import Monitor, Selection
+from gridops.tasks._service import Service
 
 OM = "application/openmetrics-text"
 PROMETHEUS_2 = (

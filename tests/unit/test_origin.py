@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gridops.sync import origin
-from gridops.sync.origin import Origin, origin_of, unkept
+from gridops.transfers.sync import provenance
+from gridops.transfers.sync.provenance import Origin, origin_of, unkept
 
 
 def git(root: Path, *words: str, given: bytes = b"") -> str:
@@ -58,7 +58,7 @@ def test_a_diff_that_is_too_long_is_cut_between_two_files(
 ) -> None:
     (tree / "a").write_text("two\n")
     (tree / "b").write_text("two\n" * 500)
-    monkeypatch.setattr(origin, "DIFF_LIMIT", 1000)
+    monkeypatch.setattr(provenance, "DIFF_LIMIT", 1000)
     diff = origin_of(tree).diff.encode()
     assert unkept(diff) == "what comes after its first MiB"
     git(tree, "checkout", "-q", ".")

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 from gridops.model import Cpu, Gpu, Job, Jobs, Node, NodeHealth, Space
-from gridops.observe.overview import Overview
-from gridops.observe.page import part, policy, render_page, without_commands
-from gridops.observe.page.html import Html, element, joined
 from gridops.observe.rows import RunRow, Sample
+from gridops.render.overview import Overview
+from gridops.render.page import part, policy, render_page, without_commands
+from gridops.render.page.html import Html, element, joined
 
 NOW = 1_795_534_212.0
 VOID = {"meta", "link"}

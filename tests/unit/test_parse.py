@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gridops.errors import ProbeError
-from gridops.probe.answer import LONGEST
 from gridops.probe.parse import Figures, parse
+from gridops.probe.protocol import LONGEST
 
 LINES = (
     "gridops-probe 1",

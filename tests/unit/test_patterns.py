@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import UsageError
-from gridops.sync.patterns import compile_patterns
+from gridops.transfers.sync.exclude import compile_patterns
 
 PATHS = (
     "a.log",

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from gridops.observe import processes
-from gridops.observe.processes import alive, identity
+from gridops.system import processes
+from gridops.system.processes import alive, identity
 
 
 @pytest.fixture

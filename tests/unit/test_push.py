@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from gridops.errors import OutputError, ServeError, UsageError
-from gridops.observe.access import Access
+from gridops.observe.auth import Access
 from gridops.observe.metrics import Metrics
 from gridops.observe.push import Gateway
 from gridops.observe.store import Store
-from gridops.observe.textfile import write_whole
+from gridops.system.files import write_whole
 
 
 class FakeGateway(ThreadingHTTPServer):

@@ -9,7 +9,7 @@ import pytest
 from cli import Tell, project, tell
 from fakeray import TOKEN, FakeRay, fake_ray
 
-from gridops.ray import following, state
+from gridops.ray import follow, state
 
 __all__ = ["project", "tell"]
 
@@ -18,7 +18,7 @@ __all__ = ["project", "tell"]
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
     with fake_ray() as ray:
         monkeypatch.setattr(state, "facts_of", lambda inventory: ray.facts())
-        monkeypatch.setattr(following, "POLL", 0.01)
+        monkeypatch.setattr(follow, "POLL", 0.01)
         yield ray
 
 

@@ -17,15 +17,15 @@ from network import closed_port
 
 from gridops.errors import ClusterError, GridError, UsageError
 from gridops.inventory import Inventory
+from gridops.inventory.settings import RaySettings, Settings, SshSettings
 from gridops.model import Node, Outcome
-from gridops.ray import asking, node_mesh, paths, preflight, reachable, status
-from gridops.ray.asking import Member, Said
+from gridops.ray import connectivity, dashboard, node_mesh, paths, preflight, status
+from gridops.ray.dashboard import Member, Said
 from gridops.ray.launch import Launch
 from gridops.ray.model import Cluster
-from gridops.ray.pip import Pip
+from gridops.ray.pip_output import Pip
 from gridops.ray.state import Look, Part, cluster_of
 from gridops.ray.versions import differences
-from gridops.settings import RaySettings, Settings, SshSettings
 
 A, B, C = (Node(name, name) for name in "abc")
 
@@ -343,9 +343,9 @@ def test_members_that_cannot_reach_each_other_are_said(monkeypatch: pytest.Monke
         assert set(blocked) <= set(args)
         return json.dumps(blocked).encode()
 
-    monkeypatch.setattr(reachable, "run_program", run)
+    monkeypatch.setattr(connectivity, "run_program", run)
     looks = {name: a_look() for name in "abc"}
-    (error,) = reachable.barred(cluster(), looks, Said(members), ["b", "c"])
+    (error,) = connectivity.barred(cluster(), looks, Said(members), ["b", "c"])
     assert str(error).startswith("b: joined, and will be lost: a cannot reach it at 10.0.0.2:40002")
     assert "open TCP between all nodes" in error.hint
 
@@ -368,7 +368,7 @@ def found(
         for one in [known[node.name]]
     ]
     monkeypatch.setattr(status, "look", lambda cluster, nodes: iter(outcomes))
-    monkeypatch.setattr(asking, "status", lambda cluster, head, seconds: said)
+    monkeypatch.setattr(dashboard, "status", lambda cluster, head, seconds: said)
     return status.status(cluster(), [A, B, C])
 
 

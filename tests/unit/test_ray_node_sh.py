@@ -16,13 +16,13 @@ from jobhelpers import shell_path
 
 from gridops.errors import ClusterDown, ClusterError
 from gridops.inventory import Inventory
+from gridops.inventory.settings import RaySettings, Settings, SshSettings
 from gridops.model import Node, Outcome
 from gridops.ray import paths
 from gridops.ray.launch import Launch
 from gridops.ray.model import Cluster
 from gridops.ray.state import Look, ask_node, facts_of, look
 from gridops.ray.stop import Stopped, stop
-from gridops.settings import RaySettings, Settings, SshSettings
 
 SHELLS = ("dash", "bash", "busybox")
 NODE = Node("here", "localhost", connection="local", ray={"num_cpus": 2, "labels": {"a": "b"}})

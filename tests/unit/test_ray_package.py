@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import SourceUnreadable, UsageError
+from gridops.inventory.settings import SyncSettings
 from gridops.observe import events
 from gridops.ray import package
 from gridops.ray.package import packed
-from gridops.settings import SyncSettings
-from gridops.sync import list_tree
+from gridops.transfers.sync import list_tree
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from jobhelpers import Kept, Place, shell_path, start
 
 from gridops.errors import ConnectionLost, UnreadableAnswer, UnreadableRecord
 from gridops.jobs import client
-from gridops.jobs.facts import MAX_RUNS, Records, jobs_from
 from gridops.jobs.listing import listed
+from gridops.jobs.records import MAX_RUNS, Records, jobs_from
 from gridops.model import Job, Leftover, Node
 from gridops.reach.local import LocalLink
 from gridops.render.jobs import job_record, row

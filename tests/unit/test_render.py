@@ -26,8 +26,9 @@ from gridops.model import (
 from gridops.probe.score import rank
 from gridops.render import documents, tables
 from gridops.render.folding import failures, folded
-from gridops.render.words import duration, percent, plain, rounded, size
+from gridops.render.units import duration, percent, rounded, size
 from gridops.sandbox import SandboxNode
+from gridops.system.text import plain
 
 GPU = Gpu(0, "GPU-1", "NVIDIA H200", 143771, 14377, 12.0, 30.0, 2, 1)
 MUTE = Gpu(1, "GPU-2", "NVIDIA H200", None, None, None, None, lease="run-7")  # [N/A] all over

@@ -19,7 +19,7 @@ from gridops.errors import (
     SyncError,
     TransferLost,
 )
-from gridops.transfers.outcome import Complaints, Place, error_of
+from gridops.transfers.errors import Complaints, Place, error_of
 
 PLACE = Place("gpu1", "gpu1.example.org", "/home/me/p", "/srv/p")
 LOST = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [sender=3.5.0]"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gridops.transfers.client import in_batches
 from gridops.transfers.output import Output, Transfer, printable, unescape
+from gridops.transfers.program import in_batches
 
 
 def read(*chunks: bytes) -> Transfer:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gridops.inventory.settings import Settings
 from gridops.model import Node
 from gridops.probe.checker import check
-from gridops.probe.samples import KEPT, Samples
-from gridops.settings import Settings
+from gridops.probe.cpu_times import KEPT, Samples
 
 NODE = Node("a", "a", user="ml", port=22)
 LINE = "cpu  10 0 0 90 0 0 0 0 0 0"

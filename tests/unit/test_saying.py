@@ -23,9 +23,10 @@ from gridops.observe.metrics import get_metrics
 from gridops.observe.rows import NodeRecord, RunRow
 from gridops.render import documents, history, jobs, tables
 from gridops.render.live import Board
-from gridops.render.words import escaped_json, printable, printable_lines, spreadsheet_cell
+from gridops.render.units import spreadsheet_cell
+from gridops.system.text import escaped_json, printable, printable_lines
 from gridops.tasks import _terminal
-from gridops.tasks._narrator import Narrator
+from gridops.tasks._progress import Narrator
 from gridops.tasks._task import guarded
 
 # ESC and its sequences, BEL, line ends, DEL, C1 (its CSI), direction overrides, line separators,
@@ -86,7 +87,7 @@ def test_an_error_is_said_harmlessly_also_with_its_traceback(capsys, monkeypatch
 
 def test_all_that_is_told_meanwhile_is_harmless(capsys, monkeypatch):
     monkeypatch.setattr(_terminal, "ERASE", "")
-    monkeypatch.setattr("gridops.tasks._narrator.is_terminal", lambda stream: True)
+    monkeypatch.setattr("gridops.tasks._progress.is_terminal", lambda stream: True)
     with events.listening(Narrator()):
         events.emit(events.CLUSTER_PROGRESS, node="node1", what=EVIL)
         events.emit(events.CLUSTER_STEP, node="node1", what=EVIL)

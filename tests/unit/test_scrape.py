@@ -9,7 +9,7 @@ import pytest
 
 from gridops.observe import exposition
 from gridops.observe.metrics import Metrics
-from gridops.observe.place import store_path
+from gridops.observe.paths import store_path
 from gridops.observe.rows import NodeRecord
 from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store

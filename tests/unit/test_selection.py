@@ -10,8 +10,8 @@ import pytest
 
 from gridops.errors import UnknownNameError, UsageError
 from gridops.inventory import Inventory, load
+from gridops.inventory.nodeset import expand, fold
 from gridops.model import Node
-from gridops.nodesets import expand, fold
 
 Write = Callable[..., Path]
 

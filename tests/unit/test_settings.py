@@ -12,11 +12,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gridops.durations import YEAR, parse_duration
-from gridops.fieldtypes import check_host, check_name
 from gridops.inventory import load, schema
-from gridops.retry import RetryConfig
-from gridops.settings import (
+from gridops.inventory.durations import YEAR, parse_duration
+from gridops.inventory.settings import (
     HealthSettings,
     JobSettings,
     NodeRay,
@@ -28,6 +26,8 @@ from gridops.settings import (
     SshSettings,
     SyncSettings,
 )
+from gridops.inventory.types import check_host, check_name
+from gridops.retry import RetryConfig
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "inventories/example.yaml"

@@ -18,7 +18,7 @@ import pytest
 
 from gridops.observe import connections
 from gridops.observe import exporter as module
-from gridops.observe.access import server_tls
+from gridops.observe.auth import server_tls
 from gridops.observe.exporter import Exporter, Page, Request
 
 BIG = "0123456789abcdef" * (1 << 19)  # 8 MiB, of which the kernel takes 4 for who does not read

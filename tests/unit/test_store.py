@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import StoreError
-from gridops.observe import adding, migrations, store
+from gridops.observe import migrations, sql, store
 from gridops.observe.batch import Batch, Ending
-from gridops.observe.place import store_path
+from gridops.observe.paths import store_path
 from gridops.observe.rows import NodeRecord, RunRow, Sample
 from gridops.observe.store import Store
 
@@ -208,7 +208,7 @@ def test_a_writer_tries_again_where_sqlite_itself_does_not_wait(monkeypatch):
         tries.append(1)
         if len(tries) < 4:
             raise sqlite3.OperationalError("database is locked")
-        adding.migrate(db)
+        sql.migrate(db)
 
     monkeypatch.setattr(store, "migrate", refusing)
     Store().write(counting("run"))
@@ -294,8 +294,8 @@ def test_a_newer_gridops_store_is_left_alone():
 def test_an_older_store_is_brought_up_to_date_with_what_is_in_it(monkeypatch):
     Store().write(counting("run"))
     more = ("CREATE TABLE further (a)", "UPDATE totals SET value = value * 10")
-    monkeypatch.setattr(adding, "MIGRATIONS", (*migrations.MIGRATIONS, more))
-    monkeypatch.setattr(adding, "VERSION", 2)
+    monkeypatch.setattr(sql, "MIGRATIONS", (*migrations.MIGRATIONS, more))
+    monkeypatch.setattr(sql, "VERSION", 2)
     Store().write(counting("run"))
     assert totals() == {'["run"]': 11}
     with sqlite3.connect(store_path()) as db:
@@ -403,7 +403,7 @@ def test_an_end_that_is_known_stays():
 
 @pytest.fixture
 def always_pruning(monkeypatch):
-    monkeypatch.setattr(adding, "PRUNE_EVERY", -1.0)
+    monkeypatch.setattr(sql, "PRUNE_EVERY", -1.0)
 
 
 @pytest.mark.usefixtures("always_pruning")
@@ -421,8 +421,8 @@ def test_what_is_old_is_forgotten():
 
 @pytest.mark.usefixtures("always_pruning")
 def test_there_are_never_more_than_so_many(monkeypatch):
-    monkeypatch.setattr(adding, "MOST_SAMPLES", 10)
-    monkeypatch.setattr(adding, "MOST_RUNS", 5)
+    monkeypatch.setattr(sql, "MOST_SAMPLES", 10)
+    monkeypatch.setattr(sql, "MOST_RUNS", 5)
     batch = Batch()
     for number in range(30):
         at = NOW - 60 * number
@@ -435,11 +435,11 @@ def test_there_are_never_more_than_so_many(monkeypatch):
 
 def test_pruning_is_done_once_in_a_while(monkeypatch):
     Store().write(counting("run"))
-    monkeypatch.setattr(adding, "MOST_RUNS", 1)
+    monkeypatch.setattr(sql, "MOST_RUNS", 1)
     written(run_row("r1"), run_row("r2", NOW + 1))
     assert len(Store().runs()) == 2
     with sqlite3.connect(store_path()) as db:
-        db.execute("UPDATE meta SET value = value - ? WHERE key = 'pruned'", (adding.PRUNE_EVERY,))
+        db.execute("UPDATE meta SET value = value - ? WHERE key = 'pruned'", (sql.PRUNE_EVERY,))
     db.close()
     Store().write(counting("run"))
     assert len(Store().runs()) == 1

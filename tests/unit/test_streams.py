@@ -15,7 +15,7 @@ from jobhelpers import shell_path
 from gridops.errors import NodeError
 from gridops.reach.link import with_args
 from gridops.reach.preamble import command_for, script_input
-from gridops.reach.streams import Collected, Prelude, marker
+from gridops.reach.pump import Collected, Prelude, marker
 
 
 @pytest.mark.parametrize("cut", range(1, 14))

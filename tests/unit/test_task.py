@@ -15,8 +15,8 @@ from invoke import Collection, Context
 from gridops.errors import GridError, NoNode, OutputError, RunTimeout, UsageError
 from gridops.observe import events
 from gridops.observe.log import shutdown_logging
-from gridops.tasks import _values, ns
-from gridops.tasks._narrator import Narrator
+from gridops.tasks import _parse, ns
+from gridops.tasks._progress import Narrator
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import say, show, write_bytes
 from gridops.tasks.program import GridProgram
@@ -234,18 +234,18 @@ def test_a_command_line_that_cannot_be_parsed_is_usage(tell, words):
     [(None, None), ("90", 90), ("1.5", 1.5), ("10m", 600), ("1h30m", 5400), ("500ms", 0.5)],
 )
 def test_a_duration_is_seconds(text, value):
-    assert _values.seconds(text, "timeout") == value
+    assert _parse.seconds(text, "timeout") == value
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "soon", "nan", "inf", "1e999", "5 parsecs", "0s"])
 def test_what_is_no_duration_is_said(text):
     with pytest.raises(UsageError, match=r"--timeout .* is not a duration"):
-        _values.seconds(text, "timeout")
+        _parse.seconds(text, "timeout")
 
 
 def test_an_environment_is_pairs():
     pairs = ["A=1", "B=", "_c9=x=y", "D= blank ", "E=a\nb", "A=2"]
-    assert _values.environment(pairs) == {
+    assert _parse.environment(pairs) == {
         "A": "2",
         "B": "",
         "_c9": "x=y",
@@ -257,18 +257,18 @@ def test_an_environment_is_pairs():
 @pytest.mark.parametrize("pair", ["A", "=x", "9A=x", "A-B=x", "A B=x", "ü=x", "", "A\n=x"])
 def test_what_is_no_pair_is_said(pair):
     with pytest.raises(UsageError, match="is not NAME=VALUE"):
-        _values.environment([pair])
+        _parse.environment([pair])
 
 
 @pytest.mark.parametrize("pair", ["A=x\0y", "UID=5", "PPID=1", "SHELLOPTS=x"])
 def test_what_no_shell_takes_is_said(pair):
     with pytest.raises(UsageError, match="--env"):
-        _values.environment([pair])
+        _parse.environment([pair])
 
 
 def command(monkeypatch: pytest.MonkeyPatch, cmd: str | None, *words: str) -> str:
     monkeypatch.setattr(sys, "argv", ["inv", "run", *words])
-    return _values.command(cmd, "run")
+    return _parse.command(cmd, "run")
 
 
 @pytest.mark.parametrize(
@@ -307,27 +307,27 @@ def test_a_command_holds_no_nul(monkeypatch):
 
 def test_the_tree_is_this_directory_unless_named(cwd):
     (cwd / "sub").mkdir()
-    assert _values.tree(None, "x") == str(cwd.resolve())
-    assert _values.tree("sub", "x") == str(cwd.resolve() / "sub")
+    assert _parse.tree(None, "x") == str(cwd.resolve())
+    assert _parse.tree("sub", "x") == str(cwd.resolve() / "sub")
 
 
 @pytest.mark.parametrize("where", ["home", "root"])
 def test_nobody_means_to_send_all_of_this(where, home, monkeypatch):
     monkeypatch.chdir(home if where == "home" else "/")
     with pytest.raises(UsageError, match=r"all of .*\(go to the project, or name it\)"):
-        _values.tree(None, "name it")
+        _parse.tree(None, "name it")
 
 
 def test_who_names_it_means_it(home, monkeypatch):
     monkeypatch.chdir("/")
-    assert _values.tree("~", "x") == str(home)
+    assert _parse.tree("~", "x") == str(home)
 
 
 @pytest.mark.parametrize("src", ["no/such", "file"])
 def test_a_tree_is_a_directory(cwd, src):
     (cwd / "file").write_text("")
     with pytest.raises(UsageError, match="no such directory"):
-        _values.tree(src, "x")
+        _parse.tree(src, "x")
 
 
 # -- what the user sees ------------------------------------------------------------------------

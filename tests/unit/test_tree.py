@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import SyncError, UsageError
+from gridops.inventory.settings import SyncSettings
 from gridops.observe import events
-from gridops.settings import SyncSettings
-from gridops.sync import list_tree
-from gridops.sync.tree import Tree
+from gridops.transfers.sync import list_tree
+from gridops.transfers.sync.tree import Tree
 
 NAMES = (
     b"-dash",
@@ -358,7 +358,7 @@ def close(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("gridops.sync.files.os.scandir", scandir)
+    monkeypatch.setattr("gridops.transfers.sync.walk.os.scandir", scandir)
 
 
 # -- the manifest -----------------------------------------------------------------------------

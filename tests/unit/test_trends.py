@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gridops.observe.rows import Sample
-from gridops.observe.trends import LONGEST, SHORTEST, Span, Trend, span
+from gridops.render.trends import LONGEST, SHORTEST, Span, Trend, span
 
 
 def score(sample: Sample) -> float | None:

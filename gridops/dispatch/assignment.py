@@ -1,0 +1,254 @@
+"""What a node is handed: the synced tree, and the durable run that is to happen in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from gridops.dispatch.staging import HOLD_LEASE, cancel, deliver
+from gridops.errors import (
+    GridError,
+    NodeError,
+    NotStarted,
+    ReachError,
+    SourceUnreadable,
+    StartUnknown,
+)
+from gridops.jobs import client
+from gridops.jobs.begin import await_begin, setup_failure
+from gridops.jobs.outcome import SETUP
+from gridops.model import Node, RunSpec, SyncReport
+from gridops.observe import events
+from gridops.reach import link_to
+from gridops.reach.link import Link
+from gridops.transfers.sync import earlier_target
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import Settings
+    from gridops.transfers.sync import Tree
+    from gridops.transfers.sync.provenance import Origin
+
+
+EDIT_GRACE = 1.0  # seconds in which nobody asks for a run and then edits what it is to get
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A run that has been started: `id` names it from any machine."""
+
+    id: str
+    node: Node
+    sync: SyncReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A run as one node gets it."""
+
+    link: Link
+    job: client.JobSpec
+    report: SyncReport | None = None
+
+
+class Handover:
+    """One durable run on its way to a node; whichever node is tried, it has one id."""
+
+    def __init__(self, spec: RunSpec, settings: Settings) -> None:
+        """List the tree. Raises UsageError, SyncError, before anything is done."""
+        self._spec = spec
+        self._settings = settings
+        self._tree: Tree | None = None
+        self._origin: Origin | None = None
+        self._asked_at = time.monotonic()
+        if spec.src and spec.sync:
+            from gridops.transfers.sync import list_tree
+            from gridops.transfers.sync.provenance import origin_of
+
+            self._tree = list_tree(Path(spec.src), settings.sync)
+            self._origin = origin_of(Path(spec.src).resolve())
+        self._job = client.JobSpec(
+            command=spec.command,
+            env=spec.env,
+            timeout=spec.timeout,
+            gpus=spec.gpus,
+            isolate=spec.isolate,
+            fetch=bool(spec.fetch),
+            fresh=spec.fresh,
+            log_cap=spec.log_cap,
+            forget=settings.jobs.keep,
+            commit=self._origin.commit if self._origin else "",
+            diff=self._origin.diff if self._origin else "",
+        )
+
+    @property
+    def id(self) -> str:
+        return self._job.id
+
+    @property
+    def hold(self) -> float:
+        """How long a node is to hold a slot while its tree is brought; 0 where there is none."""
+        return HOLD_LEASE if self._tree else 0.0
+
+    def renew(self) -> None:
+        """Make it another run, with the same tree."""
+        self._job = replace(self._job, id=client.new_id())
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep the tree as it is now, whatever becomes of the files meanwhile. Raises SyncError."""
+        if self._tree is None or self._tree.source:
+            yield
+            return
+        from gridops.transfers.sync.keep import keep_tree
+
+        listed = self._tree
+        with keep_tree(listed) as self._tree:
+            yield
+        self._tree = listed
+
+    @property
+    def wanted(self) -> str:
+        """What it may have to wait for, in words."""
+        return wanted_of(self._job.gpus)
+
+    def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Parcel:
+        """What the node is to get; nothing is brought there yet."""
+        directory = earlier_target(node, self._spec.src)
+        job = replace(
+            self._job,
+            env_setup=node.env_setup,
+            slots=node.slots,
+            directory=directory,
+            must_exist=self._tree is not None,
+            tree=directory,
+            why=why,
+            wait=wait,
+            hold=hold,
+        )
+        return Parcel(link_to(node, self._settings.ssh), job)
+
+    def bring(self, parcel: Parcel, reply: client.StartReply | None = None) -> Parcel:
+        """Bring the tree to the node that has acknowledged the run (by `reply`).
+
+        Raises a ReachError, NodeError or SyncError, SourceUnreadable when the tree has come to be
+        another than the record says; the run is cancelled then.
+        """
+        if self._tree is None:
+            return parcel
+        reply = reply or client.StartReply(parcel.job.id, "exists")
+        report = deliver(
+            parcel.link,
+            reply,
+            self._tree,
+            self._settings,
+            apart=self._spec.fresh,
+            verify=self._check_origin,
+        )
+        return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
+
+    def _check_origin(self, tree: Tree) -> None:
+        """See that what took long to bring is still what was asked for; a kept copy always is."""
+        if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE or not self._origin:
+            return
+        from gridops.transfers.sync.provenance import origin_of
+
+        if origin_of(tree.root).tracked() != self._origin.tracked():
+            raise SourceUnreadable(
+                f"{tree.root} was changed while it was brought: it is not what was asked for",
+                hint="ask for the run again",
+            )
+
+
+def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
+    """What `begin` makes of the parcel.
+
+    Where another node with the same home has its id (and refused it, or may give it a slot), of one
+    with an id of its own.
+    """
+    try:
+        return begin(parcel)
+    except NotStarted as exc:
+        if exc.reason != client.ELSEWHERE:
+            raise
+    return begin(replace(parcel, job=replace(parcel.job, id=client.new_id())))
+
+
+def detached(parcel: Parcel, bring: Callable[[Parcel, client.StartReply], Parcel]) -> Detached:
+    """Start the run, `bring` what it begins with where it is held, and leave it.
+
+    Raises a ReachError, NodeError or NotStarted when it will certainly not run there, StartUnknown
+    when it may.
+    """
+    node, job = parcel.link.node, parcel.job
+    try:
+        reply = client.start(parcel.link, job)
+    except (KeyboardInterrupt, SystemExit):
+        if job.hold:
+            cancel(parcel.link, job.id)
+        else:
+            events.emit(events.WARNING, message=in_doubt(job.id, node))
+        raise
+    if job.hold:
+        parcel = bring(parcel, reply)
+        _let_begin(parcel)
+    if job.env_setup and reply.state != "queued":
+        _check_setup(parcel)
+    tell_started(parcel, reply)
+    return Detached(job.id, node, parcel.report)
+
+
+def _check_setup(parcel: Parcel) -> None:
+    """See that the run gets past the node's env_setup. Raises NotStarted when it does not.
+
+    One that takes long, or cannot be asked about, is left to itself.
+    """
+    with suppress(ReachError, NodeError):
+        found = await_begin(parcel.link, parcel.job.id)
+        if found and found.reason == SETUP:
+            raise setup_failure(parcel.link, found)
+
+
+def _let_begin(parcel: Parcel) -> None:
+    node, job_id = parcel.link.node.name, parcel.job.id
+    try:
+        begins = client.confirm(parcel.link, job_id, queued=True)
+    except GridError as exc:
+        raise StartUnknown(
+            f"the connection broke while the run was handed over: {exc.message}",
+            node=node,
+            hint=f"it may run there: `inv jobs.show {job_id}` when the node can be reached",
+        ) from exc
+    if not begins:
+        raise NotStarted("the run was ended before it began", node=node, hint="`inv jobs.show`")
+
+
+def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None:
+    """Say that a node has the run, and whether it waits there."""
+    node, job = parcel.link.node.name, parcel.job
+    if reply and reply.state == "queued":
+        events.emit(
+            events.RUN_QUEUED,
+            nodes=(node,),
+            id=job.id,
+            seconds=job.wait,
+            wanted=wanted_of(job.gpus),
+            command=job.command,
+        )
+    else:
+        cwd = job.directory or None
+        events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)
+
+
+def wanted_of(gpus: int) -> str:
+    """What a run needs to begin, in words: `slot`, `slot with 2 GPUs`."""
+    return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
+
+
+def in_doubt(job_id: str, node: Node) -> str:
+    return f"{node.name}: the run {job_id} was being handed over: it may run (`inv jobs` says)"

@@ -1,0 +1,91 @@
+"""One command on many nodes: attached, each node's output kept until it has ended."""
+
+from __future__ import annotations
+
+import threading
+
+from gridops.errors import ConnectionLost, RunTimeout
+from gridops.inventory.settings import Settings
+from gridops.jobs.foreground import STOPPED_STATUS, TIMEOUT, Attached, Ended, Stop
+from gridops.model import Node, Reply, RunSpec
+from gridops.reach import link_to
+
+LIMIT = 16 * 1024 * 1024  # bytes of one stream that are kept of a node
+ROOM = 64 * 1024 * 1024  # bytes that are kept of all nodes together
+
+
+class Room:
+    """What the outputs of all nodes together may still take here."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self._left = ROOM if size is None else size
+        self._lock = threading.Lock()
+
+    def take(self, wanted: int) -> int:
+        """How many of the bytes that are `wanted` may be kept."""
+        with self._lock:
+            granted = min(wanted, self._left)
+            self._left -= granted
+            return granted
+
+
+def exec_on(
+    node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Stop, room: Room
+) -> Reply:
+    """Run `spec.command` in the node's home directory and keep what it prints.
+
+    Each stream is kept up to LIMIT bytes, as far as there is `room`; what comes after is counted,
+    and said in stderr. The command ends with the connection. Raises a ReachError, ConnectionLost,
+    RunTimeout.
+    """
+    out, err = _Kept(room), _Kept(room)
+    start = max(settings.health_check.timeout, 2 * settings.ssh.connect_timeout)
+    attached = Attached(link_to(node, settings.ssh), spec, run_id=run_id, timeout=start)
+    ended = _followed(attached, node, spec, out, err, stop)
+    status = STOPPED_STATUS.get(ended.stopped or "", ended.status)
+    return Reply(status, out.kept, err.kept + out.note("stdout") + err.note("stderr"))
+
+
+def _followed(
+    attached: Attached, node: Node, spec: RunSpec, out: _Kept, err: _Kept, stop: Stop
+) -> Ended:
+    try:
+        ended = attached.follow(out, err, stop)
+    except ConnectionLost as exc:
+        raise ConnectionLost(
+            f"the connection broke while the command ran: {exc.message}",
+            node=node.name,
+            hint="the node ends the command once it notices; its exit status is not known",
+        ) from exc
+    if ended.stopped == TIMEOUT:
+        rest = f"; {ended.left}" if ended.left else ""
+        raise RunTimeout(
+            f"the command was ended after {spec.timeout:g} s{rest}",
+            node=node.name,
+            hint="--timeout",
+        )
+    return ended
+
+
+class _Kept:
+    """A sink that keeps the first LIMIT bytes, as far as there is room, and counts the rest."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._data = bytearray()
+        self._dropped = 0
+
+    def __call__(self, data: bytes) -> None:
+        wanted = 0 if self._dropped else min(len(data), LIMIT - len(self._data))
+        kept = self._room.take(wanted)
+        self._data += data[:kept]
+        self._dropped += len(data) - kept
+
+    @property
+    def kept(self) -> bytes:
+        return bytes(self._data)
+
+    def note(self, stream: str) -> bytes:
+        if not self._dropped:
+            return b""
+        return f"gridops: {self._dropped} more bytes of {stream} were not kept\n".encode()

@@ -1,0 +1,180 @@
+"""Where a run may go: the nodes that can take it, best first, and the next best when one cannot."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from gridops.errors import (
+    GridError,
+    NodeError,
+    NoNode,
+    NotStarted,
+    ReachError,
+    SourceUnreadable,
+    SyncError,
+)
+from gridops.model import Node, NodeHealth
+from gridops.observe import events
+from gridops.probe import capacity
+from gridops.probe.checker import check
+from gridops.probe.score import rank
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import Settings
+
+T = TypeVar("T")
+
+PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
+
+# What lets the next node be tried: nothing has begun on this one.
+CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that may take the run, and why it stands where it stands."""
+
+    node: Node
+    reason: str
+    score: float | None = None
+    degraded: bool = False
+
+
+class NoneAble(NoNode):
+    """None of several nodes could take a run; `refusals` are their reasons."""
+
+    def __init__(self, refusals: Sequence[GridError]) -> None:
+        super().__init__(
+            f"none of the {len(refusals)} nodes that were tried could take the run",
+            hint="; ".join(f"{exc.node}: {exc.message}" for exc in refusals[:5]),
+        )
+        self.refusals = tuple(refusals)
+
+
+# -- asking ----------------------------------------------------------------------------------------
+
+
+def candidates(nodes: Sequence[Node], settings: Settings, gpus: int = 0) -> tuple[Candidate, ...]:
+    """The nodes that can take a run that needs so many GPUs, best first.
+
+    A single node is not probed. Raises NoNode when none is reachable, or none has the GPUs.
+    """
+    if len(nodes) == 1:
+        return (Candidate(nodes[0], "the only node selected"),)
+    began = time.monotonic()
+    healths = _answers(nodes, settings, gpus, patient=False)
+    if all(health.state == "unreachable" for health in healths):
+        healths = _answers(nodes, settings, gpus, patient=True)  # it may be a matter of seconds
+    ranking = rank(healths, gpus)
+    found = tuple(
+        Candidate(r.health.node, r.reason, r.health.score, r.health.state == "degraded")
+        for r in ranking
+        if r.serves
+    )
+    if not found:
+        raise _none(healths, gpus)
+    events.emit(
+        events.NODES_RANKED,
+        seconds=time.monotonic() - began,
+        candidates=len(found),
+        silent=len(nodes) - len(healths),
+    )
+    return found
+
+
+def _none(healths: Sequence[NodeHealth], gpus: int) -> NoNode:
+    reached = [health for health in healths if health.state != "unreachable"]
+    if not reached:
+        return NoNode(
+            f"none of the {len(healths)} selected nodes can be reached", hint=_reasons(healths)
+        )
+    return NoNode(
+        f"none of the {len(reached)} nodes that answer has {gpus} GPUs", hint="`inv health` tells"
+    )
+
+
+def _reasons(healths: Sequence[NodeHealth]) -> str:
+    said = [f"{health.node.name}: {health.error}" for health in healths[:3]]
+    more = [f"and {len(healths) - 3} more: `inv health`"] if len(healths) > 3 else []
+    return "; ".join(said + more) or "`inv health` says why"
+
+
+def _answers(
+    nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
+) -> Sequence[NodeHealth]:
+    """What the nodes say, in the inventory's order."""
+    order = {node.name: at for at, node in enumerate(nodes)}
+    arrived = _arriving(nodes, settings, gpus, patient=patient)
+    return sorted(arrived, key=lambda health: order[health.node.name])
+
+
+def _arriving(
+    nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
+) -> Iterator[NodeHealth]:
+    """Probe all nodes; once a good one has answered, wait for the slower ones only a little.
+
+    A run is not to wait for the connect timeout of a node that is switched off.
+    """
+    answers: queue.SimpleQueue[NodeHealth | None] = queue.SimpleQueue()
+
+    def probe() -> None:
+        try:
+            for health in check(nodes, settings, patient=patient):
+                answers.put(health)
+        finally:
+            answers.put(None)
+
+    began = time.monotonic()
+    run = contextvars.copy_context().run  # the events in there are of this task, too
+    threading.Thread(target=run, args=(probe,), daemon=True, name="probe").start()
+    end: float | None = None
+    while True:
+        try:
+            health = answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            return
+        if health is None:
+            return
+        yield health
+        if end is None and health.state == "healthy" and capacity.fit(health, gpus) == "now":
+            now = time.monotonic()
+            end = now + max(PATIENCE, 2 * (now - began))
+
+
+# -- trying ----------------------------------------------------------------------------------------
+
+
+def first_able(choice: Sequence[Candidate], start: Callable[[Candidate], T]) -> T:
+    """What `start` makes of the first of `choice` that can take the run.
+
+    Raises the node's own error when there is only one, NoneAble when none of several can; what no
+    other node could mend, and what leaves in doubt whether it began, at once.
+    """
+    refusals: list[GridError] = []
+    for candidate in choice:
+        _announce(candidate)
+        try:
+            return start(candidate)
+        except SourceUnreadable:
+            raise
+        except CANNOT_SERVE as exc:
+            refusals.append(exc)
+            if candidate is not choice[-1]:
+                events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))
+    raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
+
+
+def _announce(candidate: Candidate) -> None:
+    events.emit(
+        events.NODE_SELECTED,
+        node=candidate.node.name,
+        score=candidate.score,
+        reason=candidate.reason,
+        degraded=candidate.degraded,
+    )

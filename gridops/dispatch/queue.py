@@ -1,0 +1,176 @@
+"""A run that stands in line on several nodes at once, and begins on the first that has a slot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from gridops.dispatch.assignment import Handover, Parcel, with_free_id
+from gridops.dispatch.placement import CANNOT_SERVE, Candidate, NoneAble
+from gridops.dispatch.staging import HOLD_LEASE, staying
+from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
+from gridops.jobs import client
+from gridops.jobs.foreground import Stop
+from gridops.model import Job, Outcome
+from gridops.observe import events
+from gridops.reach.fanout import fan_out
+from gridops.reach.link import Link
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import Settings
+
+T = TypeVar("T")
+Question = Callable[[Link, client.JobSpec], T]
+
+LOOK = 0.5  # seconds between two looks at the line, and as much more as a look takes
+SLICE = 0.1  # seconds between two looks at `stop`
+JOINING = 100.0  # seconds that a node may take to let us in
+ANSWER = 10.0  # seconds that a node may take to tell how we stand: the others hear of us then
+LEAVING = 30.0  # seconds that a node may take to let us out
+
+
+class Line:
+    """One run's places in line, one a node, all with its id.
+
+    A node whose turn has come holds the slot for us until we have brought the tree there and told
+    the run to begin, or not to.
+    """
+
+    def __init__(
+        self,
+        handover: Handover,
+        choice: Sequence[Candidate],
+        settings: Settings,
+        wait: float,
+        prepare: Callable[[Link], None] = lambda link: None,
+    ) -> None:
+        """`choice` is best first; `wait` in seconds; `prepare` is called with a node before the run
+        begins there, and raises what `Handover.bring` may."""
+        self._handover = handover
+        self._wait = wait
+        self._wanted = handover.wanted
+        self._prepare = prepare
+        self._at_once = settings.ssh.pool_size
+        self._places = {
+            one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
+            for one in choice
+        }
+
+    def first(self, stop: Stop) -> Parcel | None:
+        """The run where it begins now; None when `stop` wished for something else before.
+
+        Raises NotStarted when no slot came free in time; NoneAble or a node's own error when no
+        node lets us stand in line.
+        """
+        chosen: Parcel | None = None
+        try:
+            self._join()
+            while chosen is None and not (stop.reason or stop.left):
+                began = time.monotonic()
+                chosen = next(filter(None, map(self._begin, self._turns())), None)
+                if chosen is None:
+                    _pause(LOOK + time.monotonic() - began, stop)
+            return chosen
+        finally:
+            self._leave(but=chosen)
+
+    def _join(self) -> None:
+        refusals: list[GridError] = []
+        for outcome in self._ask(self._let_in, JOINING):
+            if outcome.error and not isinstance(outcome.error, StartUnknown):
+                refusals.append(outcome.error)
+                del self._places[outcome.node.name]
+        if not self._places:
+            raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
+        nodes, job = tuple(self._places), next(iter(self._places.values())).job
+        events.emit(
+            events.RUN_QUEUED,
+            nodes=nodes,
+            id=job.id,
+            seconds=self._wait,
+            wanted=self._wanted,
+            command=job.command,
+        )
+
+    def _let_in(self, link: Link, job: client.JobSpec) -> client.StartReply:
+        def begin(place: Parcel) -> client.StartReply:
+            self._places[link.node.name] = place
+            return client.start(link, place.job)
+
+        return with_free_id(self._places[link.node.name], begin)
+
+    def _turns(self) -> Iterator[Parcel]:
+        """The places whose turn has come, best first."""
+        turns = set()
+        for outcome in self._ask(_standing, ANSWER):
+            if outcome.error:
+                continue  # it may come back, and still have us in line
+            if outcome.value is None or not outcome.value.active:
+                del self._places[outcome.node.name]
+            elif outcome.value.state == "held":
+                turns.add(outcome.node.name)
+        if not self._places:
+            raise NotStarted(
+                f"no {self._wanted} came free within {self._wait:g} s",
+                reason="busy",
+                hint="`inv jobs` shows who has them",
+            )
+        yield from [place for name, place in self._places.items() if name in turns]
+
+    def _begin(self, place: Parcel) -> Parcel | None:
+        """Bring the tree to a node that holds a slot for us, and let the run begin there."""
+        node, link, job_id = place.link.node, place.link, place.job.id
+        try:
+            with staying(link, job_id):
+                brought = self._handover.bring(place)
+                self._prepare(link)
+        except SourceUnreadable:
+            raise
+        except CANNOT_SERVE as exc:
+            events.emit(events.NODE_SKIPPED, node=node.name, reason=str(exc))
+            self._cancel([self._places.pop(node.name)])
+            return None
+        try:
+            begins = client.confirm(link, job_id)
+        except ReachError:
+            begins = True  # it may have; whoever follows it will see
+        if not begins:
+            del self._places[node.name]
+        return brought if begins else None
+
+    def _leave(self, but: Parcel | None) -> None:
+        self._cancel([p for p in self._places.values() if but is None or p.link is not but.link])
+
+    def _cancel(self, places: Sequence[Parcel]) -> None:
+        """A node that cannot be told gives up by itself: nobody confirms the run there."""
+        for _ in self._ask_at(places, _kill, LEAVING):
+            pass
+
+    def _ask(self, question: Question[T], limit: float) -> Iterator[Outcome[T]]:
+        return self._ask_at(tuple(self._places.values()), question, limit)
+
+    def _ask_at(
+        self, places: Sequence[Parcel], question: Question[T], limit: float
+    ) -> Iterator[Outcome[T]]:
+        at = {place.link.node.name: place for place in places}
+        return fan_out(
+            [place.link.node for place in places],
+            lambda node: question(at[node.name].link, at[node.name].job),
+            max_workers=self._at_once,
+            timeout=limit,
+        )
+
+
+def _standing(link: Link, job: client.JobSpec) -> Job | None:
+    return client.stay(link, job.id)
+
+
+def _kill(link: Link, job: client.JobSpec) -> None:
+    client.kill(link, job.id, grace=0, wait=5.0)
+
+
+def _pause(seconds: float, stop: Stop) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (stop.reason or stop.left):
+        time.sleep(SLICE)

@@ -1,0 +1,80 @@
+"""What a run has made, brought home once it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import GridError
+from gridops.model import Job, RunSpec
+from gridops.observe import events
+from gridops.reach.link import Link
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import Settings
+    from gridops.transfers.fetch import FetchReport
+
+NOT_HOME = 125  # the exit status of a run that succeeded and whose results did not come home
+
+
+def fetch(
+    link: Link,
+    job: Job,
+    patterns: tuple[str, ...],
+    into: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+) -> FetchReport:
+    """Bring what the run wrote of what the patterns name to the same places in `into`.
+
+    Raises what `gridops.transfers.fetch.bring_home` raises.
+    """
+    from gridops.transfers.fetch import bring_home
+
+    return bring_home(
+        link,
+        job.cwd or "~",
+        patterns,
+        into,
+        settings,
+        home_instead=not job.isolated,
+        overwrite=overwrite,
+        run=job.id,
+    )
+
+
+def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settings) -> int:
+    """Bring home what `spec` wants of a run that ended with `status`; the exit status for both."""
+    into = Path(spec.src or ".")
+
+    def bring() -> FetchReport:
+        return fetch(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
+
+    return status_after(status, job, bring) if spec.fetch else status
+
+
+def status_after(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
+    """Have `bring` bring the results of a run that ended with `status`; the exit status for both.
+
+    It is the run's own; but a success whose results did not come home is none (125), be it that
+    they could not be had or that there were not any. What went wrong is said.
+    """
+    again = f"`inv jobs.fetch {job.id} PATTERN`"
+    try:
+        home = bring().found
+    except KeyboardInterrupt:
+        _say(f"left before all results were home ({again})")
+        raise
+    except GridError as exc:
+        _say(str(exc))
+        home = False
+    if not home:
+        succeeded = "" if status else "the run succeeded, but "
+        _say(f"{job.node}: {succeeded}its results did not come home ({again})")
+    return status or (0 if home else NOT_HOME)
+
+
+def _say(message: str) -> None:
+    events.emit(events.WARNING, message=message)

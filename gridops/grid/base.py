@@ -1,0 +1,75 @@
+"""What the Grid tells those who listen: that tasks begin and end, that runs have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gridops.errors import GridError
+from gridops.model import Job
+from gridops.observe import events
+
+
+class Course:
+    """How a task goes; a body that fails without raising sets `ok`."""
+
+    ok = True
+
+
+@contextmanager
+def telling(task: str) -> Iterator[Course]:
+    """Say that a task begins and how it ended."""
+    course = Course()
+    cause: BaseException | None = None
+    began = time.monotonic()
+    with events.bound(task=task):
+        events.emit(events.TASK_STARTED, task=task)
+        try:
+            yield course
+        except BaseException as exc:
+            cause = exc
+            raise
+        finally:
+            events.emit(
+                events.TASK_FINISHED,
+                task=task,
+                status="success" if course.ok and cause is None else "failure",
+                seconds=time.monotonic() - began,
+                error=_said(cause),
+                exit_status=_status(cause),
+            )
+
+
+def _said(cause: BaseException | None) -> str | None:
+    if cause is None:
+        return None
+    if isinstance(cause, KeyboardInterrupt | SystemExit | GeneratorExit):
+        return "interrupted"
+    return str(cause) if isinstance(cause, GridError) else type(cause).__name__
+
+
+def _status(cause: BaseException | None) -> int | None:
+    """The exit status that the cause will come to; None without one, or when it is not known."""
+    if isinstance(cause, GridError):
+        return cause.exit_status
+    if isinstance(cause, KeyboardInterrupt):
+        return 130
+    return cause.code if isinstance(cause, SystemExit) and isinstance(cause.code, int) else None
+
+
+def seen(job: Job) -> Job:
+    """Say how a durable run ended, if it has; returns it."""
+    if job.began and not job.active and job.state != "unknown":
+        from gridops.jobs.outcome import exit_status, verdict
+
+        events.emit(
+            events.JOB_ENDED,
+            node=job.node,
+            id=job.id,
+            state=job.state,
+            status=exit_status(job),
+            seconds=job.seconds,
+            error=verdict(job),
+        )
+    return job

@@ -1,0 +1,112 @@
+"""The part of Grid that is about the Ray cluster on its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.grid.base import telling
+from gridops.grid.facade import Facade
+from gridops.model import Node, Outcome
+
+if TYPE_CHECKING:
+    from gridops.ray.client import RayClient
+    from gridops.ray.jobsapi import RayJob
+    from gridops.ray.model import Cluster, Installed
+    from gridops.ray.start import Started
+    from gridops.ray.status import ClusterStatus
+    from gridops.ray.stop import Stopped
+    from gridops.ray.submit import ClusterSpec
+
+
+class Clusters(Facade):
+    """What can be done with the Ray cluster that an inventory describes."""
+
+    def cluster(self, nodes: Sequence[Node] | None = None) -> Cluster:
+        """The Ray cluster as the inventory wants it on `nodes`. Raises UsageError."""
+        from gridops.ray.state import cluster_of
+
+        return cluster_of(self.inventory, nodes)
+
+    def install_ray(
+        self,
+        nodes: Sequence[Node] | None = None,
+        *,
+        wheelhouse: Path | None = None,
+        timeout: float = 1800.0,
+    ) -> Iterator[Outcome[Installed]]:
+        """Have the inventory's Ray on `nodes` (and the head), each node's as it is there.
+
+        `wheelhouse`: a directory of wheels here, for nodes without a package index. When the nodes
+        differ in their Python nothing is installed, and errors come. `timeout` is seconds for one
+        node. Raises UsageError.
+        """
+        from gridops.ray.install import install
+
+        cluster = self.cluster(nodes)
+        with telling("cluster.install") as outcome:
+            for one in install(cluster, cluster.nodes, wheelhouse=wheelhouse, timeout=timeout):
+                outcome.ok &= one.ok
+                yield one
+
+    def start_ray(
+        self,
+        nodes: Sequence[Node] | None = None,
+        *,
+        timeout: float = 120.0,
+        restart: bool = False,
+    ) -> Started:
+        """Have the cluster running on `nodes` and the head; what runs already stays as it is.
+
+        `timeout` is seconds until it must count every node; with `restart` it is ended first.
+        Raises UsageError, and ClusterError or ClusterFailures that say what is wrong and where.
+        """
+        from gridops.ray.start import start
+
+        with telling("cluster.start"):
+            return start(self.cluster(nodes), timeout=timeout, restart=restart)
+
+    def stop_ray(
+        self, nodes: Sequence[Node] | None = None, *, grace: int = 10, keep_logs: bool = False
+    ) -> Iterator[Outcome[Stopped]]:
+        """End what we started of Ray on `nodes`, workers first; `grace` is seconds before KILL."""
+        from gridops.ray.stop import stop
+
+        with telling("cluster.stop") as outcome:
+            chosen = self._all(nodes)
+            for one in stop(self.cluster(chosen), chosen, grace=grace, keep_logs=keep_logs):
+                outcome.ok &= one.ok
+                yield one
+
+    def ray_status(self, nodes: Sequence[Node] | None = None) -> ClusterStatus:
+        """What the inventory wants on `nodes` beside what the cluster says.
+
+        Raises UsageError, ClusterError, or a ReachError when the head cannot be asked.
+        """
+        from gridops.ray.status import status
+
+        with telling("cluster.status"):
+            return status(self.cluster(nodes), self.inventory.nodes)
+
+    # -- the Ray cluster's jobs ----------------------------------------------------------------
+
+    def ray_jobs(self) -> RayClient:
+        """The running cluster, to ask things of: `with grid.ray_jobs() as client`.
+
+        Raises ClusterDown when it is not started, or a ReachError.
+        """
+        from gridops.ray.client import RayClient
+        from gridops.ray.state import facts_of
+
+        return RayClient(facts_of(self.inventory), self.settings.ssh)
+
+    def submit(self, spec: ClusterSpec, client: RayClient) -> RayJob:
+        """Send the tree and the job to the cluster; the job as the cluster has it then.
+
+        Raises UsageError, SyncError, RayJobError, ReachError.
+        """
+        from gridops.ray.submit import submit
+
+        with telling("cluster.submit"):
+            return submit(client, spec, self.settings)

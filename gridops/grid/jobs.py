@@ -1,0 +1,169 @@
+"""The part of Grid that is about durable runs: finding them, coming back to them, ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import JobError
+from gridops.grid.base import seen
+from gridops.grid.facade import Facade
+from gridops.model import Job, Node, Outcome
+from gridops.observe import events
+
+if TYPE_CHECKING:
+    from gridops.dispatch.executor import Output
+    from gridops.reach.link import Link
+    from gridops.transfers.fetch import FetchReport
+
+PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
+PRUNING = 600.0  # seconds that deleting much output may take
+
+
+class Runs(Facade):
+    """What can be done with the runs of an inventory's nodes, from any machine that has it."""
+
+    def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
+        """Each node's runs, as it tells of them, oldest first."""
+        from gridops.jobs import client, lookup
+
+        for told in lookup.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
+            for job in told.value or ():
+                seen(job)
+            yield told
+
+    def find_job(
+        self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
+    ) -> Job:
+        """The run with that id, or with an id that begins or ends so; `@last` is the newest.
+
+        Raises NoJob, UsageError when several are, JobUnreachable when a node that may know it
+        cannot be asked; with `certain` also when that node may have another that is meant.
+        """
+        from gridops.jobs import lookup
+
+        return lookup.find(self._all(nodes), self.settings.ssh, name, certain=certain)
+
+    def find_job_in_time(
+        self, name: str, nodes: Sequence[Node] | None = None, *, timeout: float | None = None
+    ) -> Job:
+        """The same; but while only nodes out of reach may know an id in full, it asks again.
+
+        Raises RunTimeout after `timeout` seconds.
+        """
+        from gridops.jobs import lookup
+
+        return lookup.find_in_time(self._all(nodes), self.settings.ssh, name, timeout=timeout)
+
+    def show_job(self, job: Job) -> Job:
+        """The run as it is now, with its whole command."""
+        from gridops.jobs import client
+
+        return seen(client.show(self._link(client.readable(job)), job.id))
+
+    def job_diff(self, job: Job) -> bytes:
+        """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
+
+        Raises a ReachError.
+        """
+        from gridops.jobs import client
+
+        return client.diff(self._link(client.readable(job)), job.id)
+
+    def logs(
+        self,
+        job: Job,
+        output: Output,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        only_stderr: bool = False,
+    ) -> Job:
+        """Hand on what the run has printed, with `follow` until it ends; the run as it is then.
+
+        `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
+        """
+        from gridops.jobs import client
+        from gridops.jobs import logs as attending
+
+        out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
+        link = self._link(client.readable(job))
+        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return seen(end.job)
+
+    def wait(self, job: Job, timeout: float | None = None, *, since: float | None = None) -> Job:
+        """The run, once it has ended. Raises JobUnreachable, RunTimeout after `timeout` seconds.
+
+        They count from `since` (as `time.monotonic` tells it; default: now).
+        """
+        from gridops.jobs import client
+        from gridops.jobs import logs as attending
+
+        link = self._link(client.readable(job))
+        return seen(attending.wait(link, job.id, timeout=timeout, since=since))
+
+    def kill(self, job: Job) -> Job:
+        """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
+        from gridops.jobs import client
+
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
+
+    def fetch(
+        self,
+        job: Job,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> FetchReport:
+        """Bring what the patterns name in the run's directory to the same places in `into`.
+
+        A file here that is newer and differs is kept, unless `overwrite`. Raises JobError for a run
+        that never began, and what `gridops.transfers.fetch.bring_home` raises.
+        """
+        from gridops.dispatch import results
+        from gridops.jobs import client
+
+        if not client.readable(job).began:
+            raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
+        with events.bound(run_id=job.id):
+            return results.fetch(
+                self._link(job), job, tuple(patterns), Path(into), self.settings,
+                overwrite=overwrite,
+            )  # fmt: skip
+
+    def bring_home(
+        self,
+        job: Job,
+        status: int,
+        patterns: Sequence[str],
+        into: str | Path = ".",
+        *,
+        overwrite: bool = False,
+    ) -> int:
+        """`fetch` the results of a run that ended with `status`; the exit status for both.
+
+        That is the run's own, but 125 for a success whose results did not come home.
+        """
+        from gridops.dispatch import results
+
+        return results.status_after(
+            status, job, lambda: self.fetch(job, patterns, into, overwrite=overwrite)
+        )
+
+    def prune(
+        self, older_than: float, nodes: Sequence[Node] | None = None
+    ) -> Iterator[Outcome[tuple[str, ...]]]:
+        """Forget the runs that ended over `older_than` seconds ago; the ids that went, by node."""
+        from gridops.jobs import client, lookup
+
+        ssh = self.settings.ssh
+        return lookup.ask_all(
+            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNING
+        )
+
+    def _link(self, job: Job) -> Link:
+        from gridops.reach import link_to
+
+        return link_to(self.inventory.node(job.node), self.settings.ssh)

@@ -1,0 +1,108 @@
+"""Staying with a durable run until it ends, or until the user wants to leave it."""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from gridops.errors import JobError
+from gridops.jobs.ending import kill_until_heard
+from gridops.jobs.follow import JobEnd
+from gridops.jobs.foreground import OUTPUT_CLOSED, Stop, on_signals
+from gridops.jobs.outcome import verdict
+from gridops.observe import events
+from gridops.reach.link import Link
+from gridops.reach.pump import Sink
+
+# Who read our output may have gone because all of the session did; then a signal comes, too.
+HANGUP_COMES = 0.5  # seconds
+
+
+class Attendance:
+    """Follows the run `job_id`, and does to it what is wished of `stop` meanwhile."""
+
+    def __init__(self, link: Link, job_id: str, stop: Stop, stdout: Sink, stderr: Sink) -> None:
+        self._link = link
+        self._id = job_id
+        self._stop = stop
+        self._stdout = _closing(stdout, stop)
+        self._stderr = _closing(stderr, stop)
+        self._asked = False
+        self._wished: float | None = None
+
+    def stay(self, follow: Callable[..., JobEnd]) -> JobEnd | None:
+        """What `follow` (`follow.run`, say, all but the sinks and `tick` given) comes to.
+
+        None: we were to leave, and the run goes on. Raises what `follow` raises.
+        """
+        with suppress(_Left):
+            return follow(on_stdout=self._stdout, on_stderr=self._stderr, tick=self._tick)
+        return None
+
+    def _tick(self) -> None:
+        if self._stop.left:
+            raise _Left
+        if self._stop.reason and not self._asked and self._is_time():
+            self._asked = True
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(self._end,), daemon=True, name="kill").start()
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        self._wished = self._wished or now
+        return self._stop.reason != OUTPUT_CLOSED or now - self._wished >= HANGUP_COMES
+
+    def _end(self) -> None:
+        """Beside the follower, which sees the run end, or comes back to see it."""
+        try:
+            job = kill_until_heard(self._link, self._id)
+            if job.active and job.left:  # nobody knows whether it ever ends
+                message = f"{job.node}: the run {job.id}: {verdict(job)}; Ctrl-C leaves it"
+                events.emit(events.WARNING, message=message)
+        except JobError as exc:
+            events.emit(events.WARNING, message=str(exc))
+
+
+class _Left(Exception):
+    """We are to leave the run."""
+
+
+@contextmanager
+def stop_or_leave(
+    stop: Stop, tell: Callable[[str], None], *, kill_on_exit: bool = False
+) -> Iterator[None]:
+    """The first SIGINT asks for a stop, a second one leaves; so do SIGTERM and SIGHUP at once.
+
+    With `kill_on_exit` these ask for a stop first, too. `tell` is called with the signal's name
+    when it asks.
+    """
+
+    def take(name: str) -> None:
+        if stop.reason or not (name == "SIGINT" or kill_on_exit):
+            stop.leave(name)
+            return
+        stop.request(name)
+        with suppress(OSError):  # the terminal is gone after a SIGHUP
+            tell(name)
+
+    with on_signals(take):
+        yield
+
+
+def _closing(sink: Sink, stop: Stop) -> Sink:
+    """`sink`, whose reader may go away: with `| head` the run is to end, with the terminal not."""
+
+    def write(data: bytes) -> None:
+        try:
+            sink(data)
+        except BrokenPipeError as exc:
+            if exc.errno == errno.EIO:
+                stop.leave("SIGHUP")
+            else:
+                stop.request(OUTPUT_CLOSED)
+
+    return write

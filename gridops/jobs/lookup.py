@@ -1,0 +1,269 @@
+"""Which run is meant: by its id, the beginning or end of one, or `@last`; asked of many nodes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from gridops.errors import (
+    GridError,
+    JobUnreachable,
+    NoJob,
+    RunTimeout,
+    UnreadableAnswer,
+    UsageError,
+)
+from gridops.jobs import client
+from gridops.jobs.paths import ID
+from gridops.jobs.protocol import FINAL, PAUSES, Sleep
+from gridops.model import Job, Node, Outcome
+from gridops.observe import events
+from gridops.reach import link_to
+from gridops.reach.fanout import fan_out
+from gridops.reach.link import Link
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import SshSettings
+
+T = TypeVar("T")
+
+HOPELESS = (*FINAL, UnreadableAnswer)  # what asking again does not change
+
+LAST = "@last"
+ANSWER = 30.0  # seconds that a node may take to tell of its runs
+SHOWN = 5  # runs that a message names
+ENDING = 4  # characters that the end of an id needs to name a run
+BEGINNING = 8  # and its beginning, to end one
+WHOLE = re.compile(r"\d{8}-\d{6}-\d{3}[0-9a-f]{5}")  # an id as `new_id` makes it
+
+
+def ask_all(
+    nodes: Sequence[Node],
+    ssh: SshSettings,
+    question: Callable[[Link], T],
+    *,
+    limit: float = ANSWER,
+) -> Iterator[Outcome[T]]:
+    """What each node answers, as it comes; an error for one that takes over `limit` seconds."""
+    yield from fan_out(
+        nodes,
+        lambda node: question(link_to(node, ssh)),
+        max_workers=ssh.pool_size,
+        timeout=limit,
+    )
+
+
+def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
+    """All runs, oldest first; one that several nodes tell of once.
+
+    It has one id wherever it was tried, so the nodes that refused it know it as well; and nodes may
+    share a home.
+    """
+    found: dict[str, Job] = {}
+    for outcome in outcomes:
+        for job in outcome.value or ():
+            if job.id not in found or _standing(job) > _standing(found[job.id]):
+                found[job.id] = job
+    return tuple(sorted(found.values(), key=_born))
+
+
+def _say(job: Job) -> int:
+    """How much its node has to say of it: where it went on, where it may, where it was refused."""
+    if job.began or job.state == "finished":
+        return 2
+    return int(job.active or job.state == "unreadable")
+
+
+def _standing(job: Job) -> tuple[int, bool]:
+    """The same, and whether it was placed there: of nodes that share a home, that one is meant."""
+    return _say(job), job.node == job.placed
+
+
+def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = False) -> Job:
+    """The run that `text` names.
+
+    Raises NoJob when none of the nodes knows one, UsageError when `text` cannot name one or names
+    several, JobUnreachable when a node that may know it cannot be asked. While a node cannot be
+    asked, nobody knows the newest run, and a part of an id may name one there too: that is a
+    WARNING, with `certain` JobUnreachable. `certain` takes no part of an id that names a run by
+    chance. An id in full is never in doubt.
+    """
+    check(text)
+    if WHOLE.fullmatch(text):
+        return _whole(*_ask_for(nodes, ssh, text), text)
+    outcomes = tuple(ask_all(nodes, ssh, client.list_jobs))
+    jobs, errors = merged(outcomes), [o.error for o in outcomes if o.error]
+    if errors and text == LAST:
+        raise _perhaps_newer(jobs, errors[0])
+    job = meant(jobs, text, errors)
+    if errors and not _say(job):
+        raise _unknown(jobs, text, errors)
+    if certain and text != LAST and not _is_plain(job, text):
+        raise UsageError(
+            f"{text!r} is too short a part of an id to end a run",
+            hint=f"{BEGINNING} characters of its beginning, {ENDING} of its end, or {job.id}",
+        )
+    if errors and job.id != text:
+        _doubt(job, text, errors[0], certain)
+    return job
+
+
+def find_in_time(
+    nodes: Sequence[Node],
+    ssh: SshSettings,
+    job_id: str,
+    *,
+    timeout: float | None = None,
+    sleep: Sleep = time.sleep,
+) -> Job:
+    """`find`; but while only nodes out of reach may know an id in full, it asks again.
+
+    With growing pauses, for as long as it takes; a WARNING says so once. Raises RunTimeout after
+    `timeout` seconds, JobUnreachable when only a person can mend the connections.
+    """
+    if not WHOLE.fullmatch(job_id):
+        return find(nodes, ssh, job_id)
+    began, tries, limit = time.monotonic(), 0, ANSWER
+    while True:
+        best, errors = _ask_for(nodes, ssh, job_id, limit)
+        if (best and _say(best)) or all(isinstance(one, HOPELESS) for one in errors):
+            return _whole(best, errors, job_id)
+        if not tries:
+            silent = "; ".join(f"{one.node} cannot be reached: {one.message}" for one in errors)
+            events.emit(events.WARNING, message=f"{silent}; trying again")
+        pause = PAUSES.delay(tries)
+        if timeout is not None:
+            left = timeout - (time.monotonic() - began)
+            if left <= 0:
+                raise RunTimeout(
+                    f"no node that knows the run {job_id} could be reached within {timeout:g} s",
+                    hint="it goes on, where it is",
+                )
+            pause, limit = min(pause, left), max(1.0, min(ANSWER, left))
+        sleep(pause)
+        tries += 1
+
+
+def check(text: str) -> None:
+    """Raises UsageError for what can be no run's name, before any node is asked."""
+    if text.startswith("-"):
+        raise UsageError(
+            f"{text!r} is not the id of a run", hint="`inv --help jobs.logs`, say, shows the flags"
+        )
+    if text != LAST and not ID.fullmatch(text):
+        raise UsageError(
+            f"{text!r} is not the id of a run",
+            hint=f"an id, the beginning of one, or {LAST}; `inv jobs` lists them",
+        )
+
+
+def passed_over(job: Job) -> bool:
+    """Whether it never was more than an attempt: the node had no slot, or another one took it."""
+    return job.state == "refused" and not job.began and job.reason in ("busy", "unconfirmed")
+
+
+def _ask_for(
+    nodes: Sequence[Node], ssh: SshSettings, job_id: str, limit: float = ANSWER
+) -> tuple[Job | None, list[GridError]]:
+    """What the nodes know of one run, and the errors of those that could not be asked.
+
+    Where it ran has the last word: the other nodes, dead ones too, are not waited for then.
+    """
+    errors: list[GridError] = []
+    best: Job | None = None
+    names = {node.name for node in nodes}
+    for outcome in ask_all(
+        nodes, ssh, lambda link: client.status(link, [job_id]).get(job_id), limit=limit
+    ):
+        job = outcome.value
+        if job and _say(job) == 2 and (job.node == job.placed or job.placed not in names):
+            return job, errors
+        best = job if job and (best is None or _standing(job) > _standing(best)) else best
+        errors += [outcome.error] if outcome.error else []
+    return best, errors
+
+
+def _whole(best: Job | None, errors: Sequence[GridError], job_id: str) -> Job:
+    if best is None or (errors and not _say(best)):
+        raise _unknown((), job_id, errors)
+    return best
+
+
+def meant(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ()) -> Job:
+    """Which of `jobs`, oldest first, is meant; `errors` are of nodes that could not tell theirs.
+
+    What never was more than an attempt is meant only when nothing else is, and never by `@last`.
+    """
+    real = [job for job in jobs if not passed_over(job)]
+    if text == LAST:
+        found = real[-1:]
+    else:
+        found = [job for job in jobs if job.id == text]
+        found = found or [job for job in real if _names(text, job.id)]
+        found = found or [job for job in jobs if _names(text, job.id)]
+    if not found:
+        raise _unknown(real, text, errors)
+    if len(found) > 1:
+        raise UsageError(f"{text!r} fits {len(found)} ids", hint=f"valid: {_named(found)}")
+    return found[0]
+
+
+def _names(text: str, job_id: str) -> bool:
+    return job_id.startswith(text) or (len(text) >= ENDING and job_id.endswith(text))
+
+
+def _is_plain(job: Job, text: str) -> bool:
+    """Whether `text`, which names the job, is long enough to mean it."""
+    return job.id == text or len(text) >= (BEGINNING if job.id.startswith(text) else ENDING)
+
+
+def _perhaps_newer(jobs: Sequence[Job], error: GridError) -> JobUnreachable:
+    known = [job for job in jobs if not passed_over(job)]
+    newest = f"the newest that is known is {known[-1].id} on {known[-1].node}" if known else ""
+    return JobUnreachable(
+        f"nobody knows which run is the newest: {error.message}",
+        node=error.node,
+        hint=newest or "the nodes that answer know none",
+    )
+
+
+def _doubt(job: Job, text: str, error: GridError, certain: bool) -> None:
+    """Of a run that a part of its id names, while a node that may have such a one is silent."""
+    doubt = f"{text} may name a run there as well: {error.message}"
+    if certain:
+        hint = f"for the one on {job.node}, give its id in full: {job.id}"
+        raise JobUnreachable(doubt, node=error.node, hint=hint)
+    events.emit(
+        events.WARNING, message=f"{error.node}: {doubt}; going on with {job.id} on {job.node}"
+    )
+
+
+def _unknown(jobs: Sequence[Job], text: str, errors: Sequence[GridError]) -> GridError:
+    if errors:
+        silent = ", ".join(sorted(str(error.node) for error in errors))
+        return JobUnreachable(
+            f"the nodes that answer know no run {text!r}, and {silent} cannot be asked",
+            hint=str(errors[0]),
+        )
+    return NoJob(
+        f"none of the selected nodes knows a run {text!r}",
+        hint=f"the newest: {_named(jobs)}" if jobs else "`inv jobs` lists them",
+    )
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """The newest first."""
+    shown = ", ".join(f"{job.id} on {job.node}" for job in jobs[: -SHOWN - 1 : -1])
+    return shown + (", …" if len(jobs) > SHOWN else "")
+
+
+def _born(job: Job) -> tuple[str, str]:
+    """When it was made: an id of ours says so, by its client's clock; else its node's clock does.
+
+    One person's runs are in order even where the nodes' clocks disagree.
+    """
+    if WHOLE.fullmatch(job.id):
+        return job.id[:19], job.id
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(job.submitted or 0)), job.id

@@ -1,0 +1,118 @@
+"""What a transaction on the store does, in SQL that SQLite knows since 3.24."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gridops.errors import StoreError
+from gridops.observe.batch import Batch
+from gridops.observe.migrations import MIGRATIONS, VERSION
+from gridops.observe.rows import Sample
+from gridops.system.processes import alive, identity
+
+if TYPE_CHECKING:
+    import sqlite3
+
+DAY = 86400.0
+KEEP_SAMPLES = 7 * DAY
+KEEP_RUNS = 90 * DAY
+MOST_SAMPLES = 300_000
+MOST_RUNS = 20_000
+PRUNE_EVERY = 3600.0
+
+COLUMNS = ", ".join(Sample._fields)
+
+
+def version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    found = version(db)
+    if found > VERSION:
+        raise StoreError("metrics and history are in a newer gridops' format", hint="update it")
+    for statements in MIGRATIONS[found:]:
+        for statement in statements:
+            db.execute(statement)
+    if found < VERSION:
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def add(db: sqlite3.Connection, batch: Batch) -> None:
+    process = identity()
+    db.executemany(
+        "INSERT INTO totals VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (family, labels, part) DO UPDATE SET value = value + excluded.value",
+        [(*series, value) for series, value in batch.totals.items()],
+    )
+    db.executemany(
+        "INSERT INTO stamps VALUES (?, ?, ?)"
+        " ON CONFLICT (family, labels) DO UPDATE SET at = max(at, excluded.at)",
+        [(*stamp, at) for stamp, at in batch.stamps.items()],
+    )
+    if batch.totals or batch.stamps:
+        db.execute(
+            "INSERT INTO meta VALUES ('revision', 1)"
+            " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+        )
+    for number, tasks in batch.active.items():
+        owner = f"{process}:{number}"
+        db.execute("DELETE FROM active WHERE process = ?", (owner,))
+        rows = [(owner, task, count) for task, count in tasks.items() if count]
+        db.executemany("INSERT INTO active VALUES (?, ?, ?)", rows)
+    _add_nodes(db, batch)
+    _add_runs(db, batch, process)
+
+
+def _add_nodes(db: sqlite3.Connection, batch: Batch) -> None:
+    db.executemany(
+        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (node) DO UPDATE SET at = excluded.at,"
+        " state = excluded.state, score = excluded.score, figures = excluded.figures"
+        " WHERE excluded.at >= at",
+        [
+            (one.node, one.at, one.state, one.score, json.dumps(one.figures))
+            for one in batch.nodes.values()
+        ],
+    )
+    marks = ", ".join("?" for _ in Sample._fields)
+    db.executemany(
+        f"INSERT OR REPLACE INTO samples (minute, {COLUMNS}) VALUES (?, {marks})",
+        [(minute, *sample) for (minute, _), sample in batch.samples.items()],
+    )
+
+
+def _add_runs(db: sqlite3.Connection, batch: Batch, process: str) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(key, *row, process) for key, row in batch.runs.items()],
+    )
+    db.executemany(
+        "UPDATE runs SET state = ?, status = ?, seconds = coalesce(?, seconds), error = ?"
+        " WHERE id = ? AND state IN ('running', 'detached', 'failed')",
+        [(*ending, id) for id, ending in batch.endings.items()],
+    )
+
+
+def prune(db: sqlite3.Connection, now: float) -> None:
+    """Forget what is old or too much, about once an hour."""
+    found = db.execute("SELECT value FROM meta WHERE key = 'pruned'").fetchone()
+    if found and now - PRUNE_EVERY < found[0] <= now:
+        return
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?)", (now,))
+    _forget(db, "samples", "minute", (now - KEEP_SAMPLES) // 60, MOST_SAMPLES)
+    _forget(db, "runs", "started", now - KEEP_RUNS, MOST_RUNS)
+    db.execute("DELETE FROM nodes WHERE at < ?", (now - KEEP_SAMPLES,))
+    dead = [row for row in db.execute("SELECT process FROM active") if not alive(row[0])]
+    db.executemany("DELETE FROM active WHERE process = ?", dead)
+
+
+def _forget(db: sqlite3.Connection, table: str, column: str, oldest: float, most: int) -> None:
+    """Delete the rows before `oldest`, and the oldest of more than about `most`."""
+    surplus = db.execute(
+        f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?", (most,)
+    ).fetchone()
+    if surplus:
+        oldest = max(oldest, surplus[0])
+    db.execute(f"DELETE FROM {table} WHERE {column} <= ?", (oldest,))

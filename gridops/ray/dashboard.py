@@ -1,0 +1,110 @@
+"""What the running cluster says of itself, asked on its head (node_ask.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gridops.errors import UnreadableAnswer
+from gridops.ray.model import Cluster
+from gridops.ray.remote import run_program
+from gridops.ray.state import Part
+from gridops.reach import link_to
+from gridops.reach.answers import Fields, document
+
+SLACK = 20.0  # seconds beyond its own limit in which the program must have answered
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A machine as the cluster knows it."""
+
+    name: str
+    id: str
+    address: str
+    alive: bool
+    head: bool
+    why: str = ""  # it is not alive
+    total: Mapping[str, float] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()  # at which the others must reach it
+
+    @property
+    def places(self) -> list[str]:
+        return [f"{self.address}:{port}" for port in self.ports]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All of it."""
+
+    members: tuple[Member, ...]
+    used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by member's id
+    demand: tuple[str, ...] = ()  # what nobody could place yet, in words
+    jobs: tuple[Mapping[str, str], ...] = ()  # id, status, entrypoint
+
+    @property
+    def alive(self) -> dict[str, Member]:
+        return {member.name: member for member in self.members if member.alive}
+
+
+def wait_for(
+    cluster: Cluster, head: Part, names: Sequence[str], seconds: float, *, old: Collection[str] = ()
+) -> Said:
+    """What the cluster says once it counts all of `names`, or after `seconds`.
+
+    `old`: ids of members that are passed over, since they were there before a node was started.
+    Raises ClusterError when it does not answer, NodeTimeout, or a ReachError.
+    """
+    return _ask(cluster, head, "wait", seconds, ",".join(old), *names)
+
+
+def status(cluster: Cluster, head: Part, seconds: float) -> Said:
+    return _ask(cluster, head, "status", seconds)
+
+
+def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -> Said:
+    answer = run_program(
+        link_to(cluster.head, cluster.ssh),
+        f"{head.venv}/bin/python",
+        "node_ask",
+        verb,
+        str(head.dashboard_port),
+        cluster.key,
+        f"{seconds:.1f}",
+        *words,
+        timeout=seconds + SLACK,
+    )
+    try:
+        return read(answer)
+    except UnreadableAnswer as exc:
+        exc.node = cluster.head.name
+        raise
+
+
+def read(answer: bytes) -> Said:
+    """The document that node_ask.py printed. Raises UnreadableAnswer."""
+    told = Fields(document(answer, "its dashboard's answer"), "its dashboard's answer")
+    ports = told.inner("ports")
+    return Said(
+        members=tuple(_member(one, ports) for one in told.objects("nodes")),
+        used={
+            member: usage.real_values()
+            for member, usage in told.inner("used").object_values().items()
+        },
+        demand=told.texts("demand"),
+        jobs=tuple(job.text_values() for job in told.objects("jobs")),
+    )
+
+
+def _member(one: Fields, ports: Fields) -> Member:
+    id = one.text("id", 1024)
+    return Member(
+        name=one.text("name", 1024),
+        id=id,
+        address=one.text("address", 1024),
+        alive=one.flag("alive"),
+        head=one.flag("head"),
+        why=one.text("why"),
+        total=one.inner("total").real_values(),
+        ports=ports.wholes(id, 65535),
+    )

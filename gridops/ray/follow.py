@@ -1,0 +1,199 @@
+"""A job of the cluster followed to its end, across connections that break."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from gridops.errors import GridError, NodeError, NodeTimeout, RayUnavailable, ReachError
+from gridops.jobs.protocol import FINAL
+from gridops.observe import events
+from gridops.ray.client import RayClient
+from gridops.ray.joblog import JobLog, WithoutRays
+from gridops.ray.jobsapi import RayJob
+from gridops.ray.rest import Sink
+from gridops.retry import RetryConfig
+
+POLL = 0.3  # seconds between two looks
+SLICE = 0.1  # seconds in which a wish to stop is noticed
+PATIENCE = 30.0  # seconds for Ray to answer again while its node does
+WAITS = 5.0  # seconds that a job may be pending without a word
+PAUSES = RetryConfig(initial_delay=0.5, max_delay=10.0)
+
+
+class Wish:
+    """That the job be stopped; any thread or signal handler may express it."""
+
+    stop = False
+
+
+@contextmanager
+def interrupts(wish: Wish, tell: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C expresses the wish, and `tell` is called; a second one interrupts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if wish.stop:
+            raise KeyboardInterrupt
+        wish.stop = True
+        tell()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Outage:
+    """Whether one server can be reached: said once when it cannot, and once when it can again."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._since: float | None = None
+        self._tries = 0
+
+    @property
+    def delay(self) -> float:
+        """Seconds to wait before the next attempt; 0 while all is well."""
+        return PAUSES.delay(self._tries - 1) if self._since is not None else 0.0
+
+    def add(self, exc: GridError, reach: float = math.inf) -> None:
+        """An attempt failed. Raises `exc` when a further one is of no use: a node that cannot be
+        reached has `reach` seconds, and one that can has PATIENCE to get Ray to answer, too.
+        """
+        now = time.monotonic()
+        first = self._since is None
+        self._since = self._since or now
+        self._tries += 1
+        if isinstance(exc, ReachError | NodeTimeout) and not isinstance(exc, FINAL):
+            limit = reach
+        else:
+            limit = PATIENCE if isinstance(exc, NodeError | RayUnavailable) else 0.0
+        if now - self._since >= limit:
+            raise exc
+        if first:
+            self._node = exc.node or self._node
+            events.emit(events.CONNECTION_LOST, node=self._node, error=exc.message)
+
+    def over(self) -> None:
+        """An attempt succeeded."""
+        if self._since is not None:
+            seconds = time.monotonic() - self._since
+            events.emit(events.CONNECTION_REGAINED, node=self._node, seconds=seconds)
+        self._since, self._tries = None, 0
+
+
+@dataclass
+class Following:
+    """One job's output to `sink`, without the lines that Ray itself writes there."""
+
+    client: RayClient
+    job: RayJob
+    sink: Sink
+    wish: Wish = field(default_factory=Wish)
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        self._output = WithoutRays(self.job, self.sink)
+        self._log: JobLog | None = JobLog(self.job.id, self._output)
+        self._dashboard, self._agent = Outage(self._node), Outage(self._node)
+        self._says_waiting_at = time.monotonic() + WAITS
+        self._told = False
+
+    @property
+    def _node(self) -> str:
+        return self.client.node
+
+    def once(self) -> RayJob:
+        """Hand on what there is now. Raises what the requests raise."""
+        agent = self.client.agent(self.job)
+        if agent and self._log:
+            self._log.read(agent)
+        self._output.flush()
+        return self.job
+
+    def to_the_end(self) -> RayJob:
+        """The job as it ended, once all that it printed has been handed on.
+
+        Raises NoRayJob when the cluster has forgotten it, the error that only a person can mend,
+        and the last one when Ray does not answer for PATIENCE seconds though its node does.
+        """
+        try:
+            while self._goes_on():
+                self._pause(max(POLL, self._dashboard.delay, self._agent.delay))
+            return self.job
+        finally:
+            self._output.flush()
+
+    def _goes_on(self) -> bool:
+        if not self._asked():
+            return True
+        whole = self._read()
+        self._say_waiting()
+        return self.job.active or not whole
+
+    def _asked(self) -> bool:
+        """Whether the head told how the job is, and heard our wish."""
+        try:
+            self.job = self.client.jobs.job(self.job.id)
+            if self.wish.stop and self.job.active and not self._told:
+                self.client.jobs.stop(self.job.id)
+                self._told = True
+        except GridError as exc:
+            self._dashboard.add(exc)
+            return False
+        self._dashboard.over()
+        return True
+
+    def _read(self) -> bool:
+        """Hand on what there is; whether that is all, or all that can be had."""
+        if self._log is None:
+            return True
+        try:
+            agent = self.client.agent(self.job)
+            if agent:
+                self._log.read(agent)
+            self._output.tick()
+        except GridError as exc:
+            return self._given_up(exc)
+        self._agent.over()
+        return True
+
+    def _given_up(self, exc: GridError) -> bool:
+        """Whether the log is out of reach for good; a job that has ended is not waited for long."""
+        try:
+            self._agent.add(exc, math.inf if self.job.active else PATIENCE)
+        except GridError:
+            events.emit(events.WARNING, message=f"its output cannot be followed: {exc}")
+            self._log = None
+        return self._log is None
+
+    def _say_waiting(self) -> None:
+        if self.job.state == "pending" and time.monotonic() > self._says_waiting_at:
+            self._says_waiting_at = math.inf
+            job = self.job
+            events.emit(events.CLUSTER_JOB_WAITS, node=self._node, id=job.id, reason=job.message)
+
+    def _pause(self, seconds: float) -> None:
+        wished = self.wish.stop
+        while seconds > 0 and self.wish.stop == wished:
+            self.sleep(min(SLICE, seconds))
+            seconds -= SLICE
+
+
+def ended(client: RayClient, job: RayJob, patience: float) -> RayJob:
+    """The job once it has ended, or as it is after `patience` seconds."""
+    end = time.monotonic() + patience
+    while job.active and time.monotonic() < end:
+        time.sleep(POLL)
+        job = client.jobs.job(job.id)
+    return job

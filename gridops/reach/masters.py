@@ -1,0 +1,228 @@
+"""OpenSSH control masters: opened on demand, shared by every process, replaced when stale.
+
+One endpoint has masters numbered from 0; a further one is opened only when sshd refuses one more
+session on those before it (MaxSessions). `runtime_dir()` holds, for each, the socket KEY.NUMBER, a
+note for `gridops.reach.pool` (.json) and a lock file (.lock), which makes processes that want the
+same master agree on who opens it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from gridops.errors import (
+    ConnectDropped,
+    ConnectionLost,
+    ConnectTimeout,
+    GridError,
+    NodeError,
+    NodeTimeout,
+    ReachError,
+    SessionRefused,
+)
+from gridops.observe import events
+from gridops.reach.control import Control
+from gridops.reach.endpoint import Endpoint
+from gridops.system.rundir import no_room, runtime_dir
+
+T = TypeVar("T")
+
+MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
+HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
+GLANCE = 0.5  # seconds for a master that may hang to hear that it is retired
+
+
+def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
+    """A connection to the endpoint's master number `index`, opened first where there is none.
+
+    Returns it and whether the master is new. `timeout` is seconds for all of it.
+    Raises a ReachError that says why the node cannot be reached.
+    """
+    path = _socket(endpoint, index)
+    try:
+        control = _attach(path)
+        if control:
+            return control, False
+        end = time.monotonic() + timeout
+        with locked(path, endpoint.name, end):
+            control = _attach(path)  # another process may have been quicker
+            if control:
+                return control, False
+            return _open(endpoint, path, end), True
+    except OSError as exc:
+        if exc.errno in (errno.EMFILE, errno.ENFILE):
+            raise no_room() from exc
+        raise ReachError(f"cannot open a connection: {exc}", node=endpoint.name) from exc
+
+
+def through(
+    endpoint: Endpoint,
+    index: int,
+    ask: Callable[[Control, float], T],
+    end: float | None = None,
+) -> tuple[T, bool]:
+    """What `ask(control, seconds)` gets from the endpoint's master `index`; whether that is new.
+
+    A master that was there already and does not answer within the connect timeout, or hangs up, is
+    replaced and the new one asked. The control is closed when `ask` raises. `end` is on
+    time.monotonic(); None: as long as a login may take.
+    Raises what `ask` does, a ReachError, or a NodeError where sshd grants no session at all.
+    """
+    if end is None:
+        end = time.monotonic() + endpoint.login_timeout
+    control, new = connect(endpoint, index=index, timeout=time_left(end))
+    if not new:
+        try:
+            return _asked(ask, control, min(time_left(end), endpoint.connect_timeout)), False
+        except (NodeTimeout, ConnectionLost) as exc:
+            retire(endpoint, index, control, exc.message)
+        control, _ = connect(endpoint, index=index, timeout=time_left(end))
+    try:
+        return _asked(ask, control, time_left(end)), True
+    except SessionRefused as exc:  # nobody else uses this one, so another one would not help
+        raise no_sessions(endpoint.name) from exc
+
+
+def answers(control: Control, seconds: float) -> None:
+    """For `through`: see that the master is there, without using it."""
+    with closing(control):
+        control.alive(seconds)
+
+
+def _asked(ask: Callable[[Control, float], T], control: Control, seconds: float) -> T:
+    try:
+        return ask(control, seconds)
+    except BaseException:
+        control.close()
+        raise
+
+
+def no_sessions(node: str) -> NodeError:
+    return NodeError(
+        "it takes the login but grants no session",
+        node=node,
+        hint="see MaxSessions and ForceCommand in its sshd_config",
+    )
+
+
+def time_left(end: float) -> float:
+    """Seconds until `end` on time.monotonic(). Raises NodeTimeout when there are none."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise NodeTimeout("no answer in time")
+    return left
+
+
+def retire(endpoint: Endpoint, index: int, control: Control, reason: str) -> None:
+    """Take the master that `control` leads to out of use; what still runs over it may finish.
+
+    It ends with the last of that, or when its network is dead. Harmless when it was replaced
+    already.
+    """
+    path = _socket(endpoint, index)
+    with locked(path, endpoint.name, time.monotonic() + endpoint.connect_timeout):
+        if not control.is_current():
+            return
+        with suppress(OSError, GridError), closing(Control(str(path))) as master:
+            master.stop_listening(GLANCE)
+        path.unlink(missing_ok=True)
+    events.emit(events.CONNECTION_REPLACED, node=endpoint.name, reason=reason)
+
+
+def socket_path(endpoint: Endpoint, index: int = 0) -> str:
+    return str(_socket(endpoint, index))
+
+
+def _socket(endpoint: Endpoint, index: int) -> Path:
+    return runtime_dir() / f"{endpoint.key}.{index}"
+
+
+def _attach(path: Path) -> Control | None:
+    """A connection to the master at `path`; None when there is none."""
+    try:
+        return Control(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except TimeoutError:  # so many wait for it already that it must be stuck
+        return None
+
+
+def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
+    """Run ssh until it has logged in and gone to the background, then publish its socket."""
+    # Here, since whoever finds a master open does not need them.
+    from gridops.reach.jumphosts import turn
+    from gridops.reach.login import log_in
+    from gridops.retry import RetryConfig, attempts
+
+    began = time.monotonic()
+    # A master removes the socket name it was given when it ends. A name of its own, renamed,
+    # keeps one that was retired from removing its successor's.
+    given = path.with_name(os.urandom(8).hex())
+    patience = RetryConfig(HANDSHAKE_TRIES - 1, 0.2, 2.0, max_elapsed=max(0.0, end - began))
+    for attempt in attempts(patience, ConnectDropped, what=f"log in to {endpoint.name}"):
+        with attempt, turn(endpoint, end):
+            log_in(endpoint, str(given), end)
+    try:
+        control = Control(str(given))
+        pid = control.alive()
+        _describe(endpoint, path, pid, given.name)
+        given.replace(path)
+    except (OSError, GridError) as exc:
+        given.unlink(missing_ok=True)
+        raise ReachError(f"the control master ended at once: {exc}", node=endpoint.name) from exc
+    control.path = str(path)
+    events.emit(events.CONNECTION_OPENED, node=endpoint.name, seconds=time.monotonic() - began)
+    return control
+
+
+@contextmanager
+def locked(path: Path, name: str, end: float) -> Iterator[None]:
+    """Hold the lock file of the master at `path`, waiting for it until `end`."""
+    while True:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _lock_within(lock, f"{path}.lock", end):
+                yield
+                return
+        finally:
+            os.close(lock)
+        if time.monotonic() >= end:
+            raise ConnectTimeout("another process is still connecting to it", node=name)
+
+
+def _lock_within(lock: int, name: str, end: float) -> bool:
+    """Whether we got the lock, and it is still the file that others will look for."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+            continue
+        try:
+            return os.path.samestat(os.fstat(lock), Path(name).stat())
+        except FileNotFoundError:
+            return False
+
+
+def _describe(endpoint: Endpoint, path: Path, pid: int, bound: str) -> None:
+    """Leave a note beside the socket for `gridops.reach.pool`."""
+    note = {
+        "node": endpoint.name,
+        "target": endpoint.target,
+        "pid": pid,
+        "opened": time.time(),
+        "bound": bound,  # the socket's first name, by which the kernel and ssh's title know it
+    }
+    temporary = path.with_name(os.urandom(8).hex())
+    temporary.write_text(json.dumps(note))
+    temporary.replace(f"{path}.json")

@@ -1,0 +1,185 @@
+"""`run --port`: ports of this machine that lead to ports of the node that a run is on.
+
+The listeners are ours alone, not the shared master's: they stay while the connection is lost and
+come back to life with it (every connection takes the master that is there then), and they end with
+this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+
+from gridops.errors import GridError, PortClosed, UsageError
+from gridops.model import PortForward
+from gridops.observe import events
+from gridops.reach.link import Link, Stream
+from gridops.reach.ports import ASKING, Ports, any_port, look, this_port, why_not
+from gridops.reach.tunnel import MOST, Switchboard
+from gridops.system.rundir import make_room
+
+DIALLING = 30.0  # seconds for one connection; a master whose network died has ended by then
+FILES = 5  # descriptors of one connection
+
+
+class Forwards:
+    """The ports of one run: taken by `reserve`, of use from `lead` on, free after `close`."""
+
+    def __init__(self, forwards: Sequence[_Forward] = ()) -> None:
+        self._forwards = forwards
+        self._link: Link | None = None  # to the node that is prepared and not led to yet
+
+    @classmethod
+    def reserve(cls, ports: Sequence[PortForward]) -> Forwards:
+        """Take the local ports. Whoever connects waits until `lead`.
+
+        Raises UsageError for a port that cannot be had, and then none is taken.
+        """
+        if ports:
+            make_room(FILES * MOST)
+        made: list[_Forward] = []
+        wanted = frozenset(port.remote for port in ports)
+        try:
+            for port in ports:
+                made.append(_Forward(port, wanted))
+        except BaseException:
+            cls(made).close()
+            raise
+        return cls(made)
+
+    def __enter__(self) -> Forwards:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def prepare(self, link: Link) -> None:
+        """See what this node says about its ports: to be called before the command starts there.
+
+        Nothing leads to an earlier node any more. A node that shares this machine's network has
+        the same ports, so where both numbers are the same we let go of ours, for the command to
+        have it. Raises a ReachError or NodeError when the node cannot be reached or its sshd
+        allows no forwarding, UsageError for ports that would lead in a circle.
+        """
+        if not self._forwards:
+            return
+        self._link = None
+        for one in self._forwards:
+            one.link = None
+        found = look(link, [one.remote for one in self._forwards])
+        ours = {one.local for one in self._forwards if one.listens} if found.shared else set()
+        for one in self._forwards:
+            one.settle(link, shared=found.shared)
+        if found.shared:
+            _no_circle(self._forwards)
+        for one in self._forwards:
+            if one.listens and _busy(link, one.remote, found, ours):
+                events.emit(events.PORT_BUSY, node=link.node.name, remote=one.remote)
+        self._link = link
+
+    def lead(self) -> None:
+        """From now on the ports lead to the node that was prepared. Waits for nothing; twice is
+        harmless."""
+        link, self._link = self._link, None
+        if link:
+            for one in self._forwards:
+                one.lead(link)
+
+    def close(self) -> None:
+        """Free the ports and end what runs over them. Twice is harmless."""
+        self._link = None
+        for one in self._forwards:
+            one.close()
+
+
+class _Forward:
+    def __init__(self, port: PortForward, avoid: frozenset[int]) -> None:
+        """`avoid`: what a free port must not be, because it may be wanted on this machine."""
+        self.remote = port.remote
+        self.local = 0
+        self._wanted = port.local
+        self._avoid = avoid
+        self._listener: socket.socket | None = None
+        self._switchboard: Switchboard | None = None
+        self.link: Link | None = None  # where it leads; None: nowhere at the moment
+        self._failing = False  # and it has been said
+        self._listen()
+
+    @property
+    def listens(self) -> bool:
+        return self._listener is not None
+
+    def settle(self, link: Link, *, shared: bool) -> None:
+        """Listen, unless the node's port is the very same one."""
+        given = self.remote if link.node.connection == "local" else None
+        if shared and self.remote == (self._wanted or given):
+            self.close()
+            self.local = self.remote
+        elif not self.listens:
+            self._listen()
+
+    def lead(self, link: Link) -> None:
+        self.link = link
+        self._failing = False
+        if self._listener and not self._switchboard:
+            self._switchboard = Switchboard(self._listener, self._dial)
+        events.emit(
+            events.PORT_FORWARDED, node=link.node.name, local=self.local, remote=self.remote
+        )
+
+    def close(self) -> None:
+        self.link = None
+        if self._switchboard:
+            self._switchboard.close()
+        elif self._listener:
+            self._listener.close()
+        self._switchboard = self._listener = None
+
+    def _listen(self) -> None:
+        self._listener = any_port(self._avoid) if self._wanted is None else this_port(self._wanted)
+        self.local = int(self._listener.getsockname()[1])
+
+    def _dial(self, peer: tuple[str, int]) -> Stream:
+        link = self.link
+        if link is None:
+            raise PortClosed("it leads nowhere at the moment")
+        try:
+            stream = link.dial(self.remote, timeout=DIALLING)
+        except GridError as exc:
+            if self.link is link and not self._failing:
+                self._failing = True
+                self._tell(link, exc)
+            raise
+        self._failing = False
+        return stream
+
+    def _tell(self, link: Link, exc: GridError) -> None:
+        why = why_not(link, self.remote) if isinstance(exc, PortClosed) else exc
+        error = f"{why.message} ({why.hint})" if why.hint else why.message
+        events.emit(events.PORT_FAILED, node=link.node.name, remote=self.remote, error=error)
+
+
+def _no_circle(forwards: Sequence[_Forward]) -> None:
+    ours = {one.local for one in forwards if one.listens}
+    for one in forwards:
+        if one.remote in ours:
+            raise UsageError(
+                f"--port: {one.remote} cannot be both a LOCAL and a REMOTE here",
+                hint="the node that was chosen has the same ports as this machine",
+            )
+
+
+def _busy(link: Link, remote: int, found: Ports, ours: set[int]) -> bool:
+    """Whether something listens there already. Raises ForwardingForbidden."""
+    if remote in ours or (found.known and remote not in found.busy):
+        return False
+    try:
+        link.dial(remote, timeout=ASKING).close()
+    except PortClosed:
+        if found.known:
+            raise why_not(link, remote) from None
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""What `metrics.serve` serves, made of a monitor's rounds and the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from gridops.errors import StoreError
+from gridops.observe import exposition
+from gridops.observe.exporter import Page, Request, Route
+from gridops.observe.negotiation import prefers_openmetrics
+from gridops.observe.rows import RunRow, Sample
+from gridops.observe.scrape import Rounds, Scrape
+from gridops.observe.store import Store
+from gridops.probe.figures import record_of
+from gridops.render import documents
+from gridops.render.overview import Overview
+from gridops.render.page import policy, render_page, without_commands
+from gridops.render.trends import LONGEST
+from gridops.tasks._monitor import Monitor, Round
+
+RUNS = 50  # on the status page
+ROUND_LIMIT = 120.0  # seconds that a round may take before we call ourselves ill
+PUBLIC = frozenset({"/healthz"})
+
+
+class Service:
+    """The pages; `publish` is to be called after each round of the monitor."""
+
+    def __init__(self, monitor: Monitor, *, commands: bool = False) -> None:
+        """`commands`: the status page shows what was run, not only where and how it went."""
+        self._monitor = monitor
+        self._commands = commands
+        self._store = Store()
+        self._scrape = Scrape(self._store)
+        self._history: tuple[int, Mapping[str, list[Sample]]] = (-1, {})
+        self._began = time.time()
+        self._lock = threading.Lock()
+
+    def publish(self, done: Round) -> None:
+        rounds = Rounds(done.number, done.elapsed, done.at, not done.warning)
+        self._scrape.publish([record_of(health, done.at) for health in done.nodes], rounds)
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return {
+            "/": self.page,
+            "/metrics": self.metrics,
+            "/healthz": self.healthz,
+            "/api/nodes": self.nodes,
+        }
+
+    def metrics(self, request: Request) -> Page:
+        openmetrics = prefers_openmetrics(request.accept)
+        kind = exposition.content_type(openmetrics=openmetrics)
+        return Page(self.text(openmetrics=openmetrics), kind)
+
+    def text(self, *, openmetrics: bool = False) -> str:
+        """The metrics of the last round, and of all calls until now."""
+        return self._scrape.text(openmetrics=openmetrics)
+
+    def healthz(self, request: Request) -> Page:
+        """Whether rounds are still made."""
+        last = self._monitor.last
+        age = time.time() - (last.at or self._began)
+        if age > self._monitor.every + ROUND_LIMIT:
+            said = f"the last round of probing was {age:.0f} s ago\n"
+            return Page(said, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page("ok\n")
+
+    def nodes(self, request: Request) -> Page:
+        last = self._monitor.last
+        document = documents.health_document(last.inventory, last.elapsed, last.nodes)
+        return Page(documents.to_json(document) + "\n", "application/json")
+
+    def page(self, request: Request) -> Page:
+        overview = self._overview(self._monitor.last)
+        if not self._commands:
+            overview = without_commands(overview)
+        headers = {"Content-Security-Policy": policy(), "Referrer-Policy": "no-referrer"}
+        text = render_page(overview, live=True)
+        return Page(text, "text/html; charset=utf-8", headers=headers)
+
+    def _overview(self, last: Round) -> Overview:
+        runs: list[RunRow] = []
+        warning = last.warning
+        try:
+            history = self._recent(last)
+            runs = self._store.runs(limit=RUNS)
+        except StoreError as exc:
+            history, warning = {}, warning or str(exc)
+        return Overview(
+            last.inventory,
+            last.at,
+            self._monitor.every,
+            last.elapsed,
+            last.nodes,
+            history,
+            tuple(runs),
+            last.jobs,
+            warning,
+        )
+
+    def _recent(self, last: Round) -> Mapping[str, list[Sample]]:
+        """The samples of the last hours, read once a round however many look at the page."""
+        with self._lock:
+            if self._history[0] != last.number:
+                self._history = (last.number, self._store.samples(time.time() - LONGEST))
+            return self._history[1]

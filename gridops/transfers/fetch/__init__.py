@@ -1,0 +1,66 @@
+"""Results of a run, brought home: what patterns name on its node comes here, and what changed only.
+
+A fetch asks the node what the patterns name, has rsync bring to a stage beside their places what
+is not here already, and moves each file into its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridops.errors import UsageError
+from gridops.reach.link import Link
+from gridops.retry import RetryConfig
+from gridops.transfers.fetch.patterns import checked, parse
+from gridops.transfers.fetch.report import FetchReport
+from gridops.transfers.fetch.session import Session
+
+if TYPE_CHECKING:
+    from gridops.inventory.settings import Settings
+
+__all__ = ["FetchReport", "bring_home", "checked"]
+
+
+def bring_home(
+    link: Link,
+    directory: str,
+    patterns: Sequence[str],
+    into: str | Path,
+    settings: Settings,
+    *,
+    home_instead: bool = False,
+    overwrite: bool = False,
+    run: str = "",
+) -> FetchReport:
+    """Bring what `patterns` name in the node's `directory` to the same relative places in `into`.
+
+    What a pattern that begins with / or ~/ names lands by its own name, what its wildcards match
+    by where that is below the last directory without one. A file here that is newer and differs is
+    kept, unless `overwrite`. Each file takes its place whole and in one step, none outside `into`.
+    A symlink that a pattern names outright comes as what it leads to; any other stays one, and one
+    that leads out of the directory stays there. `home_instead`: a `directory` that is not there
+    stands for the node's home directory. `run`: of all that, only what the run of this id wrote or
+    changed, and nobody has changed since its end (written.py).
+
+    The connection is tried again as `settings.retry` says. Everything there is to say is said by
+    events. What has come by then is in its place when this raises UsageError, PartialTransfer
+    (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeError, or a ReachError.
+    """
+    wanted = [parse(text) for text in checked(patterns)]
+    if not wanted:
+        raise UsageError("there is no pattern of what to fetch")
+    return Session(
+        link, wanted, _place(into), RetryConfig.of(settings.retry), overwrite, run
+    ).report(directory, home_instead)
+
+
+def _place(into: str | Path) -> Path:
+    try:
+        path = Path(into).expanduser().resolve()
+    except (OSError, RuntimeError) as exc:
+        raise UsageError(f"cannot fetch into {into}: {exc}") from exc
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"cannot fetch into {path}: it is not a directory")
+    return path

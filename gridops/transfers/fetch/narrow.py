@@ -1,0 +1,112 @@
+"""Of what patterns match on a node only what a run wrote: `times.sh`, sent over a link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gridops.errors import NodeError
+from gridops.reach.answers import Limit
+from gridops.reach.link import Link
+from gridops.system import scripts
+from gridops.transfers.fetch.question import Group, ask_script, is_below
+from gridops.transfers.fetch.times import Times
+from gridops.transfers.fetch.written import Chooser, Entry, Window, above, topmost
+from gridops.transfers.private import holds_private
+
+LIMIT = Limit(
+    lines=1_000_000, bytes=128 * 1024 * 1024
+)  # of an answer; a file takes about 130 bytes
+STDERR_LIMIT = 1024 * 1024  # bytes
+
+
+@dataclass
+class Narrowed:
+    """What is left of the groups, in their order, and what is not."""
+
+    groups: Sequence[Group]
+    older: int = 0  # files that the run did not write
+    later: list[str] = field(default_factory=list)  # files that changed after its end
+
+
+def narrow(link: Link, run: str, groups: Sequence[Group]) -> Narrowed:
+    """What the run `run` wrote or changed of the `groups`.
+
+    Raises NodeError where the node cannot tell, a ReachError.
+    """
+    bases = {group.base for group in groups if not group.empty}
+    parts = {base: _part(link, run, base, groups) for base in bases}
+    older = sum(part.older for part in parts.values())
+    later = [name for part in parts.values() for name in part.later]
+    kept = [parts[g.base].of(g) if g.base in parts else Group(g.base) for g in groups]
+    return Narrowed(kept, older, later)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the run wrote in one directory."""
+
+    names: dict[str, list[str]]
+    copied: frozenset[str]
+    older: int
+    later: list[str]
+
+    def of(self, group: Group) -> Group:
+        names = [one for name in group.names for one in self.names.get(name, ())]
+        copied = [name for name in group.copied if name in self.copied]
+        return Group(group.base, names, copied)
+
+
+def _part(link: Link, run: str, base: str, groups: Sequence[Group]) -> _Part:
+    names = list(dict.fromkeys(name for g in groups if g.base == base for name in g.names))
+    copied = list(dict.fromkeys(name for g in groups if g.base == base for name in g.copied))
+    chooser = Chooser(names)
+    verdicts: dict[str, list[str]] = {name: [] for name in copied}
+
+    def take(path: str, entry: Entry, window: Window) -> None:
+        if not is_below(path):
+            raise ValueError("names what lies elsewhere")
+        if path in verdicts:
+            verdicts[path].append(window.judge(entry))
+        hidden = path in verdicts or (path != "." and holds_private(path.split("/")))
+        chooser.add(path, entry, window, counts=not hidden)
+
+    most = topmost(names)
+    _ask(link, run, base, [("a", sorted(above(most))), ("m", most), ("c", copied)], take)
+    choice = chooser.choice()
+    good = frozenset(name for name, said in verdicts.items() if "written" in said)
+    rest = [said for name, said in verdicts.items() if name not in good]
+    later = [name for name, said in verdicts.items() if name not in good and "later" in said]
+    older = choice.older + len(rest) - len(later)
+    return _Part(choice.names, good, older, choice.later + later)
+
+
+def _ask(
+    link: Link,
+    run: str,
+    base: str,
+    words: Sequence[tuple[str, Sequence[str]]],
+    take: Callable[[str, Entry, Window], None],
+) -> None:
+    """`words`: names for times.sh, with their letters."""
+    mark = os.urandom(6).hex()
+    kinds = "".join(letter for letter, some in words if some)
+    args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))
+    times = Times(mark, run, take, LIMIT)
+    reply = ask_script(link, _script(), args, STDERR_LIMIT, times)
+    try:
+        times.finish()
+    except ValueError as exc:
+        said = os.fsdecode(reply.stderr).strip()[-200:]
+        raise NodeError(
+            f"it does not tell when files were changed{f': {said!r}' if said else ''}",
+            node=link.node.name,
+            hint="its stat must know %z",
+        ) from exc
+    if times.window is None:
+        raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
+
+
+def _script() -> str:
+    return scripts.script("transfers/fetch/times.sh")

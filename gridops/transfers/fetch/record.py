@@ -1,0 +1,100 @@
+"""Noting what a fetch has brought, so that no sync takes it for the user's source."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gridops.system.rundir import runtime_dir
+from gridops.transfers.fetch.apply import Landing
+from gridops.transfers.record import (
+    RECORD,
+    STATE,
+    Record,
+    brought_above,
+    read_record,
+    stamp_of,
+    still_there,
+)
+
+WAIT = 10.0  # seconds for other fetches into the same directory to write theirs
+PAUSE = 0.01
+
+
+def note(landing: Landing) -> None:
+    """Record what has landed; entries that no longer hold are dropped. Raises OSError.
+
+    What was new is a result, and so is what took the place of one. A file that took the place of
+    the user's own remains the user's: a sync may have brought it to the node in the first place.
+    """
+    if not (landing.new or landing.replaced or landing.made):
+        return
+    into = os.fsencode(landing.into).rstrip(b"/")
+    with _alone(into):
+        known = brought_above(into)
+        results = [os.fsencode(name) for name in landing.new]
+        for name, before in landing.replaced.items():
+            path = _real(into, os.fsencode(name))
+            if known.get(path) == stamp_of(before):
+                results.append(os.fsencode(name))
+        record = still_there(into, {**read_record(into), **_entries(into, results)})
+        record.update({os.fsencode(name) + b"/": (0, 0) for name in landing.made})
+        _write(into, record)
+
+
+def _real(into: bytes, name: bytes) -> bytes:
+    """Where it lies, whatever symlinks within `into` lead there."""
+    above, _, last = (into + b"/" + name).rpartition(b"/")
+    return os.path.realpath(above) + b"/" + last
+
+
+def _entries(into: bytes, names: list[bytes]) -> Record:
+    found: Record = {}
+    for name in names:
+        path = _real(into, name)
+        with suppress(OSError):
+            found[path[len(into) + 1 :]] = stamp_of(os.lstat(path))
+    return found
+
+
+def _write(into: bytes, record: Record) -> None:
+    """At once or not at all, and such that git shows nothing of it."""
+    path = Path(os.fsdecode(into + b"/" + RECORD))
+    path.parent.mkdir(exist_ok=True)
+    with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as file:
+        file.write("*\n")
+    half = path.with_name(f"fetched-{secrets.token_hex(6)}.tmp")
+    try:
+        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            for name, (size, mtime) in sorted(record.items()):
+                out.write(b"%d %d %s\0" % (size, mtime, name))
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(into: bytes) -> Iterator[None]:
+    key = hashlib.sha256(into + b"/" + STATE).hexdigest()[:12]
+    lock = os.open(
+        runtime_dir() / f"fetched-{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    end = time.monotonic() + WAIT
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,147 @@
+"""What patterns name on a node: `find.sh`, sent over a link, and its answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gridops.errors import NodeError, UnreadableAnswer
+from gridops.observe import events
+from gridops.reach.link import Link
+from gridops.system import scripts
+from gridops.transfers.fetch.narrow import Narrowed, narrow
+from gridops.transfers.fetch.patterns import Pattern
+from gridops.transfers.fetch.question import Group, ask_script, is_below
+from gridops.transfers.private import holds_private
+
+NAMES = 16 * 1024 * 1024  # bytes of names that an answer may hold
+MAX_NAMES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    groups: tuple[Group, ...]
+    missing: tuple[Pattern, ...]  # they match nothing
+    private: tuple[str, ...] = ()  # names that match and never come
+    unwritten: tuple[Pattern, ...] = ()  # they match nothing that the run wrote
+    older: int = 0  # files that stay there, since the run did not write them
+    later: tuple[str, ...] = ()  # files that stay there, since they changed after its end
+
+
+def find(
+    link: Link,
+    directory: str,
+    patterns: Sequence[Pattern],
+    *,
+    home_instead: bool = False,
+    run: str = "",
+) -> Found:
+    """What `patterns` name, those without a base in `directory`; of the run `run` what it wrote.
+
+    `home_instead`: where there is no such directory, in the home directory. Raises NodeError when
+    there is none, NodeTimeout, a ReachError.
+    """
+    answers = _ask(link, [(one.base or directory, one.glob) for one in patterns])
+    if any(
+        answer.base == "-" and not one.base for one, answer in zip(patterns, answers, strict=True)
+    ):
+        if not home_instead:
+            raise NodeError(
+                f"the run's directory {directory} is not there",
+                node=link.node.name,
+                hint="a pattern that begins with / or ~/ names a file anywhere else",
+            )
+        message = f"{link.node.name}: there is no {directory}: looking in the home directory"
+        events.emit(events.WARNING, message=message)
+        return find(link, "~", patterns, run=run)
+    matched = [_matched(one, answer) for one, answer in zip(patterns, answers, strict=True)]
+    narrowed = narrow(link, run, matched) if run else Narrowed(matched)
+    return _sorted_out(patterns, answers, matched, narrowed)
+
+
+def _matched(pattern: Pattern, answer: Group) -> Group:
+    names, copied = (
+        [name for name in found if _wanted(pattern, name)]
+        for found in (answer.names, answer.copied)
+    )
+    return Group(answer.base, names, copied)
+
+
+def _sorted_out(
+    patterns: Sequence[Pattern],
+    answers: Sequence[Group],
+    matched: Sequence[Group],
+    narrowed: Narrowed,
+) -> Found:
+    groups: dict[str, Group] = {}
+    missing: list[Pattern] = []
+    unwritten: list[Pattern] = []
+    private: list[str] = []
+    for pattern, answer, match, rest in zip(
+        patterns, answers, matched, narrowed.groups, strict=True
+    ):
+        hidden = [name for name in answer.names + answer.copied if _private(pattern, name)]
+        private += hidden
+        if rest.empty:
+            missing += [pattern] if match.empty and not hidden else []
+            unwritten += [] if match.empty else [pattern]
+            continue
+        group = groups.setdefault(rest.base, Group(rest.base))
+        group.names += rest.names
+        group.copied += rest.copied
+    return Found(
+        tuple(groups.values()),
+        tuple(missing),
+        tuple(private),
+        tuple(unwritten),
+        narrowed.older,
+        tuple(narrowed.later),
+    )
+
+
+def _wanted(pattern: Pattern, name: str) -> bool:
+    name = name.removesuffix("/")
+    return pattern.covers(name) and not holds_private(name.split("/"))
+
+
+def _private(pattern: Pattern, name: str) -> bool:
+    name = name.removesuffix("/")
+    return pattern.covers(name) and holds_private(name.split("/"))
+
+
+def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
+    """The answer to each pair of a directory and a pattern."""
+    reply = ask_script(link, _script(), tuple(word for pair in pairs for word in pair), NAMES)
+    if reply.stdout.count(b"\0") > MAX_NAMES:
+        raise UnreadableAnswer(
+            f"the patterns match over {MAX_NAMES} names",
+            node=link.node.name,
+            hint="name a directory rather than **",
+        )
+    found = _understood(reply.stdout.split(b"\0"))
+    if len(found) != len(pairs):
+        said = os.fsdecode(reply.stderr).strip()[-200:]
+        raise NodeError(
+            f"its answer could not be understood{f': {said!r}' if said else ''}",
+            node=link.node.name,
+        )
+    return found
+
+
+def _understood(fields: Sequence[bytes]) -> list[Group]:
+    """No groups when the answer has not come to its end; names elsewhere are passed over."""
+    found: list[Group] = []
+    for field_ in fields[:-2]:
+        kind, text = field_[:1], os.fsdecode(field_[1:])
+        if kind == b"b" and (text == "-" or text.startswith("/")):
+            found.append(Group(text))
+        elif not found or kind not in (b"m", b"c"):
+            return []
+        elif is_below(text):
+            (found[-1].names if kind == b"m" else found[-1].copied).append(text)
+    return found if list(fields[-2:]) == [b".", b""] else []
+
+
+def _script() -> str:
+    return scripts.script("transfers/fetch/find.sh")

@@ -1,0 +1,43 @@
+"""Doubts about the files on a node: which of them the last sync has left as they are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gridops.transfers.sync.record import Record
+from gridops.transfers.sync.remote import Prepared
+from gridops.transfers.sync.tree import Seen, Tree
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What of the files on a node is known from the last sync."""
+
+    last: Record
+    ready: Prepared
+    new: str  # the token to have, unless there is one
+
+    @property
+    def token(self) -> str:
+        return self.ready.token or self.new
+
+    @property
+    def known(self) -> bool:
+        """Whether nobody else has synced there since."""
+        return bool(self.ready.token) and self.ready.token == self.last.token
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is nothing yet."""
+        return self.ready.state != "marked" or self.ready.token == self.new
+
+    @property
+    def settled(self) -> bool:
+        """Whether the node has our token already."""
+        return bool(self.ready.token)
+
+    def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
+        """The files whose bytes are to be compared."""
+        if self.known:
+            return self.last.to_compare(tree, seen)
+        return set() if self.fresh else set(tree.names)

@@ -1,0 +1,118 @@
+"""The record of the last sync from here to one directory of a node: what needs no second look.
+
+rsync takes a file of the same size and the same time for the same file. That is wrong for another
+tree that came there meanwhile, and for a file that was replaced with its time kept. So each sync
+notes of every file what the system says of it here, its change time and inode included, which
+nobody can set; a file that is no longer so is compared by its bytes, unless its time is newer than
+anything that was there. And it notes the token that the node had: while the node has it still,
+nobody else has synced there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import time
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import inf, isnan
+from pathlib import Path
+
+from gridops.system.rundir import runtime_dir
+from gridops.transfers.sync.tree import Seen, Tree
+
+MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
+SMALL = 1 << 20  # bytes of a file that may well be read once more for that
+HEAD = 256  # bytes before the marks
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the last sync left known."""
+
+    end: float = inf  # no file was written later, as of then; infinite: it did not come to its end
+    token: str = ""  # what the node has while nobody else has synced there; "": nothing is known
+    fine: str = "?"  # whether times there are kept and compared to the nanosecond: yes, no
+    digest: str = ""  # of the names
+    marks: array[int] = field(
+        default_factory=lambda: array("q")
+    )  # of the files, in the order of the names
+    names: bytes = b""
+
+    @classmethod
+    def parse(cls, text: bytes) -> Record:
+        """An empty one for what is none."""
+        try:
+            end, token, fine, digest, count = text[:HEAD].decode("ascii").split()
+            marks = array("q")
+            marks.frombytes(text[HEAD : HEAD + 8 * int(count)])
+            if len(marks) != int(count):
+                return cls()
+            return cls(
+                float(end), token.lstrip("-"), fine, digest, marks, text[HEAD + 8 * len(marks) :]
+            )
+        except ValueError:  # the first one ever, or one by an earlier version
+            return cls()
+
+    def head(self) -> bytes:
+        words = (repr(self.end), f"-{self.token}", self.fine, self.digest or "-", len(self.marks))
+        return " ".join(map(str, words)).ljust(HEAD - 1).encode() + b"\n"
+
+    def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
+        """The files whose bytes are to be compared, since their size and time do not tell.
+
+        Where much has changed since, it often is what was there before (a checkout, a touch, a
+        build): to compare is cheaper then than to send and write it all.
+        """
+        if self.digest == tree.digest:
+            if self.marks == seen.marks and 0 not in seen.marks:
+                return set()
+            marks: Iterable[int | None] = self.marks
+        else:
+            known = dict(zip(self.names.split(b"\0"), self.marks, strict=False))
+            marks = map(known.get, tree.names)
+        every = zip(tree.names, seen.files, seen.marks, marks, strict=True)
+        changed = [(name, one) for name, one, now, then in every if now != then or not now]
+        much, high = len(changed) >= MUCH, self.end + 1
+        return {
+            name for name, (written, size) in changed if written < high or (much and size <= SMALL)
+        }
+
+    def after(self, tree: Tree, seen: Seen, *, token: str, fine: str) -> Record:
+        """The record of a sync that looked at the files as in `seen` and has come to its end."""
+        now = time.time()
+        if self.digest == tree.digest and self.marks == seen.marks and self.end < inf:
+            return replace(self, end=max(now, self.end), token=token, fine=fine)
+        newest = max((written for written, _ in seen.files if not isnan(written)), default=now)
+        names = b"\0".join(tree.names)
+        return Record(max(now, newest), token, fine, tree.digest, seen.marks, names)
+
+
+def maker(origin: str) -> str:
+    """What the tokens of syncs from `origin` begin with, whose records lie where ours do.
+
+    Machines may share a home, and containers a host and a name.
+    """
+    path = runtime_dir() / "sync-id"
+    if not path.exists():
+        half = path.with_name(f"sync-id.{secrets.token_hex(6)}")
+        half.write_text(secrets.token_hex(16))
+        try:
+            with suppress(FileExistsError):
+                os.link(half, path)
+        finally:
+            half.unlink()
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    place = path.stat()
+    ours = (path.read_text(), boot, socket.gethostname(), place.st_ino, place.st_dev, origin)
+    return hashlib.sha256(repr(ours).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def new_token(made_by: str) -> str:
+    return f"{made_by}.{secrets.token_hex(8)}"
