@@ -1,6 +1,6 @@
 """`python -m bench.ray_cluster WHEELS [ROUNDS]`: cluster.start beside bare `ray start`, as root.
 
-Three machines of tests/machines.py; WHEELS is a directory of Ray's wheels (`pip download
+Three machines of tests/support/namespaces.py; WHEELS is a directory of Ray's wheels (`pip download
 "ray[default]==2.60.0"`). In each round a bare cluster is started by hand, the head and then one
 worker after the other, ended, and then started and ended by gridops; medians over the rounds.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from machines import Machine, Machines, machines
+from support.namespaces import Machine, Machines, machines
 
 from bench.common import HERE, Claim, inv
 from bench.workloads import run_in_scratch

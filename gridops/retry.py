@@ -53,7 +53,7 @@ class RetryConfig:
 
     @classmethod
     def of(cls, settings: object) -> RetryConfig:
-        """The same as a section of settings says it (`gridops.inventory.settings.RetrySettings`)."""
+        """The same as a section of settings says it (`inventory.settings.RetrySettings`)."""
         return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
 
     def delay(self, attempt: int) -> float:

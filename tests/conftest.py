@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import close_masters, end, node_of, processes_of, settings_of, ssh_shim
-from wheels import make_dist
+from support.nodes import close_masters, end, node_of, processes_of, settings_of, ssh_shim
+from support.wheels import make_dist
 
 from gridops.inventory.settings import SshSettings
 from gridops.model import Node

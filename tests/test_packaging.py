@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from wheels import Environment, run
+from support.wheels import Environment, run
 
 REPOSITORY = Path(__file__).parents[1]
 CARRIED = ("setup.cfg", "pyproject.toml", "LICENSE", "README.md", "gridops")

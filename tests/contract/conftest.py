@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dropbear import Dropbear, dropbear
-from jobhelpers import Place, shell_path
+from support.dropbear import Dropbear, dropbear
+from support.jobs import Place, shell_path
 
 from gridops.jobs import client
 from gridops.model import Node

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from helpers import end, find_program, node_of, settings_of, sshd_sessions, wait_until
+from support.nodes import end, find_program, node_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.inventory.settings import SshSettings

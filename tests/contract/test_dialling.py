@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from helpers import node_of, settings_of
+from support.nodes import node_of, settings_of
 
 from gridops.errors import PortClosed
 from gridops.model import Node

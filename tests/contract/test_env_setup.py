@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobhelpers import Kept, Place, start
+from support.jobs import Kept, Place, start
 
 from gridops.jobs import client
 from gridops.jobs.begin import await_begin, last_words

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import node_of, settings_of
-from jobhelpers import Place
+from support.jobs import Place
+from support.nodes import node_of, settings_of
 
 from gridops.errors import NodeError, PartialTransfer, UsageError
 from gridops.inventory.settings import Settings, SshSettings

@@ -14,9 +14,9 @@ from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from forwarding import ask, connect, echo, forwarded, free_port, of, reverse, said, server
-from helpers import node_of, settings_of
-from network import closed_port
+from support.forwarding import ask, connect, echo, forwarded, free_port, of, reverse, said, server
+from support.network import closed_port
+from support.nodes import node_of, settings_of
 
 from gridops.errors import PortClosed
 from gridops.model import Node, PortForward

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
-from jobhelpers import Kept, Place, begun, done, pids_with, start, supervisor
+from support.jobs import Kept, Place, begun, done, pids_with, start, supervisor
+from support.nodes import wait_until
 
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow

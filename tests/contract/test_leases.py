@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
-from jobhelpers import Place, begun, done, shell_path, start, supervisor
+from support.jobs import Place, begun, done, shell_path, start, supervisor
+from support.nodes import wait_until
 
 from gridops.errors import NotStarted
 from gridops.jobs import client

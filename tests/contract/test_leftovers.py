@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli import BIN
-from helpers import end, find_program, wait_until
-from jobhelpers import Kept, Place, done, pids_with, shell_path, start
+from support.cli import BIN
+from support.jobs import Kept, Place, done, pids_with, shell_path, start
+from support.nodes import end, find_program, wait_until
 
 from gridops.errors import NodeTimeout
 from gridops.jobs import client, foreground

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import find_program, node_of, settings_of, wait_until
+from support.nodes import find_program, node_of, settings_of, wait_until
 
 from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Node

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from helpers import node_of, settings_of
+from support.nodes import node_of, settings_of
 
 from gridops.inventory.settings import Settings, SshSettings, SyncSettings
 from gridops.model import Node, SyncReport

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from jobhelpers import Place, done
+from support.jobs import Place, done
 
 from gridops.errors import NotStarted, UnsafeTarget
 from gridops.inventory.settings import Settings

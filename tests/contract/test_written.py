@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import settings_of
-from jobhelpers import Kept, Place, begun, done, start
+from support.jobs import Kept, Place, begun, done, start
+from support.nodes import settings_of
 
 from gridops.errors import NodeError
 from gridops.inventory.settings import Settings, SshSettings

@@ -1,5 +1,5 @@
 """What tests of whole command lines share."""
 
-from cli import inventory, project, tell
+from support.cli import inventory, project, tell
 
 __all__ = ["inventory", "project", "tell"]

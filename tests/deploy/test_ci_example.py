@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli import BIN, Inventory
+from support.cli import BIN, Inventory
 
 GITHUB = Path(__file__).parents[2] / "deploy/ci/github-actions.yml"
 PROGRAM = "mkdir -p results && echo 0.97 > results/accuracy && echo trained"

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import find_program
 from invoke import Collection
 from invoke.parser import Parser
 from prometheus_client import ProcessCollector
+from support.nodes import find_program
 
 from gridops.observe import exposition
 from gridops.observe.scrape import Scrape

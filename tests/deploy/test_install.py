@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wheels import OFFLINE, REPOSITORY, Environment, run
+from support.wheels import OFFLINE, REPOSITORY, Environment, run
 
 DEPLOY = REPOSITORY / "deploy"
 GITHUB = DEPLOY / "ci/github-actions.yml"

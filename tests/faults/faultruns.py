@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from cli import BIN
 from faultbench import SLOTS, Bench
+from support.cli import BIN
 
 from gridops.errors import JobUnreachable, NodeTimeout, NotStarted, ReachError
 from gridops.jobs import client, follow

@@ -18,8 +18,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from helpers import close_masters, sshd_sessions, wait_until
-from jobhelpers import pids_with, pids_with_environment
+from support.jobs import pids_with, pids_with_environment
+from support.nodes import close_masters, sshd_sessions, wait_until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faultbench import SLOTS, Bench, benches

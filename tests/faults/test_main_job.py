@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cli import Inventory, refusing, silent, started
-from helpers import end, sshd_sessions
+from support.cli import Inventory, refusing, silent, started
+from support.nodes import end, sshd_sessions
 
 from gridops.dispatch import executor, placement, staging
 from gridops.dispatch.placement import candidates

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobhelpers import Kept, Place, begun, shell_path, start
+from support.jobs import Kept, Place, begun, shell_path, start
 
 from gridops.inventory.settings import Settings
 from gridops.jobs import client, follow

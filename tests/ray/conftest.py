@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import Done, run
-from machines import Machine, Machines, machines, why_not
+from support.cli import Done, run
+from support.namespaces import Machine, Machines, machines, why_not
 
 RAY = "2.60.0"
 PYTHONS = ((3, 10), (3, 13))  # the first and the last that this Ray is made for

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import BIN, Done
+from support.cli import BIN, Done
 
 pytestmark = pytest.mark.xdist_group("ray")  # here, for xdist sees no marks that are added later
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli import started
+from support.cli import started
 
 from gridops.grid import Grid
 from gridops.ray.follow import Following

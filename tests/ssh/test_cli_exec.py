@@ -8,7 +8,7 @@ import time
 
 import jsonschema
 import pytest
-from cli import refusing
+from support.cli import refusing
 
 RULE = "-" * 15
 

@@ -9,9 +9,9 @@ import signal
 import time
 
 import pytest
-from cli import Inventory, refusing, silent
-from helpers import node_of, settings_of, wait_until
-from jobhelpers import Place, begun, start, supervisor
+from support.cli import Inventory, refusing, silent
+from support.jobs import Place, begun, start, supervisor
+from support.nodes import node_of, settings_of, wait_until
 
 from gridops.jobs import client
 from gridops.reach import link_to

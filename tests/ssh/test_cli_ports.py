@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from cli import run, started
-from forwarding import ask, echo, free_port, server
-from helpers import end, settings_of, sshd_sessions, wait_until
+from support.cli import run, started
+from support.forwarding import ask, echo, free_port, server
+from support.nodes import end, settings_of, sshd_sessions, wait_until
 
 from gridops.jobs import client
 from gridops.reach import pool

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli import BIN, clear, left_of, run, silent, started
-from helpers import wait_until
+from support.cli import BIN, clear, left_of, run, silent, started
+from support.nodes import wait_until
 
 LONG = "sleep 3081"
 SELECTED = b"gridops: node2: the only node selected\n"

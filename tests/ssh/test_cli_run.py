@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from cli import refusing, started
-from helpers import close_masters, wait_until
+from support.cli import refusing, started
+from support.nodes import close_masters, wait_until
 
 from gridops.dispatch import placement
 from gridops.probe.score import Ranked, rank

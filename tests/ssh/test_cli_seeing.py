@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli import BIN, Inventory, refusing
+from support.cli import BIN, Inventory, refusing
 
 from gridops.render import history
 

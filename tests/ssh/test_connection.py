@@ -18,8 +18,8 @@ import fabric
 import invoke
 import paramiko
 import pytest
-from helpers import node_of, run_ssh, settings_of, wait_until
-from network import silenceable
+from support.network import silenceable
+from support.nodes import node_of, run_ssh, settings_of, wait_until
 
 from gridops.errors import (
     AuthenticationFailed,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli import Inventory, run, started
-from helpers import node_of, settings_of, wait_until
-from jobhelpers import pids_with
+from support.cli import Inventory, run, started
+from support.jobs import pids_with
+from support.nodes import node_of, settings_of, wait_until
 
 from gridops.grid import Grid
 from gridops.jobs import client

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli import Inventory, Tell, started
-from helpers import node_of, processes_of, settings_of, sshd_sessions, wait_until
+from support.cli import Inventory, Tell, started
+from support.nodes import node_of, processes_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import DiskFull, NoRsync, NotWritable, TransferLost
 from gridops.inventory.settings import Settings

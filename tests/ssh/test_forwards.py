@@ -15,9 +15,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from forwarding import ask, connect, echo, forwarded, free_port, of, said, server
-from helpers import node_of, settings_of, sshd_sessions, wait_until
-from network import silenceable
+from support.forwarding import ask, connect, echo, forwarded, free_port, of, said, server
+from support.network import silenceable
+from support.nodes import node_of, settings_of, sshd_sessions, wait_until
 
 from gridops.errors import ForwardingForbidden, NodeError, ReachError, UsageError
 from gridops.inventory.settings import SshSettings

@@ -15,7 +15,7 @@ import fabric
 import invoke
 import pytest
 from fabric.exceptions import GroupException
-from helpers import nodes_of, settings_of
+from support.nodes import nodes_of, settings_of
 
 from gridops.errors import ConnectRefused, HostUnknown, NodeTimeout, ReachError
 from gridops.reach.connection import Connection

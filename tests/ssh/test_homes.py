@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli import Tell, run
-from helpers import node_of, settings_of
-from jobhelpers import Kept, Place, begun, shell_path, start
+from support.cli import Tell, run
+from support.jobs import Kept, Place, begun, shell_path, start
+from support.nodes import node_of, settings_of
 
 from gridops.dispatch import placement
 from gridops.jobs import client

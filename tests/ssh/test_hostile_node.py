@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobhelpers import Kept, Place
+from support.jobs import Kept, Place
 
 from gridops.model import Node
 from gridops.reach.local import LocalLink

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import node_of, settings_of
+from support.nodes import node_of, settings_of
 
 from gridops.errors import ConnectRefused, ConnectTimeout, HostKeyChanged, HostKeyUnknown
 from gridops.inventory.settings import SshSettings

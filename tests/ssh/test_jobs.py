@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import find_program, node_of, settings_of, wait_until
-from jobhelpers import Kept, Place, begun, pids_with
+from support.jobs import Kept, Place, begun, pids_with
+from support.nodes import find_program, node_of, settings_of, wait_until
 
 from gridops.jobs import client, follow
 from gridops.jobs.spec import JobSpec

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli import BIN, Inventory, Tell, refusing, run, silent, started
-from helpers import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
-from jobhelpers import Place, begun, pids_with, pids_with_environment
+from support.cli import BIN, Inventory, Tell, refusing, run, silent, started
+from support.jobs import Place, begun, pids_with, pids_with_environment
+from support.nodes import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 
 from gridops.dispatch import placement
 from gridops.grid import Grid
@@ -465,7 +465,7 @@ def test_the_inventory_says_how_long_a_run_is_kept(tell, detach, inventory):
 
 
 def test_a_run_whose_supervisor_was_killed_is_lost(tell, detach, inventory):
-    from jobhelpers import supervisor
+    from support.jobs import supervisor
 
     job_id = detach("sleep 60")
     begun(place(inventory), job_id)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import node_of, settings_of, wait_until
-from network import closed_port, listener, silenceable
+from support.network import closed_port, listener, silenceable
+from support.nodes import node_of, settings_of, wait_until
 
 from gridops.errors import (
     AuthenticationFailed,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli import refusing, run
+from support.cli import refusing, run
 
 from gridops.observe.paths import store_path
 from gridops.observe.store import Store
@@ -143,7 +143,7 @@ def test_nothing_is_recorded_where_nothing_is_wanted(monkeypatch):
 
 @pytest.mark.usefixtures("inventory")
 def test_many_tasks_that_end_at_once_are_all_counted():
-    """Whole processes; the very moment is in tests/unit/test_store.py."""
+    """Whole processes; the very moment is in tests/unit/observe/test_store.py."""
     crowd = [
         subprocess.Popen(
             [sys.executable, "-c", "from gridops.tasks.program import main; main()",

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import Done, Tell
-from jobhelpers import pids_with
+from support.cli import Done, Tell
+from support.jobs import pids_with
 
 from gridops.sandbox import Sandbox, Setup
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import Browser, Page, browsing
-from cli import BIN, Inventory, run
-from helpers import wait_until
+from support.browser import Browser, Page, browsing
+from support.cli import BIN, Inventory, run
+from support.nodes import wait_until
 
 STATES = (
     "[...document.querySelectorAll('tr[data-node]')].map(r => [r.dataset.node, r.dataset.state])"

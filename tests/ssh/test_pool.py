@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import node_of, nodes_of, settings_of, wait_until
+from support.nodes import node_of, nodes_of, settings_of, wait_until
 
 from gridops.errors import HostUnknown
 from gridops.inventory.settings import SshSettings

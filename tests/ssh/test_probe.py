@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import find_program, node_of, nodes_of, processes_of, settings_of, wait_until
+from support.nodes import find_program, node_of, nodes_of, processes_of, settings_of, wait_until
 
 from gridops.inventory.settings import Settings
 from gridops.model import Node, NodeHealth

@@ -14,9 +14,9 @@ from contextlib import ExitStack, suppress
 from urllib.error import HTTPError
 
 import pytest
-from cli import run, silent
-from exporters import exporting, prometheus
-from helpers import wait_until
+from support.cli import run, silent
+from support.exporters import exporting, prometheus
+from support.nodes import wait_until
 
 QUICK = ("--every", "0.5")
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 
 import pytest
-from cli import left_of, run
+from support.cli import left_of, run
 
 ODD = [
     'it\'s "quoted" `not run` $(touch ran) ${HOME} \\ %s !1',

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import find_program, nodes_of, processes_of, run_ssh, settings_of, wait_until
+from support.nodes import find_program, nodes_of, processes_of, run_ssh, settings_of, wait_until
 
 from gridops.errors import SandboxError, UnknownNameError, UsageError
 from gridops.reach import link_to

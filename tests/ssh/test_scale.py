@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli import BIN, Done
-from helpers import wait_until
+from support.cli import BIN, Done
+from support.nodes import wait_until
 
 from gridops.grid import Grid
 from gridops.inventory.nodeset import fold

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import find_program, processes_of, settings_of, wait_until
+from support.nodes import find_program, processes_of, settings_of, wait_until
 
 from gridops.errors import (
     ConnectRefused,

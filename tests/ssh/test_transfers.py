@@ -13,8 +13,8 @@ from pathlib import Path
 
 import fabric
 import pytest
-from helpers import node_of, settings_of
 from invoke.exceptions import UnexpectedExit
+from support.nodes import node_of, settings_of
 
 from gridops.errors import (
     AuthenticationFailed,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli import Inventory, Tell, started
-from helpers import node_of, settings_of, wait_until
-from jobhelpers import Place, begun, start
+from support.cli import Inventory, Tell, started
+from support.jobs import Place, begun, start
+from support.nodes import node_of, settings_of, wait_until
 
 from gridops.dispatch.staging import deliver
 from gridops.grid import Grid

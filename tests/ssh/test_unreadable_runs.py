@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from cli import Inventory, Tell
-from helpers import node_of, settings_of
-from jobhelpers import Kept, Place
+from support.cli import Inventory, Tell
+from support.jobs import Kept, Place
+from support.nodes import node_of, settings_of
 
 from gridops.reach import link_to
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import BIN, Done, project, run
-from debian import Debian, Debians, debians, unsupported_reason
-from debianroots import SUITES
-from helpers import wait_until
+from support.cli import BIN, Done, project, run
+from support.debian import Debian, Debians, debians, unsupported_reason
+from support.debianroots import SUITES
+from support.nodes import wait_until
 
 __all__ = ["project"]
 

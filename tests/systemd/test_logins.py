@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers import wait_until
+from support.nodes import wait_until
 
 LOGIND_DELAY = 5.0  # seconds in which logind has long done what it does when a login ends
 SLOW = "echo $GRIDOPS_RUN_ID >>~/begun; for i in $(seq 1 {n}); do echo $i; sleep 0.2; done"

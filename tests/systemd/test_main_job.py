@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from debian import Debian
-from helpers import wait_until
+from support.debian import Debian
+from support.nodes import wait_until
 
 SMI = """#!/bin/sh
 case "$*" in

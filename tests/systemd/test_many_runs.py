@@ -7,7 +7,7 @@ import random
 import time
 
 import pytest
-from helpers import wait_until
+from support.nodes import wait_until
 
 from gridops.inventory.settings import SshSettings
 from gridops.jobs import client, follow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers import wait_until
+from support.nodes import wait_until
 
 SLOW = "echo $GRIDOPS_RUN_ID >>~/begun; for i in $(seq 1 {n}); do echo $i; sleep 0.2; done"
 AWAY = 6.0  # seconds for which a machine's sshd is away
