@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gridops.system.ownership  # noqa: F401 # first of ours: see there
 from gridops.grid.base import telling as _task
 from gridops.grid.cluster import Clusters
 from gridops.grid.jobs import Runs
 from gridops.inventory import load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
-from gridops.system import ownership  # noqa: F401 # first of ours: see there
 
 if TYPE_CHECKING:
     from gridops.dispatch.assignment import Detached

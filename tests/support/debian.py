@@ -3,7 +3,7 @@
 Each is a container with a disk, a process table and a network of its own, kept by debian.sh. Its
 users are alice and bob, who log in with the key of `Debians.directory`; nobody there may sudo.
 
-By hand: `PYTHONPATH=tests python -m support.debian DIRECTORY SUITE...` has them until its input ends.
+By hand, until its input ends: `PYTHONPATH=tests python -m support.debian DIRECTORY SUITE...`.
 """
 
 from __future__ import annotations

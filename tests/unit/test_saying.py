@@ -165,7 +165,7 @@ WRITERS = {
     "gridops/tasks/_terminal.py", "gridops/tasks/_task.py", "gridops/observe/log.py",
     "gridops/ray/node_ask.py", "gridops/ray/node_mesh.py",
     "gridops/tasks/_first.py",  # its own words, before there is anything else of ours
-    "gridops/transfers/__init__.py",  # patchwork's interface: it prints the call that it was given
+    "gridops/transfers/fabric.py",  # patchwork's interface: it prints the call that it was given
 }  # fmt: skip
 
 

@@ -197,7 +197,7 @@ def skips_without(path: Path) -> list[str]:
 
 
 def test_no_test_skips_for_want_of_a_program(tmp_path):
-    """`make test` installs what can be installed: support.nodes.find_program fails where it has not."""
+    """`make test` installs what can be installed: nodes.find_program fails where it has not."""
     (tmp_path / "test_x.py").write_text(
         "@pytest.mark.skipif(not shutil.which('x'), reason='')\n"
         "def test_x():\n    found = which('y')\n    if found is None:\n        pytest.skip('y')\n"
