@@ -65,6 +65,8 @@ unwritable() { # sets trouble, unless the disk is full
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
     trouble=''
+    IFS= read -r head && [ "$head" = 'exit 125' ] || trouble='cut' # the login has taken some
+    [ -z "$trouble" ] || return
     mkdir -p "$staged" && head -c "$2" >"$staged/env" || return # its end may take longer to arrive
     if [ "$(stat -c %s "$staged/env")" != "$2" ]; then
         ! printf '%8192s' '' >"$staged/room" || trouble=short # else BusyBox hid that the disk is full
