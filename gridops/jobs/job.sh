@@ -87,9 +87,9 @@ verb_supervise() { # ID STAGED MASK SH; standard output takes one word of acknow
         if [ -L "$id/sup" ]; then taken "$id"; else echo nospace; fi
         return
     fi
-    trap 'finish x x error' EXIT
     # At a shutdown the command gets its TERM too, and its end is recorded; who started us may be gone.
     told=''
+    trap 'if [ -n "$told" ]; then finish x x shutdown; else finish x x error; fi' EXIT
     trap 'told=yes' HUP TERM
     trap : INT PIPE
     if ! { mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err"; }; then

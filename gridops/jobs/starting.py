@@ -193,6 +193,10 @@ _REFUSALS = {
     "error": ("its supervisor failed before the run began", "is its disk full?"),
     "setup": ("env_setup failed there", "its output says why"),
     "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
+    "shutdown": (
+        "its processes were ended there, as at a shutdown, before the run began",
+        "start it again",
+    ),
     "rebooted": ("it rebooted before the run began", "start it again"),
     "cancelled": ("the run was cancelled before it began", ""),
     "killed": ("the run was killed before it began", ""),
