@@ -65,6 +65,8 @@ unwritable() { # sets trouble, unless the disk is full
 
 stage() { # nothing is claimed unless all of it arrived and the disk took it
     trouble=''
+    IFS= read -r head && [ "$head" = 'exit 125' ] || trouble='cut' # the login has taken some
+    [ -z "$trouble" ] || return
     mkdir -p "$staged" && head -c "$2" >"$staged/env" || return # its end may take longer to arrive
     if [ "$(stat -c %s "$staged/env")" != "$2" ]; then
         ! printf '%8192s' '' >"$staged/room" || trouble=short # else BusyBox hid that the disk is full
@@ -85,9 +87,9 @@ verb_supervise() { # ID STAGED MASK SH; standard output takes one word of acknow
         if [ -L "$id/sup" ]; then taken "$id"; else echo nospace; fi
         return
     fi
-    trap 'finish x x error' EXIT
     # At a shutdown the command gets its TERM too, and its end is recorded; who started us may be gone.
     told=''
+    trap 'if [ -n "$told" ]; then finish x x shutdown; else finish x x error; fi' EXIT
     trap 'told=yes' HUP TERM
     trap : INT PIPE
     if ! { mv "$2" "$id/spec" && : >"$id/out" && : >"$id/err"; }; then

@@ -13,8 +13,9 @@ from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.paths import ID
 from gridops.jobs.protocol import FINAL, PAUSES, Sleep, cannot, converse
-from gridops.jobs.spec import JobSpec
+from gridops.jobs.spec import HEAD, JobSpec
 from gridops.reach.link import Link
+from gridops.reach.preamble import login_files
 from gridops.reach.trust import DANGER
 
 ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says something
@@ -59,7 +60,7 @@ class Starting:
     ) -> None:
         self.link = link
         self.spec = spec
-        self.upload = spec.run_file(link.node.name)
+        self.upload = spec.upload(link.node.name)
         self.boot = "-"  # a retry is refused when the node has rebooted since the first attempt
         self.reply: StartReply | None = None
         self._ack = ""
@@ -70,7 +71,7 @@ class Starting:
 
     @property
     def arguments(self) -> tuple[str, str, str]:
-        return self.spec.id, str(len(self.upload)), self.boot
+        return self.spec.id, str(len(self.upload) - len(HEAD)), self.boot
 
     def hear(self, line: str) -> bool:
         """Take a line of the node; whether it was the acknowledgement."""
@@ -184,10 +185,18 @@ _REFUSALS = {
         "its supervisor could not be started",
         "is there a `setsid`, and room for processes?",
     ),
+    "cut": (
+        "its login takes some of what is sent to the run, which was not begun",
+        f"see {login_files('')} there",
+    ),
     "nospace": ("its disk is full", "free some space under ~/.gridops there"),
     "error": ("its supervisor failed before the run began", "is its disk full?"),
     "setup": ("env_setup failed there", "its output says why"),
     "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
+    "shutdown": (
+        "its processes were ended there, as at a shutdown, before the run began",
+        "start it again",
+    ),
     "rebooted": ("it rebooted before the run began", "start it again"),
     "cancelled": ("the run was cancelled before it began", ""),
     "killed": ("the run was killed before it began", ""),

@@ -84,7 +84,11 @@ shut_down() {
     129 | 143) [ -n "$told" ] || nap 0.1 ;; # ours may come a moment after the command's
     esac
     [ -n "$told" ] || return
-    [ -f "$id/p.term" ] || nap 0.05
+    tries=20 # a guard on a busy node comes late
+    until [ -s "$id/p.term" ] || [ "$tries" = 0 ]; do
+        nap 0.05
+        tries=$((tries - 1))
+    done
     if { read -r when <"$id/p.term"; } 2>/dev/null && [ -n "$when" ]; then
         [ $((began + took - when)) -lt "$shutdown_window" ]
     else # we alone were told

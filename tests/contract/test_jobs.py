@@ -191,8 +191,10 @@ def sent(place: Place, *args: str, words: bytes) -> list[str]:
 
 def test_an_upload_that_is_cut_claims_nothing(place: Place) -> None:
     spec = JobSpec(command="echo never")
-    upload = spec.run_file("n")
-    assert "ack short" in sent(place, spec.id, str(len(upload)), "-", words=upload[:-5])
+    upload, size = spec.upload("n"), str(len(spec.run_file("n")))
+    assert "ack short" in sent(place, spec.id, size, "-", words=upload[:-5])
+    assert "ack cut" in sent(place, spec.id, size, "-", words=upload[5:])
+    assert "ack cut" in sent(place, spec.id, size, "-", words=b"")
     assert client.status(place.link, [spec.id]) == {}
     assert client.start(place.link, spec).state == "started"
 
