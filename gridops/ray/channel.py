@@ -1,4 +1,4 @@
-"""A connection to a port of a node in the shape that http.client wants."""
+"""Socket for http.client over a connection to a port of a node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READ = 64 * 1024
 
 
 class Channel:
-    """As much of a socket as http.client uses, over any Stream.
+    """The part of a socket's interface that http.client uses, over any Stream.
 
     As with a socket, what `makefile` gave can still be read after `close`.
     """
@@ -26,7 +26,7 @@ class Channel:
         self._deadline = math.inf
 
     def allow(self, count: float, seconds: float) -> None:
-        """From now on so many bytes may come, in so many seconds; then reading raises OSError."""
+        """Limit further reads to `count` bytes in `seconds`; beyond that reading raises OSError."""
         self._left = count
         self._deadline = time.monotonic() + seconds
 

@@ -1,4 +1,4 @@
-"""A running cluster's HTTP servers: the head's dashboard, and the agents beside its jobs."""
+"""HTTP client of a running cluster: the head's dashboard, and the agents beside its jobs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from gridops.errors import PortClosed
 from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi, RayJob
 from gridops.ray.model import ClusterFacts
-from gridops.ray.rest import ANSWER, Api
+from gridops.ray.rest import SILENCE_TIMEOUT, Api
 from gridops.reach import link_to
 from gridops.reach.link import Stream
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
-DIALLING = 20.0  # seconds, a login included
+DIAL_TIMEOUT = 20.0  # seconds, a login included
 DASHBOARD, AGENT = "Ray's dashboard", "Ray's agent"
 
 
 class RayClient:
-    """Close it in the end: `with RayClient(facts, ssh) as client`. Connects on first use."""
+    """Client of one running cluster; connects on first use.
+
+    Close it in the end: `with RayClient(facts, ssh) as client`.
+    """
 
     def __init__(self, facts: ClusterFacts, ssh: SshSettings) -> None:
         self.facts = facts
@@ -43,15 +46,17 @@ class RayClient:
         return self.facts.head.name
 
     def stream(self) -> Stream:
-        """A connection to the dashboard, for whoever speaks HTTP himself.
+        """Open a connection to the dashboard, for callers that speak HTTP themselves.
 
         Raises PortClosed, and what else `Link.dial` raises.
         """
         return self._dialled(DASHBOARD, self.facts.dashboard_port)
 
     def agent(self, job: RayJob) -> Api | None:
-        """The agent of the machine that runs the job's command, reached through the head; None
-        before it has one."""
+        """The agent of the machine that runs the job's command; None before there is one.
+
+        It is reached through the head.
+        """
         if job.agent is None:
             return None
         if job.agent not in self._agents:
@@ -62,7 +67,7 @@ class RayClient:
 
     def _dialled(self, what: str, port: int, host: str | None = None) -> Stream:
         try:
-            return self._link.dial(port, host=host, timeout=DIALLING)
+            return self._link.dial(port, host=host, timeout=DIAL_TIMEOUT)
         except PortClosed as exc:
             raise PortClosed(
                 f"{what} does not answer on port {port}",
@@ -73,7 +78,7 @@ class RayClient:
     def _channels(self, dial: Callable[[], Stream]) -> Callable[[], Channel]:
         def opened() -> Channel:
             stream = dial()
-            stream.settimeout(ANSWER)
+            stream.settimeout(SILENCE_TIMEOUT)
             return Channel(stream)
 
         return opened

@@ -1,4 +1,4 @@
-"""Whether the nodes that have joined reach each other's own ports.
+"""Connectivity check of the nodes that have joined, by their own ports.
 
 A worker whose ports are closed joins all the same, and is lost only when the head has called it in
 vain for a minute: so the ports are tried with TCP connections.
@@ -19,7 +19,7 @@ from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
-ATTEMPT = 3.0  # seconds
+CONNECT_TIMEOUT = 3.0  # seconds
 LIMIT = 30.0
 
 Places = Mapping[str, str]  # HOST:PORT → whose it is
@@ -40,7 +40,7 @@ def barred(
         link, python = link_to(node, cluster.ssh), looks[node.name].python
         places = routes[node.name]
         answer = run_program(
-            link, python, "node_mesh", "reach", f"{ATTEMPT:g}", *places, timeout=LIMIT
+            link, python, "node_mesh", "reach", f"{CONNECT_TIMEOUT:g}", *places, timeout=LIMIT
         )
         return Fields(document(answer)).text_values()
 

@@ -1,4 +1,4 @@
-"""What the running cluster says of itself, asked on its head (node_ask.py)."""
+"""State of the running cluster, from its dashboard. Asked on the head by node_ask.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gridops.ray.state import Part
 from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 
-SLACK = 20.0  # seconds beyond its own limit in which the program must have answered
+ANSWER_GRACE = 20.0  # seconds beyond its own limit in which the program must have answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """All of it."""
+    """The answer of node_ask.py: members, and perhaps use, demand and jobs."""
 
     members: tuple[Member, ...]
     used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by member's id
@@ -50,7 +50,7 @@ class Said:
 def wait_for(
     cluster: Cluster, head: Part, names: Sequence[str], seconds: float, *, old: Collection[str] = ()
 ) -> Said:
-    """What the cluster says once it counts all of `names`, or after `seconds`.
+    """Wait until the cluster counts all `names`, `seconds` at most; its state then.
 
     `old`: ids of members that are passed over, since they were there before a node was started.
     Raises ClusterError when it does not answer, NodeTimeout, or a ReachError.
@@ -72,7 +72,7 @@ def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -
         cluster.key,
         f"{seconds:.1f}",
         *words,
-        timeout=seconds + SLACK,
+        timeout=seconds + ANSWER_GRACE,
     )
     try:
         return read(answer)
@@ -82,7 +82,7 @@ def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -
 
 
 def read(answer: bytes) -> Said:
-    """The document that node_ask.py printed. Raises UnreadableAnswer."""
+    """Read the document that node_ask.py printed. Raises UnreadableAnswer."""
     told = Fields(document(answer, "its dashboard's answer"), "its dashboard's answer")
     ports = told.inner("ports")
     return Said(

@@ -1,4 +1,4 @@
-"""A job of the cluster followed to its end, across connections that break."""
+"""Follow a Ray job to its end, across connections that break."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from gridops.ray.jobsapi import RayJob
 from gridops.ray.rest import Sink
 from gridops.retry import RetryConfig
 
-POLL = 0.3  # seconds between two looks
-SLICE = 0.1  # seconds in which a wish to stop is noticed
-PATIENCE = 30.0  # seconds for Ray to answer again while its node does
-WAITS = 5.0  # seconds that a job may be pending without a word
+POLL_INTERVAL = 0.3  # seconds between two looks
+STOP_CHECK_INTERVAL = 0.1  # seconds in which a wish to stop is noticed
+RAY_TIMEOUT = 30.0  # seconds for Ray to answer again while its node does
+PENDING_GRACE = 5.0  # seconds that a job may be pending without a word
 PAUSES = RetryConfig(initial_delay=0.5, max_delay=10.0)
 
 
 class Wish:
-    """That the job be stopped; any thread or signal handler may express it."""
+    """Request to stop the job; any thread or signal handler may make it."""
 
     stop = False
 
 
 @contextmanager
 def interrupts(wish: Wish, tell: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C expresses the wish, and `tell` is called; a second one interrupts as usual."""
+    """Turn Ctrl-C into the wish, and call `tell`; a second one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,7 +54,7 @@ def interrupts(wish: Wish, tell: Callable[[], None]) -> Iterator[None]:
 
 
 class Outage:
-    """Whether one server can be reached: said once when it cannot, and once when it can again."""
+    """Outages of one server: an event when one begins, and one when it is over."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -67,8 +67,10 @@ class Outage:
         return PAUSES.delay(self._tries - 1) if self._since is not None else 0.0
 
     def add(self, exc: GridError, reach: float = math.inf) -> None:
-        """An attempt failed. Raises `exc` when a further one is of no use: a node that cannot be
-        reached has `reach` seconds, and one that can has PATIENCE to get Ray to answer, too.
+        """Count a failed attempt. Raises `exc` when a further one is of no use.
+
+        A node that cannot be reached has `reach` seconds, and one that can has RAY_TIMEOUT to get
+        Ray to answer, too.
         """
         now = time.monotonic()
         first = self._since is None
@@ -77,7 +79,7 @@ class Outage:
         if isinstance(exc, ReachError | NodeTimeout) and not isinstance(exc, FINAL):
             limit = reach
         else:
-            limit = PATIENCE if isinstance(exc, NodeError | RayUnavailable) else 0.0
+            limit = RAY_TIMEOUT if isinstance(exc, NodeError | RayUnavailable) else 0.0
         if now - self._since >= limit:
             raise exc
         if first:
@@ -85,7 +87,7 @@ class Outage:
             events.emit(events.CONNECTION_LOST, node=self._node, error=exc.message)
 
     def over(self) -> None:
-        """An attempt succeeded."""
+        """Count an attempt that succeeded: the outage, if any, is over."""
         if self._since is not None:
             seconds = time.monotonic() - self._since
             events.emit(events.CONNECTION_REGAINED, node=self._node, seconds=seconds)
@@ -94,7 +96,7 @@ class Outage:
 
 @dataclass
 class Following:
-    """One job's output to `sink`, without the lines that Ray itself writes there."""
+    """One job's output on its way to `sink`, without Ray's own lines."""
 
     client: RayClient
     job: RayJob
@@ -106,7 +108,7 @@ class Following:
         self._output = WithoutRays(self.job, self.sink)
         self._log: JobLog | None = JobLog(self.job.id, self._output)
         self._dashboard, self._agent = Outage(self._node), Outage(self._node)
-        self._says_waiting_at = time.monotonic() + WAITS
+        self._says_waiting_at = time.monotonic() + PENDING_GRACE
         self._told = False
 
     @property
@@ -114,7 +116,7 @@ class Following:
         return self.client.node
 
     def once(self) -> RayJob:
-        """Hand on what there is now. Raises what the requests raise."""
+        """Hand on the output that there is now. Raises what the requests raise."""
         agent = self.client.agent(self.job)
         if agent and self._log:
             self._log.read(agent)
@@ -122,14 +124,14 @@ class Following:
         return self.job
 
     def to_the_end(self) -> RayJob:
-        """The job as it ended, once all that it printed has been handed on.
+        """Hand on all output until the job has ended; the job then.
 
         Raises NoRayJob when the cluster has forgotten it, the error that only a person can mend,
-        and the last one when Ray does not answer for PATIENCE seconds though its node does.
+        and the last one when Ray does not answer for RAY_TIMEOUT seconds though its node does.
         """
         try:
             while self._goes_on():
-                self._pause(max(POLL, self._dashboard.delay, self._agent.delay))
+                self._pause(max(POLL_INTERVAL, self._dashboard.delay, self._agent.delay))
             return self.job
         finally:
             self._output.flush()
@@ -142,7 +144,7 @@ class Following:
         return self.job.active or not whole
 
     def _asked(self) -> bool:
-        """Whether the head told how the job is, and heard our wish."""
+        """Ask the head for the job, and pass our wish on; true if both succeeded."""
         try:
             self.job = self.client.jobs.job(self.job.id)
             if self.wish.stop and self.job.active and not self._told:
@@ -155,7 +157,7 @@ class Following:
         return True
 
     def _read(self) -> bool:
-        """Hand on what there is; whether that is all, or all that can be had."""
+        """Hand on the output that there is; true if it is all, or all obtainable."""
         if self._log is None:
             return True
         try:
@@ -169,9 +171,12 @@ class Following:
         return True
 
     def _given_up(self, exc: GridError) -> bool:
-        """Whether the log is out of reach for good; a job that has ended is not waited for long."""
+        """True if the log is out of reach for good.
+
+        The log of a job that has ended is waited for RAY_TIMEOUT at most.
+        """
         try:
-            self._agent.add(exc, math.inf if self.job.active else PATIENCE)
+            self._agent.add(exc, math.inf if self.job.active else RAY_TIMEOUT)
         except GridError:
             events.emit(events.WARNING, message=f"its output cannot be followed: {exc}")
             self._log = None
@@ -186,14 +191,14 @@ class Following:
     def _pause(self, seconds: float) -> None:
         wished = self.wish.stop
         while seconds > 0 and self.wish.stop == wished:
-            self.sleep(min(SLICE, seconds))
-            seconds -= SLICE
+            self.sleep(min(STOP_CHECK_INTERVAL, seconds))
+            seconds -= STOP_CHECK_INTERVAL
 
 
 def ended(client: RayClient, job: RayJob, patience: float) -> RayJob:
-    """The job once it has ended, or as it is after `patience` seconds."""
+    """Wait until the job has ended, `patience` seconds at most; the job then."""
     end = time.monotonic() + patience
     while job.active and time.monotonic() < end:
-        time.sleep(POLL)
+        time.sleep(POLL_INTERVAL)
         job = client.jobs.job(job.id)
     return job

@@ -1,4 +1,4 @@
-"""Ray on the nodes: the same version and the same Python everywhere, or nothing is installed."""
+"""Installation of Ray on the nodes: one version and one Python everywhere, or nothing at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gridops.reach.fanout import fan_out
 from gridops.transfers.errors import Complaints, Place, error_of
 from gridops.transfers.program import Job, client, run
 
-LOOKING = 60.0  # seconds until a node must have said what it has
+FIND_TIMEOUT = 60.0  # seconds until a node must have said what it has
 ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take
 AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a node has before the installation."""
+    """A node's state before the installation."""
 
     top: str  # the directory of environments there, absolute
     version: str  # its Python's, exact
@@ -38,13 +38,16 @@ class Found:
 
 
 def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outcome[Found]]:
-    """What each node has, all asked at once; has a directory for `wheels`, unless that is empty."""
+    """Look at each node's environment, all at once.
+
+    Makes a directory for `wheels` there, unless that is empty.
+    """
     settings = cluster.settings
     name = paths.venv_name(settings)
 
     def find(node: Node) -> Found:
         args = (node.remote_root, name, settings.python or "", node.env_setup, wheels)
-        told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=LOOKING)
+        told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=FIND_TIMEOUT)
         room = told.number("room")
         if room is not None and room < ROOM:
             raise ClusterError(
@@ -61,7 +64,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
 def install(
     cluster: Cluster, nodes: Sequence[Node], *, wheelhouse: Path | None, timeout: float
 ) -> Iterator[Outcome[Installed]]:
-    """Have Ray on all `nodes`; each comes when it has it, or with what went wrong there.
+    """Install Ray on all `nodes`; yields each one's outcome when it is done.
 
     Nothing is installed anywhere when a node cannot be reached, has no Python, or another one than
     the rest; then only errors come. `timeout`: seconds for one node.
@@ -96,7 +99,7 @@ def _differing(nodes: Sequence[Node], found: dict[str, Outcome[Found]]) -> list[
 
 
 class _Installation:
-    """One node's."""
+    """The installation of one node."""
 
     def __init__(self, cluster: Cluster, node: Node, found: Found, timeout: float) -> None:
         self._cluster = cluster
@@ -138,7 +141,7 @@ class _Installation:
             raise pip.explained(exc, bool(wheels)) from exc
 
     def _bring(self, wheelhouse: Path) -> str:
-        """Have the wheelhouse's files on the node; the directory there."""
+        """Copy the wheelhouse's files to the node by rsync; the directory there."""
         target = f"{self._found.top}/{paths.WHEELS}"
         self._tell(f"bringing {wheelhouse}")
         job = Job(

@@ -1,4 +1,4 @@
-"""The log of a Ray job, byte for byte and from any offset.
+"""Log of a Ray job, byte for byte from any offset.
 
 Ray's own `/api/jobs/ID/logs` decodes the file as text: it answers 500 for what is not UTF-8, turns
 carriage returns into newlines and always sends everything. So the file is read where it is, from
@@ -16,13 +16,13 @@ from gridops.errors import RayUnavailable
 from gridops.ray.jobsapi import RayJob
 from gridops.ray.rest import Api, Sink
 
-HOLD = 2.0  # seconds that output waits for the line that Ray may write after it
+LINE_TIMEOUT = 2.0  # seconds that output waits for the line that Ray may write after it
 MOST = 1024 * 1024  # bytes that wait at most
 _FIRST = re.compile(rb"[^\n]* Runtime env is setting up\.\n")
 
 
 class JobLog:
-    """Reads on from where it was, through whatever connection there is then."""
+    """Reader of a job's log that remembers its offset, over any connection."""
 
     def __init__(self, job_id: str, sink: Sink) -> None:
         self._path = f"/logs/{quote(f'job-driver-{job_id}.log', safe='')}"
@@ -30,7 +30,7 @@ class JobLog:
         self.offset = 0  # bytes of the file that have been handed on
 
     def read(self, agent: Api) -> None:
-        """Hand on all that there is now. Raises what `Api.request` raises."""
+        """Hand on all that the log has now. Raises what `Api.request` raises."""
         answer = agent.get(self._path, {"Range": f"bytes={self.offset}-"}, self._take)
         if answer.status not in (206, 404, 416):  # 404: not there yet; 416: nothing new
             raise RayUnavailable(
@@ -43,7 +43,7 @@ class JobLog:
 
 
 class WithoutRays:
-    """A sink that drops the two lines which Ray writes into every job's log.
+    """Sink that drops the two lines Ray writes into every job's log.
 
     The first is at its beginning. The other tells the command; Ray writes it from a buffer of its
     own while the command runs already, so it may be anywhere in what comes first.
@@ -66,12 +66,12 @@ class WithoutRays:
             self.flush()
 
     def tick(self) -> None:
-        """Called now and then: let go of what has waited long enough."""
-        if self._since is not None and time.monotonic() - self._since > HOLD:
+        """Pass on output that has waited LINE_TIMEOUT; to be called now and then."""
+        if self._since is not None and time.monotonic() - self._since > LINE_TIMEOUT:
             self.flush()
 
     def flush(self) -> None:
-        """No more waiting."""
+        """Pass on all that waits, and let later output pass at once."""
         if self._held is None:
             return
         held = bytes(self._held)

@@ -1,4 +1,4 @@
-"""Ray's Jobs API: what a job is, and the requests there are.
+"""Ray's Jobs API: its jobs, and its requests.
 
 Source: ray/dashboard/modules/job/{sdk,job_head,pydantic_models}.py and dashboard_sdk.py; the same
 since Ray 2.8.
@@ -56,7 +56,10 @@ class RayJob:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to be. Resources are the command's own, not those of what it starts on the cluster."""
+    """A job to submit.
+
+    Resources are the command's own, not those of what it starts on the cluster.
+    """
 
     id: str
     command: str  # shell text, run by sh
@@ -86,7 +89,7 @@ class Submission:
 
 
 def literal(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` such that each value arrives as it is.
+    """Escape the values of `env` such that each arrives as it is.
 
     Ray expands $NAME and ${NAME} in values and then drops what still looks like ${NAME}
     (`update_envs` in ray/_private/utils.py), variable by variable in the order of their names.
@@ -103,30 +106,33 @@ def literal(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class JobsApi:
-    """The requests, each one answer. Every method raises RayJobError, and what `Api` raises."""
+    """Requests of the Jobs API. Every method raises RayJobError, and what `Api` raises."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def version(self) -> str:
-        """Ray's version there."""
+        """The version of Ray on the cluster."""
         return Fields(_checked(self._api.get("/api/version")).document).text("ray_version", 100)
 
     def jobs(self) -> tuple[RayJob, ...]:
-        """All that the cluster remembers, oldest first; one that is not told well is unreadable."""
+        """All jobs that the cluster remembers, oldest first; bad records are unreadable jobs."""
         records = Fields({"jobs": _checked(self._api.get("/api/jobs/")).document})
         found = [_job_or_not(one) for one in records.items("jobs", MAX_JOBS)]
         return tuple(sorted(found, key=lambda job: (job.started or 0.0, job.id)))
 
     def job(self, job_id: str) -> RayJob:
-        """Raises NoRayJob."""
+        """The job of that id. Raises NoRayJob."""
         answer = self._api.get(f"/api/jobs/{quote(job_id, safe='')}")
         if answer.status == 404:
             raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
         return _job(_checked(answer).document)
 
     def submit(self, submission: Submission) -> None:
-        """May be repeated: the cluster takes an id once. Raises UsageError for what it refuses."""
+        """Submit a job; safe to repeat, since the cluster takes an id once.
+
+        Raises UsageError for what it refuses.
+        """
         answer = self._api.post("/api/jobs/", submission.document())
         if answer.status == 400:
             raise UsageError(f"Ray refuses the job: {answer.reason}")
@@ -134,9 +140,9 @@ class JobsApi:
             _checked(answer)
 
     def stop(self, job_id: str) -> bool:
-        """Ask the job to end (TERM, and KILL after 3 seconds); whether it had not ended yet.
+        """Ask the job to end (TERM, and KILL after 3 seconds).
 
-        Raises NoRayJob.
+        True if it had not ended yet. Raises NoRayJob.
         """
         answer = self._api.post(f"/api/jobs/{quote(job_id, safe='')}/stop")
         if answer.status == 404:
@@ -144,7 +150,7 @@ class JobsApi:
         return Fields(_checked(answer).document).flag("stopped")
 
     def has(self, package: Package) -> bool:
-        """Whether the cluster has it; if so it keeps it for some minutes at least."""
+        """True if the cluster has the package; it then keeps it for some minutes at least."""
         answer = self._api.get(f"/api/packages/gcs/{package.name}")
         return answer.status != 404 and _checked(answer).ok
 
@@ -162,9 +168,9 @@ class JobsApi:
 
 
 def meant(jobs: Sequence[RayJob], text: str) -> RayJob:
-    """The job with that id, or with the only id that begins so; `@last` is the newest submitted.
+    """Resolve a job id, a unique prefix of one, or `@last`.
 
-    Raises NoRayJob, and UsageError when several begin so.
+    `@last` is the newest submitted. Raises NoRayJob, and UsageError when several ids begin so.
     """
     if text == LAST:
         found = [job for job in jobs if job.submitted][-1:]
@@ -199,7 +205,7 @@ def _job_or_not(record: object) -> RayJob:
 
 
 def _job(record: object) -> RayJob:
-    """Raises UnreadableAnswer."""
+    """Read one record of a job. Raises UnreadableAnswer."""
     fields = Fields(record, "the job")
     state, metadata = fields.text("status", 64).lower(), fields.inner("metadata")
     submitted = (fields.text("type", 64) or "SUBMISSION") == "SUBMISSION"

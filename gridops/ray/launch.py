@@ -1,4 +1,4 @@
-"""Starting Ray on one node: the shell text that becomes it, and the call that runs it there."""
+"""Start of Ray on one node: the shell script for `ray start`, and the calls that run it there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gridops.ray.state import Look, ask_node
 if TYPE_CHECKING:
     from gridops.inventory.settings import RaySettings
 
-SLACK = 15.0  # seconds beyond Ray's own limit in which the node must have said how it went
+START_GRACE = 15.0  # seconds beyond Ray's own limit in which the node must have said how it went
 RAYS_OWN = range(10002, 20000)  # where Ray lets its workers listen, unless told otherwise
 # What would make `ray start` another one than ours, and what ties it to a run that starts it.
 UNSET = (
@@ -46,7 +46,7 @@ sys.exit(main())
 
 
 def new_id() -> str:
-    """For a start of the cluster, or of one node's part in it."""
+    """Make an id for a start: the cluster's, or of one node's part in it."""
     return secrets.token_hex(6)
 
 
@@ -64,7 +64,7 @@ class Launch:
     launch: str = field(default_factory=new_id)  # this start of it: the tag of its processes
 
     def start(self, token: str, limit: float) -> None:
-        """Start it and wait until Ray says that it is up, `limit` seconds at most.
+        """Start Ray and wait until it is up, `limit` seconds at most.
 
         One that runs already is left as it is. Raises ClusterError, NodeTimeout, or a ReachError.
         """
@@ -72,22 +72,25 @@ class Launch:
         self._tell()
 
     def prepare(self, token: str, limit: float) -> None:
-        """Have its process there, with Ray loaded; `go`, within `limit` seconds, starts it.
+        """Start a process that has Ray loaded and waits for `go`.
 
-        What takes Python a second is done while the head starts. Raises what `start` raises.
+        It waits `limit` seconds at most. What takes Python a second is done while the head starts.
+        Raises what `start` raises.
         """
         self._ask_for(token, limit, self._script(f'"${{0%/*}}/go" {limit:.0f}'), hold="yes")
 
     def go(self, limit: float) -> None:
-        """Start what was prepared, and wait until Ray says that it is up."""
-        ask_node(self.cluster, self.node, "go", self.launch, f"{limit:.0f}", timeout=limit + SLACK)
+        """Let the prepared process start Ray, and wait until it is up."""
+        ask_node(
+            self.cluster, self.node, "go", self.launch, f"{limit:.0f}", timeout=limit + START_GRACE
+        )
         self._tell()
 
     def _ask_for(self, token: str, limit: float, body: str, hold: str = "") -> None:
         ask_node(
             self.cluster, self.node, "start",
             self.role, self.launch, self._temp, f"{limit:.0f}", hold, *self._facts(),
-            timeout=limit + SLACK,
+            timeout=limit + START_GRACE,
             stdin=f"{token}\n{body}".encode(),
         )  # fmt: skip
 
@@ -97,7 +100,10 @@ class Launch:
 
     @property
     def _temp(self) -> str:
-        """The same on all nodes: a worker's sockets are where the head's are."""
+        """The directory of Ray's files there.
+
+        The same on all nodes: a worker's sockets are where the head's are.
+        """
         return f"{self.look.temp.rstrip('/')}/gridops-ray-{self.id}"
 
     def _facts(self) -> Iterator[str]:
@@ -112,8 +118,10 @@ class Launch:
         yield f"venv {self.look.venv}"
 
     def _script(self, held: str = "") -> str:
-        """The body of start.sh; it ends as `ray start`, with `held` (shell words) when HELD lets
-        it."""
+        """The body of start.sh, which ends as `ray start`.
+
+        With `held` (shell words) it does so when HELD lets it.
+        """
         venv = self.look.venv
         exports = {
             "GRIDOPS_RAY": self.launch,
@@ -179,7 +187,7 @@ def _ports(settings: RaySettings) -> list[str]:
 
 
 def _resources(node: Node) -> list[str]:
-    """What the inventory says that the node has; Ray looks for the rest itself."""
+    """Options for the node's resources in the inventory; Ray detects the rest itself."""
     wanted = node.ray
     words = [
         f"--{name.replace('_', '-')}={wanted[name]}"

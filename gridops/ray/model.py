@@ -1,4 +1,4 @@
-"""Values of the Ray cluster: what the inventory wants, what a node has, what the cluster says."""
+"""Values of the Ray cluster: its wanted form, installed nodes, facts of the running one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cluster:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """All, the head first."""
+        """All nodes, the head first."""
         return (self.head, *self.workers)
 
     def role(self, node: Node) -> RayRole:
@@ -33,7 +33,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A node that has Ray."""
+    """Result of an installation on one node."""
 
     ray: str  # versions
     python: str
@@ -43,7 +43,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What it takes to talk to a running cluster."""
+    """Addresses, token and members of a running cluster."""
 
     head: Node
     address: str  # the head's, as the nodes see it

@@ -1,4 +1,4 @@
-"""What the cluster says of itself. Runs on the head, with its Python alone.
+"""State of the cluster, from its dashboard. Runs on the head, with its Python alone.
 
     wait PORT CLUSTER SECONDS OLD NAME...   until the cluster counts all these nodes alive
     status PORT CLUSTER SECONDS
@@ -21,8 +21,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-PAUSE = 0.1  # seconds
-ANSWER = 5.0  # seconds that one answer may take
+POLL_INTERVAL = 0.1  # seconds
+ANSWER_TIMEOUT = 5.0  # seconds that one answer may take
 MOST_JOBS = 20
 
 
@@ -36,11 +36,11 @@ class Dashboard:
         request = urllib.request.Request(self.base + path, headers=headers)
         # Not through a proxy that the environment names.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=ANSWER) as answer:
+        with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
             return json.load(answer)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """All, the dead ones too."""
+        """All nodes that the cluster knows, the dead ones too."""
         told = self.get("/api/v0/nodes?limit=10000")["data"]["result"]["result"]
         return [
             {
@@ -56,7 +56,7 @@ class Dashboard:
         ]
 
     def ports(self) -> dict[str, list[int]]:
-        """Where each live node's raylet listens for others, by node id."""
+        """Ports of each live node's raylet that others use, by node id."""
         summary = self.get("/nodes?view=summary")["data"]["summary"]
         raylets = [node["raylet"] for node in summary if node["raylet"].get("state") == "ALIVE"]
         return {
@@ -65,7 +65,7 @@ class Dashboard:
         }
 
     def load(self) -> tuple[dict[str, dict[str, float]], list[str]]:
-        """What of each node's resources is used, by node id, and what nobody could place yet."""
+        """Used resources by node id, and the demand not yet placed."""
         told = self.get("/api/cluster_status")["data"]["clusterStatus"] or {}
         report = told.get("loadMetricsReport") or {}
         used = {
@@ -89,7 +89,7 @@ class Dashboard:
 
 
 def in_words(shape: Any, count: Any) -> str:
-    """`3 x CPU 1, GPU 1` of a demand and how often it is made."""
+    """Format a demand and its count: `3 x CPU 1, GPU 1`."""
     if not isinstance(shape, dict):
         return f"{count} x {shape}"
     wanted = shape.get("bundles") or shape
@@ -99,14 +99,17 @@ def in_words(shape: Any, count: Any) -> str:
 
 
 def patiently(get: Any, end: float) -> Any:
-    """What `get` gives; the dashboard takes a moment until it answers everything."""
+    """Call `get` until it succeeds; its last error is raised after `end`.
+
+    The dashboard takes a moment until it answers everything.
+    """
     while True:
         try:
             return get()
         except (OSError, ValueError, KeyError, TypeError):
             if time.monotonic() > end:
                 raise
-            time.sleep(PAUSE)
+            time.sleep(POLL_INTERVAL)
 
 
 def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, Any]:
@@ -116,8 +119,8 @@ def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, A
         here = {node["name"] for node in nodes if node["alive"]}
         if here.issuperset(names) or time.monotonic() > end:
             break
-        time.sleep(PAUSE)
-    return {"nodes": nodes, "ports": patiently(dashboard.ports, end + ANSWER)}
+        time.sleep(POLL_INTERVAL)
+    return {"nodes": nodes, "ports": patiently(dashboard.ports, end + ANSWER_TIMEOUT)}
 
 
 def status(dashboard: Dashboard, end: float) -> dict[str, Any]:

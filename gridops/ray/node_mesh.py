@@ -1,4 +1,4 @@
-"""Can the nodes reach each other? Runs on a node, with its Python alone.
+"""TCP connection tests between nodes. Runs on a node, with its Python alone.
 
     listen NONCE PORT SECONDS BUSY NAME...   on the head, while its port is still free
     call NONCE PORT SECONDS NAME BACK ADDRESS...   on a worker: tries the head's addresses
@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-ATTEMPT = 3.0  # seconds that one connection may take
+CONNECT_TIMEOUT = 3.0  # seconds that one connection may take
 LINE = 4096
 
 
@@ -52,7 +52,10 @@ def write_line(link: socket.socket, document: dict[str, object]) -> None:
 
 
 def holder(port: int) -> str:
-    """Who listens on a port, in words; another user's process has no name for us."""
+    """Describe the process that listens on a port.
+
+    Another user's process has no name for us: it is "another program".
+    """
     inodes = set()
     for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
         with suppress(OSError):
@@ -77,7 +80,10 @@ def busy(ports: list[int]) -> dict[str, str]:
 
 
 class Listener:
-    """Waits for every worker of `names` to have called, `seconds` at most."""
+    """Server for one call from each worker of `names`.
+
+    `wait` waits until all have called, `seconds` at most.
+    """
 
     def __init__(self, nonce: str, names: list[str]) -> None:
         self.nonce = nonce
@@ -95,7 +101,7 @@ class Listener:
 
     def answer(self, link: socket.socket, peer: str) -> None:
         with link:
-            link.settimeout(ATTEMPT)
+            link.settimeout(CONNECT_TIMEOUT)
             try:
                 said = read_line(link)
                 if said.get("nonce") != self.nonce:
@@ -115,8 +121,8 @@ class Listener:
             self.changed.wait_for(lambda: not self.missing, seconds)
 
 
-def attempt(host: str, port: int, seconds: float = ATTEMPT) -> str:
-    """Why it cannot be reached; empty when it can."""
+def attempt(host: str, port: int, seconds: float = CONNECT_TIMEOUT) -> str:
+    """Try one TCP connection; the reason when it fails, else empty."""
     try:
         socket.create_connection((host, port), seconds).close()
     except OSError as exc:
@@ -139,14 +145,15 @@ def listen(nonce: str, port: str, seconds: str, others: str, *names: str) -> dic
 
 
 def dialogue(address: str, port: int, said: dict[str, object], end: float) -> dict[str, str]:
-    """Ask the head at `address` to come back. Until it listens, again.
+    """Ask the head at `address` to connect back to us.
 
-    Our own address on that way, and why it does not lead there and back, if so.
+    Tried again until it listens, `end` at the latest. Returns our own address on that way, or the
+    reason when it does not lead there and back.
     """
     while True:
         try:
-            with socket.create_connection((address, port), ATTEMPT) as link:
-                link.settimeout(2 * ATTEMPT)
+            with socket.create_connection((address, port), CONNECT_TIMEOUT) as link:
+                link.settimeout(2 * CONNECT_TIMEOUT)
                 source = link.getsockname()[0]
                 write_line(link, said)
                 answer = read_line(link)
@@ -184,7 +191,7 @@ def call(
             threading.Thread(target=one, args=(address,), daemon=True).start()
         with done:
             # The first address is what is hoped for; another that works need not wait for it long.
-            limit = float(seconds) + 3 * ATTEMPT
+            limit = float(seconds) + 3 * CONNECT_TIMEOUT
             done.wait_for(
                 lambda: any(map(works, ways.values())) or len(ways) == len(addresses), limit
             )

@@ -1,4 +1,4 @@
-"""How a job of the cluster went: the exit status that stands for it, and what there is to say."""
+"""Outcome of a Ray job: the exit status that stands for it, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def exit_status(job: RayJob, interrupted: bool = False) -> int:
-    """The command's own, as a shell says it (128 + n after signal n).
+    """The command's exit status, as a shell gives it.
 
-    Without one: 130 when we stopped it by Ctrl-C and 143 when somebody else did, 0 for a success,
-    1 for all else.
+    That is 128 + n after signal n. Without one: 130 when we stopped it by Ctrl-C and 143 when
+    somebody else did, 0 for a success, 1 for all else.
     """
     if job.state == "stopped":
         return INTERRUPTED if interrupted else TERMINATED
@@ -25,7 +25,7 @@ def exit_status(job: RayJob, interrupted: bool = False) -> int:
 
 
 def verdict(job: RayJob) -> str:
-    """What became of it, when there is more to say than an exit status; else ""."""
+    """The job's end in words; empty when the exit status says it all."""
     if job.state == "stopped":
         return "it was stopped"
     if job.state == "failed" and job.exit_code is None:
@@ -36,7 +36,7 @@ def verdict(job: RayJob) -> str:
 
 
 def _brief(message: str) -> str:
-    """Ray's words on one line; of a traceback its end, which tells what went wrong."""
+    """Ray's message on one line; of a traceback also its last line, which names the error."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = lines[0] if lines else "Ray does not say why"
     if len(lines) > 1 and "raceback" in message:

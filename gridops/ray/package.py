@@ -1,4 +1,4 @@
-"""A project tree as the package that a Ray job's working_dir is: one zip file, named by its bytes.
+"""Package of a project tree for a Ray job's working_dir: a zip file, named by its bytes.
 
 Ray unpacks it on every node that works for the job (`unzip_package` in Ray's
 _private/runtime_env/packaging.py): modes are kept, times are not, symlinks it does not know, and it
@@ -28,14 +28,17 @@ from gridops.transfers.sync import Tree
 
 LIMIT = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)
 BIGGEST = 5  # files that are named when it is too much
-QUICK = 1  # zlib's level: what others save in bytes they cost in seconds
+QUICK = 1  # zlib's level: what others save in bytes they cost in time
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first moment: the same tree makes the same bytes
 CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """`file` is open at its beginning and gone once the block that made it ends."""
+    """A packed tree.
+
+    `file` is open at its beginning, and gone once the block of `packed` ends.
+    """
 
     name: str  # _ray_pkg_DIGEST.zip
     file: IO[bytes]
@@ -49,10 +52,10 @@ class Package:
 
 @contextmanager
 def packed(tree: Tree) -> Iterator[Package]:
-    """The tree in one file: what symlinks lead to in their place, the same bytes each time.
+    """Pack the tree into one file; the same tree makes the same bytes each time.
 
-    Raises UsageError when it is more than Ray takes, naming the biggest files; SourceUnreadable,
-    DiskFull. What cannot travel is said by warning events.
+    Symlinks are replaced by their targets. Raises UsageError when it is more than Ray takes, naming
+    the biggest files; SourceUnreadable, DiskFull. What cannot travel is said by warning events.
     """
     if tree.unreadable:
         raise _unreadable(printable(tree.unreadable[0]))
@@ -105,7 +108,7 @@ class _Packing:
         return os.fsencode(self.tree.root) + b"/" + name
 
     def _fits(self, name: bytes) -> bool:
-        """Whether Ray would unpack a file of this name; notes it if not."""
+        """True if Ray would unpack a file of this name; notes it if not."""
         try:
             text = name.decode()
         except UnicodeDecodeError:
@@ -116,7 +119,7 @@ class _Packing:
         return fits
 
     def _add_symlink(self, archive: zipfile.ZipFile, name: bytes) -> None:
-        """What it leads to: a file, or the part of the tree in a directory of the tree."""
+        """Add a symlink's target: a file, or the part of the tree in a directory of the tree."""
         path, root = self._path(name), os.fsencode(self.tree.root)
         target = os.path.realpath(path)
         if os.path.isfile(target):  # noqa: PTH113 - a Path holds no bytes
@@ -150,7 +153,10 @@ class _Packing:
             raise self._too_big()
 
     def _too_big(self) -> UsageError:
-        """Sizes of all files of the tree, since the rest has not been packed."""
+        """Make the error that names the biggest files.
+
+        Their sizes are taken from the tree, since the rest has not been packed.
+        """
         for name in self.tree.names:
             with suppress(OSError):
                 size = Path(os.fsdecode(self._path(name))).stat().st_size

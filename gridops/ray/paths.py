@@ -1,4 +1,4 @@
-"""Where a Ray cluster's things are, on its nodes and at home. Nothing else in Python spells these.
+"""Paths of a Ray cluster, on its nodes and at home. Nothing else in Python spells these.
 
 On a node, below ~/.gridops/ray (node.sh says what is in them):
 
@@ -27,24 +27,24 @@ WHEELS = "wheels"  # what --wheelhouse brought, beside the environments
 
 
 def cluster_key(head: str, port: int) -> str:
-    """The name of the cluster with that head and port, the same for whoever asks."""
+    """The cluster's name, HEAD-PORT: the same on every machine."""
     return f"{head}-{port}"
 
 
 def requirements(settings: RaySettings) -> Sequence[str]:
-    """What pip is to install; Ray's dashboard, and with it its Jobs API, is in `default`."""
+    """Requirements for pip; Ray's dashboard, and with it its Jobs API, is in `default`."""
     extras = ",".join(dict.fromkeys(("default", *settings.extras)))
     return (f"ray[{extras}]=={settings.version}", *settings.requirements)
 
 
 def venv_name(settings: RaySettings) -> str:
-    """The directory of the environment that holds just that; another wish, another directory."""
+    """Directory name of the virtual environment; other requirements give another name."""
     wish = json.dumps([*requirements(settings), settings.python])
     return f"{settings.version}-{hashlib.sha256(wish.encode()).hexdigest()[:8]}"
 
 
 def token_file(key: str) -> Path:
-    """Where this machine keeps the cluster's token."""
+    """Path of the cluster's token on this machine."""
     import platformdirs
 
     return platformdirs.user_state_path("gridops") / "ray" / f"{key}.token"

@@ -1,4 +1,4 @@
-"""What pip or uv says, in a word or two while it works and as a reason when it fails."""
+"""Output of pip or uv: its progress in a word or two, and the reason when it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REMEDIES = (
 
 
 class Pip:
-    """Takes the lines of install.sh."""
+    """Reader of the lines of install.sh."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
@@ -46,7 +46,7 @@ class Pip:
                 self._progress(" ".join(said.split()[:2])[:60])
 
     def explained(self, error: ClusterError, wheelhouse: bool) -> ClusterError:
-        """The error with pip's own reason and a remedy."""
+        """Add pip's own reason and a remedy to the error."""
         reason = self._reason()
         whole = "\n".join(self._lines)
         hint = error.hint or next(

@@ -1,4 +1,4 @@
-"""What must hold on the nodes before Ray is started there: looked at, and tried."""
+"""Checks of the nodes before Ray is started there: by their own answers, and by TCP."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gridops.reach.fanout import fan_out
 if TYPE_CHECKING:
     from gridops.inventory.settings import RaySettings
 
-CLOCK = 30.0  # seconds that two clocks may differ
+CLOCK_GRACE = 30.0  # seconds that two clocks may differ
 DISK_PERCENT = 95  # from here on Ray creates no objects on disk (local_fs_capacity_threshold)
 MEMORY_PERCENT = 5  # of memory left: from here on Ray ends tasks (memory_usage_threshold)
 DISK_FREE = 1 << 20  # KiB
-HOLD = 15.0  # seconds that the head waits for the workers' calls
-RETRY = 8.0  # seconds in which a worker calls a head that does not listen yet
-MORE = 30.0  # seconds beyond that for starting Python there
+LISTEN_TIMEOUT = 15.0  # seconds that the head waits for the workers' calls
+CALL_TIMEOUT = 8.0  # seconds in which a worker calls a head that does not listen yet
+PYTHON_GRACE = 30.0  # seconds beyond that for starting Python there
 
 
 Way = Mapping[str, str]  # source, there, back: see node_mesh.py
@@ -34,14 +34,14 @@ Way = Mapping[str, str]  # source, there, back: see node_mesh.py
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What one node's node_mesh.py answered."""
+    """Answer of one node's node_mesh.py."""
 
     busy: Mapping[str, str] = field(default_factory=dict)  # port → who has it
     ways: Mapping[str, Way] = field(default_factory=dict)  # by the head's address
 
     @classmethod
     def of(cls, answer: bytes) -> Tries:
-        """Raises UnreadableAnswer."""
+        """Read the document that node_mesh.py printed. Raises UnreadableAnswer."""
         told = Fields(document(answer))
         ways = told.inner("ways").object_values()
         return cls(
@@ -52,7 +52,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """How the nodes see each other."""
+    """Addresses by which the nodes reach each other."""
 
     head: str  # the head's address, as all workers reach it
     addresses: Mapping[str, str]  # each node's own, by name
@@ -61,7 +61,10 @@ class Mesh:
 def looked_at(
     cluster: Cluster, looks: Mapping[str, Look], starting: Sequence[Node]
 ) -> Iterator[GridError]:
-    """What is wrong with the nodes that are to start, by what all of them told."""
+    """Check Ray, Python, clock, disk and memory of the nodes to start.
+
+    One error for each fault, by what all nodes told.
+    """
     missing = [node for node in starting if not looks[node.name].ray]
     for node in missing:
         yield ClusterError(
@@ -99,7 +102,7 @@ def _python(look: Look) -> str:
 
 def _fitness(name: str, look: Look, head: Look) -> Iterator[GridError]:
     skew = abs((look.ahead or 0.0) - (head.ahead or 0.0))
-    if skew > CLOCK:
+    if skew > CLOCK_GRACE:
         yield ClusterError(
             f"its clock is {skew:.0f} s off the head's", node=name, hint="have NTP set the clocks"
         )
@@ -123,7 +126,7 @@ def _fitness(name: str, look: Look, head: Look) -> Iterator[GridError]:
 
 
 def open_ports(settings: RaySettings) -> str:
-    """What a firewall between the nodes has to let through."""
+    """Ports that a firewall between the nodes must let through, in words."""
     rest = settings.ports or "1024-65535 (ray.ports makes them few)"
     return f"TCP between all nodes: {settings.port} on the head, {rest} on every one"
 
@@ -131,8 +134,11 @@ def open_ports(settings: RaySettings) -> str:
 def tried(
     cluster: Cluster, looks: Mapping[str, Look], starting: Sequence[Node]
 ) -> tuple[Mesh, list[GridError]]:
-    """How the starting nodes and the head reach each other, by real TCP connections both ways, and
-    what keeps them from it: ports in use, firewalls, addresses."""
+    """Try TCP connections both ways between head and starting nodes.
+
+    Returns the addresses by which they reach each other, and what keeps them from it: ports in use,
+    firewalls, addresses.
+    """
     head = looks[cluster.head.name]
     workers = [node for node in starting if node.name != cluster.head.name]
     if head.part:
@@ -157,7 +163,7 @@ def _mesh_calls(
 ) -> dict[str, tuple[str, ...]]:
     settings = cluster.settings
     nonce, port = secrets.token_hex(8), str(settings.port)
-    hold = HOLD + 0.2 * len(workers)
+    hold = LISTEN_TIMEOUT + 0.2 * len(workers)
     others = f"{settings.dashboard_port},{settings.client_port}"
     names = [node.name for node in workers]
     calls: dict[str, tuple[str, ...]] = {
@@ -165,7 +171,15 @@ def _mesh_calls(
     }
     for node in workers:
         back = next(iter(_given(node)), "")
-        calls[node.name] = ("call", nonce, port, f"{RETRY:.0f}", node.name, back, *candidates)
+        calls[node.name] = (
+            "call",
+            nonce,
+            port,
+            f"{CALL_TIMEOUT:.0f}",
+            node.name,
+            back,
+            *candidates,
+        )
     return calls
 
 
@@ -178,12 +192,12 @@ def _given(node: Node) -> tuple[str, ...]:
 def _run(
     cluster: Cluster, looks: Mapping[str, Look], calls: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Tries | GridError]:
-    """What each node's node_mesh.py answered, or its error."""
+    """Run node_mesh.py on each node; its answer, or the node's error."""
     nodes = [node for node in cluster.nodes if node.name in calls]
 
     def one(node: Node) -> Tries:
         link = link_to(node, cluster.ssh)
-        limit = HOLD + 0.2 * len(nodes) + MORE
+        limit = LISTEN_TIMEOUT + 0.2 * len(nodes) + PYTHON_GRACE
         python = looks[node.name].python
         return Tries.of(run_program(link, python, "node_mesh", *calls[node.name], timeout=limit))
 

@@ -1,4 +1,4 @@
-"""One call of a shell script on a node that tells how it gets on while it works."""
+"""Calls of shell scripts and Python programs on nodes. Scripts report while they work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gridops.reach.link import Link, on_node
 from gridops.reach.preamble import command_for, error_mark, no_shell, script_input
 from gridops.reach.pump import Collected, Prelude, marker, pump
 
-CONNECT = 20.0  # seconds that a session may take to open
+CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open
 TAIL = 300  # characters of what a failed script said last
 
 LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024, rate=200.0)  # pip has much to say
@@ -28,7 +28,7 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a script answered: lines of a word and a value."""
+    """Answer of a script: lines of a word and a value."""
 
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ def _failure(link: Link, told: Told, status: int, stderr: bytes) -> ClusterError
 
 
 class _Words:
-    """Takes output apart into lines of a word and a value."""
+    """Parser of output into lines of a word and a value."""
 
     def __init__(self, on_line: OnLine | None) -> None:
         self.values: dict[str, str] = {}
@@ -100,12 +100,12 @@ def _run(
     lines: _Words,
     errors: Collected,
 ) -> int:
-    """The script's exit status."""
+    """Run the script on the node; its exit status."""
     mark, end = marker(), time.monotonic() + timeout
     source = script_input(text, args, mark, has_input=bool(stdin))
     with on_node(link.node.name):
         process = link.start(
-            command_for(source, mark, has_input=bool(stdin)), timeout=min(CONNECT, timeout)
+            command_for(source, mark, has_input=bool(stdin)), timeout=min(CONNECT_TIMEOUT, timeout)
         )
         stdout = Prelude(mark.encode(), lines)
         stderr = Prelude(error_mark(mark).encode(), errors)
@@ -127,9 +127,10 @@ def _run(
 
 
 def run_program(link: Link, python: str, name: str, *args: str, timeout: float) -> bytes:
-    """What the Python program `name`.py prints on the node, run by its interpreter `python`.
+    """Run the Python program `name`.py on the node; its output.
 
-    Raises ClusterError when it fails, NodeTimeout, or a ReachError.
+    `python` is the interpreter there. Raises ClusterError when the program fails, NodeTimeout, or a
+    ReachError.
     """
     text = f'exec {shlex.quote(python)} -I - "$@"'
     reply = link.script(text, *args, timeout=timeout, stdin=script.program(name))

@@ -1,6 +1,7 @@
-"""A small client of the HTTP servers of a Ray cluster, over connections that somebody else opens.
+"""Small HTTP client for the servers of a Ray cluster.
 
-The token travels in the Authorization header and nowhere else: no URL, argument or message has it.
+Its connections are opened by the caller's `dial`. The token travels in the Authorization header and
+nowhere else: no URL, argument or message has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gridops.errors import ConnectionLost, RayJobError, UnreadableAnswer
 from gridops.ray.channel import Channel
 from gridops.reach.answers import document
 
-ANSWER = 30.0  # seconds that a server may keep silent while it answers
+SILENCE_TIMEOUT = 30.0  # seconds that a server may keep silent while it answers
 ANSWER_TIMEOUT = 60.0  # seconds that it may take to answer with what is kept in memory
 CHUNK = 256 * 1024
 LONGEST = 16 * 1024 * 1024  # bytes of an answer that is kept in memory
@@ -44,7 +45,7 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """Raises RayJobError when it is no JSON."""
+        """The body as JSON. Raises RayJobError when it is none."""
         try:
             return document(self.body, "Ray's answer")
         except UnreadableAnswer as exc:
@@ -52,14 +53,17 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The last line with a word in it, which of a traceback is the one that matters."""
+        """The body's last line with a word in it.
+
+        Of a traceback that is the one that matters.
+        """
         lines = self.body[-TAIL:].decode(errors="replace").splitlines()
         told = [line.strip() for line in lines if any(map(str.isalnum, line))]
         return told[-1][:500] if told else ""
 
 
 class Api:
-    """One server, over one connection that is kept, and opened again when it has ended."""
+    """One server, over a kept connection that is reopened once it ends."""
 
     def __init__(self, dial: Dial, token: str, what: str = "Ray's dashboard") -> None:
         self._dial = dial
@@ -88,8 +92,9 @@ class Api:
         headers: Headers = None,
         sink: Sink | None = None,
     ) -> Answer:
-        """The answer, whatever its status but 401 and 403; the part of a file that was asked for
-        (206) goes to `sink` as it comes.
+        """Make a request; the answer of any status but 401 and 403.
+
+        The part of a file that was asked for (206) goes to `sink` as it comes.
 
         Only a GET is ever sent again. Raises RayJobError when the token is refused, ConnectionLost
         when the connection breaks, what dialling raises, and what `sink` raises.
@@ -149,7 +154,10 @@ class Api:
         return self._connection
 
     def _stream(self, response: HTTPResponse) -> None:
-        """Let the answer be as long as it is. (http.client reads a chunk of -1 bytes whole.)"""
+        """Let the answer be of any length and duration, but refuse chunks.
+
+        (http.client reads a chunk of -1 bytes whole.)
+        """
         if response.chunked:
             raise RayJobError(f"{self._what} answers in chunks, where it was asked for a part")
         if self._channel:

@@ -1,4 +1,4 @@
-"""The shell that runs on nodes: what it needs of the jobs' part, and one of ours."""
+"""Texts of the shell scripts and Python programs that run on nodes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from gridops.system.scripts import script, source
 
 @cache
 def text(name: str) -> str:
-    """`name`.sh after what it needs of others: process.sh (who lives, how a tree of processes is
-    ended) and trust.sh (whose a directory is)."""
+    """`name`.sh after the scripts of other packages that it needs.
+
+    These are process.sh (who lives, how a tree of processes is ended) and trust.sh (whose a
+    directory is).
+    """
     return "\n".join(map(script, ("reach/trust.sh", "jobs/process.sh", f"ray/{name}.sh")))
 
 

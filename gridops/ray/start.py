@@ -1,4 +1,4 @@
-"""Starting the cluster: the head, then the workers at once, until the cluster counts every one."""
+"""Start of the cluster: the head, then all workers at once, until the cluster counts each one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gridops.ray.stop import stop
 from gridops.reach.fanout import fan_out
 
 GRACE = 10  # seconds between TERM and KILL for what a restart ends
-LEAST = 5.0  # seconds that a step has even when the time is nearly used up
+LEAST_TIMEOUT = 5.0  # seconds that a step has even when the time is nearly used up
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Started:
 
 
 def start(cluster: Cluster, *, timeout: float, restart: bool = False) -> Started:
-    """Have the cluster running on all its nodes; what runs already is left as it is.
+    """Start the cluster on all its nodes; running parts are left as they are.
 
     With `restart` it is ended first. Nothing is started while a check fails on some node. Raises
     ClusterFailures, which says what is wrong on which node.
@@ -67,7 +67,7 @@ class _Start:
         )
 
     def _left(self) -> float:
-        return max(LEAST, self._began + self._timeout - time.monotonic())
+        return max(LEAST_TIMEOUT, self._began + self._timeout - time.monotonic())
 
     def _part(self, looks: Mapping[str, Look]) -> Part:
         part = looks[self._head.name].part
@@ -121,7 +121,7 @@ class _Start:
     # -- starting ----------------------------------------------------------------------------
 
     def _launch(self, looks: dict[str, Look], starting: Sequence[Node]) -> dict[str, Look]:
-        """The looks, the head's with its part."""
+        """Check and start the nodes; the looks, the head's with its part."""
         fresh = {
             name: replace(one, part=None) if name in {n.name for n in starting} else one
             for name, one in looks.items()
@@ -149,12 +149,15 @@ class _Start:
         return fresh
 
     def _known(self, head: Part, names: Collection[str]) -> list[str]:
-        """What the cluster counts of them still: of a worker that was killed it learns late."""
+        """Ids by which the cluster still counts `names`: it learns late of a killed worker."""
         said = wait_for(self._cluster, head, (), self._left())
         return [one.id for one in said.members if one.alive and one.name in names]
 
     def _first(self, launches: Sequence[Launch], token: str) -> None:
-        """The head, and meanwhile what can be done on the workers without it; then the workers."""
+        """Start the head, and prepare the workers meanwhile; then start the workers.
+
+        Preparing is what can be done on them without the head.
+        """
         limit = self._left()
         try:
             self._each(
@@ -182,7 +185,7 @@ class _Start:
         _raise("not all nodes could be started", [one.error for one in outcomes if one.error])
 
     def _token(self) -> str:
-        """The head's; one that we make where it has none."""
+        """The head's token; a new one where it has none. It is kept at home."""
         import secrets
 
         fresh = f"{secrets.token_hex(32)}\n".encode()
@@ -236,7 +239,10 @@ class _Start:
         )
 
     def _remember(self, said: Said) -> None:
-        """Who is who, for those who meet the nodes by the addresses that Ray knows."""
+        """Store each node's name and address on the head.
+
+        Others meet the nodes by the addresses that Ray knows, and find the names there.
+        """
         lines = [f"{name}={member.address}" for name, member in sorted(said.alive.items())]
         text = "\n".join([*lines, ""]).encode()
         ask_node(self._cluster, self._head, "members", stdin=text)

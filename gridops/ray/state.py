@@ -1,4 +1,4 @@
-"""What the inventory wants, and what the nodes have of it now."""
+"""The cluster by the inventory, and its state on the nodes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gridops.reach.fanout import fan_out
 if TYPE_CHECKING:
     from gridops.inventory import Inventory
 
-LOOKING = 20.0  # seconds until a node must have told
+ANSWER_TIMEOUT = 20.0  # seconds until a node must have told
 TOKEN = re.compile(r"[!-~]{1,1024}")
 TOKENS_SINCE = (2, 52)  # the first Ray that asks strangers for a token
 
 
 def cluster_of(inventory: Inventory, nodes: Sequence[Node] | None = None) -> Cluster:
-    """The cluster of the inventory, as far as it consists of `nodes` (default: all of them).
+    """The inventory's cluster, limited to `nodes` (default: all of them).
 
     The head is the one that ray.head names, else the first of the inventory, and is always in it.
     Raises UsageError when no version of Ray is named, or one that cannot be closed to strangers.
@@ -74,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a node has: an environment perhaps, a running part perhaps."""
+    """State of one node: perhaps an environment, perhaps a running part, and its resources."""
 
     part: Part | None
     died: str  # the last words of a part that ended by itself
@@ -95,7 +95,7 @@ class Look:
 
 
 def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Look]]:
-    """How each of `nodes` is, all asked at once."""
+    """Look at the state of each of `nodes`, all at once."""
     return fan_out(
         nodes,
         lambda node: _seen(ask_node(cluster, node, "look", *_wanted(cluster, node))),
@@ -108,7 +108,7 @@ def ask_node(
     node: Node,
     verb: str,
     *args: str,
-    timeout: float = LOOKING,
+    timeout: float = ANSWER_TIMEOUT,
     stdin: bytes = b"",
 ) -> Told:
     """Call a verb of node.sh. Raises ClusterError, NodeTimeout, or a ReachError."""
@@ -150,7 +150,7 @@ def _whole(text: str) -> int | None:
 
 
 def part_of(told: Told) -> Part | None:
-    """The running part that a node tells of. Raises ClusterError when it makes no sense."""
+    """Read a node's running part; None without one. Raises ClusterError when it makes no sense."""
     role = told["role"]
     if not role:
         return None
@@ -175,7 +175,7 @@ def part_of(told: Told) -> Part | None:
 
 
 def facts_of(inventory: Inventory) -> ClusterFacts:
-    """How to talk to the running cluster, in one round trip to its head.
+    """Facts of the running cluster, in one round trip to its head.
 
     Its token is kept at home from then on. Raises ClusterDown when it is not started, or a
     ReachError.
@@ -212,7 +212,7 @@ def down(cluster: Cluster) -> ClusterDown:
 
 
 def keep_token(key: str, token: str) -> str:
-    """Store the token at home, for nobody else to read; where."""
+    """Store the token at home, readable by us alone; its path."""
     file = paths.token_file(key)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = file.with_name(f"{file.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""The cluster as the inventory wants it beside the cluster as it is."""
+"""Status of the cluster: the inventory's nodes compared with the running ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gridops.ray.dashboard import Member, Said
 from gridops.ray.model import Cluster
 from gridops.ray.state import Look, Part, look
 
-ANSWERING = 10.0  # seconds until the dashboard must have answered
+DASHBOARD_TIMEOUT = 10.0  # seconds until the dashboard must have answered
 
 Standing = Literal[
     "alive",
@@ -43,7 +43,10 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """`state`: whole (just the inventory's nodes, all alive), differs, or not started."""
+    """Status of the whole cluster.
+
+    `state`: whole (just the inventory's nodes, all alive), differs, or not started.
+    """
 
     state: Literal["whole", "differs", "not started"]
     head: Node
@@ -55,9 +58,10 @@ class ClusterStatus:
 
 
 def status(cluster: Cluster, inventory: Sequence[Node]) -> ClusterStatus:
-    """How the cluster is; `inventory` are all nodes that may be in it, selected or not.
+    """Status of the cluster and of each node.
 
-    Raises ReachError when the head cannot be asked, ClusterError when its dashboard is silent.
+    `inventory` are all nodes that may be in it, selected or not. Raises ReachError when the
+    head cannot be asked, ClusterError when its dashboard is silent.
     """
     outcomes = {outcome.node.name: outcome for outcome in look(cluster, cluster.nodes)}
     first = outcomes[cluster.head.name]
@@ -66,7 +70,7 @@ def status(cluster: Cluster, inventory: Sequence[Node]) -> ClusterStatus:
     head = first.value.part
     said = Said(())
     if head and head.role == "head":
-        said = dashboard.status(cluster, head, ANSWERING)
+        said = dashboard.status(cluster, head, DASHBOARD_TIMEOUT)
     else:
         head = None
     rows = [_row(cluster, outcomes[node.name], head, said) for node in cluster.nodes]
@@ -124,8 +128,10 @@ def _standing(
 
 
 def _used(said: Said, member: Member) -> Mapping[str, float]:
-    """Ray's dashboard spells the names of resources in its own way here: object_store_memory is
-    objectStoreMemory."""
+    """A member's used resources, by the names that its total has.
+
+    Ray's dashboard spells them in its own way here: object_store_memory is objectStoreMemory.
+    """
     told = said.used.get(member.id, {})
     return {name: told.get(_camel(name), 0.0) for name in member.total}
 

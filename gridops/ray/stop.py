@@ -1,4 +1,4 @@
-"""Ending the cluster's parts: what we started, all of it and nothing else."""
+"""Stop of the cluster's parts: all that we started and nothing else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gridops.ray.model import Cluster
 from gridops.ray.state import ask_node
 from gridops.reach.fanout import fan_out
 
-SLACK = 30.0  # seconds beyond the grace in which a node must have ended everything
+STOP_GRACE = 30.0  # seconds beyond the grace in which a node must have ended everything
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What was there to end."""
+    """Result of a stop on one node."""
 
     role: str  # "head", "worker", or nothing ran
     processes: int
@@ -26,11 +26,11 @@ class Stopped:
 def stop(
     cluster: Cluster, nodes: Sequence[Node], *, grace: int, keep_logs: bool
 ) -> Iterator[Outcome[Stopped]]:
-    """End Ray on `nodes`, the workers first; what each had, or what went wrong there."""
+    """Stop Ray on `nodes`, the workers first; yields each one's outcome."""
 
     def end(node: Node) -> Stopped:
         args = (str(grace), "yes" if keep_logs else "")
-        told = ask_node(cluster, node, "stop", *args, timeout=grace + SLACK)
+        told = ask_node(cluster, node, "stop", *args, timeout=grace + STOP_GRACE)
         done = Stopped(told["role"], int(told.number("ended") or 0), told["logs"])
         if done.role or done.processes:
             what = f"{done.role or 'leftover'} stopped, {done.processes} processes"

@@ -1,4 +1,4 @@
-"""A job for the cluster: the tree goes there first, then the command, exactly once."""
+"""Submission of a job to the cluster: first the tree, then the command, exactly once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
 IN_PLACE = (2, 60)  # the first Ray that takes a directory of the nodes (local://)
-LOOKING = 30.0  # seconds that a node may take to say whether it has the tree
+LOOKUP_TIMEOUT = 30.0  # seconds that a node may take to say whether it has the tree
 TRIES = RetryConfig(max_retries=4, initial_delay=0.5, max_delay=5.0, max_elapsed=60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """What to run on the cluster. Resources are the command's own."""
+    """A command to run on the cluster. Resources are the command's own."""
 
     command: str
     src: str
@@ -45,7 +45,7 @@ class ClusterSpec:
 
 
 def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
-    """Bring the tree to the cluster, and the job; the job as the cluster has it then.
+    """Bring the tree to the cluster and submit the job; the job, pending.
 
     The id is ours, so that a broken connection is no reason for a second job. Raises UsageError for
     what cannot be submitted, SyncError, RayJobError, ReachError.
@@ -68,7 +68,7 @@ def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
 
 
 def _hand_over(client: RayClient, submission: Submission) -> None:
-    """Submit it, again while the connection breaks: the cluster takes an id once."""
+    """Submit the job, again while the connection breaks: the cluster takes an id once."""
     try:
         for attempt in attempts(TRIES, what="submit the job"):
             with attempt:
@@ -80,7 +80,7 @@ def _hand_over(client: RayClient, submission: Submission) -> None:
 
 
 def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
-    """The URI of the package of the tree, which the cluster has then."""
+    """Upload the tree's package unless the cluster has it; its URI."""
     began = time.monotonic()
     with packed(list_tree(spec.src, settings.sync)) as package:
         there = False
@@ -102,15 +102,15 @@ def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
 
 
 def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
-    """The URI of the synced tree, which every node of the cluster must have at the same path.
+    """The URI of the synced tree (local://).
 
-    Raises UsageError when they do not.
+    Every node of the cluster must have it at the same path. Raises UsageError when they do not.
     """
     text = scripts.script("ray/where.sh")
 
     def where(node: Node) -> str:
         target = target_of(node, spec.src)
-        reply = link_to(node, settings.ssh).script(text, target, timeout=LOOKING)
+        reply = link_to(node, settings.ssh).script(text, target, timeout=LOOKUP_TIMEOUT)
         if reply.status:
             raise NodeError(f"there is no {target}", node=node.name, hint="`inv sync` brings it")
         return reply.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")

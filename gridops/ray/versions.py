@@ -1,4 +1,4 @@
-"""Whether all nodes have the same, and who has not."""
+"""Comparison of versions between the nodes: the ones that differ from most."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["project", "tell"]
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
     with fake_ray() as ray:
         monkeypatch.setattr(state, "facts_of", lambda inventory: ray.facts())
-        monkeypatch.setattr(follow, "POLL", 0.01)
+        monkeypatch.setattr(follow, "POLL_INTERVAL", 0.01)
         yield ray
 
 

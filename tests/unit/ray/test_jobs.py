@@ -260,7 +260,7 @@ def test_a_server_that_keeps_no_connection_is_served_as_well(ray: FakeRay) -> No
 def test_a_dashboard_that_stays_away_is_said_in_the_end(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "PATIENCE", 0.05)
+    monkeypatch.setattr(follow, "RAY_TIMEOUT", 0.05)
     ray.add("j", "RUNNING")
     with ray.client() as client:
         job = client.jobs.job("j")
@@ -281,7 +281,7 @@ def test_a_job_that_the_cluster_forgot_ends_the_following(ray: FakeRay) -> None:
 def test_a_log_that_is_out_of_reach_does_not_hide_how_the_job_ended(
     ray: FakeRay, heard: list[events.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "PATIENCE", 0.05)
+    monkeypatch.setattr(follow, "RAY_TIMEOUT", 0.05)
     ray.add("j", "FAILED", driver_exit_code=7, driver_agent_http_address="http://127.0.0.9:1")
     data, job = output(ray, "j")
     assert (data, exit_status(job)) == (b"", 7)
@@ -292,7 +292,7 @@ def test_a_log_that_is_out_of_reach_does_not_hide_how_the_job_ended(
 def test_a_running_job_whose_log_is_out_of_reach_is_waited_for_all_the_same(
     ray: FakeRay, heard: list[events.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "PATIENCE", 0.02)
+    monkeypatch.setattr(follow, "RAY_TIMEOUT", 0.02)
     ray.add("j", "RUNNING", driver_agent_http_address="http://127.0.0.9:1")
     end = time.monotonic() + 0.1
 
@@ -334,7 +334,7 @@ def test_the_wish_to_stop_is_told_once_and_waited_for(ray: FakeRay) -> None:
 def test_a_job_that_does_not_begin_is_said_to_wait(
     ray: FakeRay, heard: list[events.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "WAITS", 0.0)
+    monkeypatch.setattr(follow, "PENDING_GRACE", 0.0)
     ray.add("j", "PENDING", message="waiting for GPUs", driver_agent_http_address=None)
     looks = iter(range(100))
 
