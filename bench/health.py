@@ -12,7 +12,7 @@ from bench.common import Claim, Measured, close_pool, inv
 from bench.contenders import AT_ONCE, peers
 from bench.many import Many, many
 from bench.measure import Contender, Result, compare, run_once
-from gridops.probe.checker import GPU_LIMIT, WINDOW, probe_script
+from gridops.probe.checker import GPU_TIMEOUT, SAMPLE_INTERVAL, probe_script
 
 ROUND_TRIP = 0.03  # seconds
 SLOW = ("Fabric", "Ansible")  # that would take minutes for a thousand nodes
@@ -141,7 +141,7 @@ def command(work: Path) -> str:
     """The probe, as other tools can run it: a file that every node has."""
     script = work / "probe.sh"
     script.write_text(probe_script())
-    return f"sh {script} '~/gridops' {WINDOW:g} {GPU_LIMIT:g}"
+    return f"sh {script} '~/gridops' {SAMPLE_INTERVAL:g} {GPU_TIMEOUT:g}"
 
 
 __all__ = ["AT_ONCE", "defaults", "far", "few", "health", "thousand"]

@@ -130,7 +130,7 @@ def load(path: str | Path | None = None) -> Inventory:
 
 
 def problems(path: str | Path | None = None) -> list[InventoryError]:
-    """Everything that is wrong with the file, in the order of its lines."""
+    """All errors in the file, in the order of its lines."""
     file = find(path)
     if file is None:
         return []

@@ -1,4 +1,4 @@
-"""What an inventory file came to, kept for the next process.
+"""Cache of validated inventory files, for the next process.
 
 Checking a file takes pydantic and a YAML parser, whose imports take longer than most of what a task
 does. As long as the file says the same, its nodes and settings are recalled from the user's cache
@@ -28,9 +28,9 @@ SECTIONS = frozenset({"defaults", "health_check", "ssh", "sync", "jobs", "retry"
 
 
 def recall(file: Path, of: str | None) -> tuple[tuple[Node, ...], Settings] | None:
-    """Nodes and settings as `keep` was given them for the content `of` (see `fingerprint`).
+    """Nodes and settings that `keep` was given for the content `of`.
 
-    None when there is nothing to rely on.
+    `of` is the `fingerprint`. None when there is nothing to rely on.
 
     The settings have the attributes of `gridops.inventory.settings.Settings`, and are plain values.
     """
@@ -50,7 +50,7 @@ def recall(file: Path, of: str | None) -> tuple[tuple[Node, ...], Settings] | No
 
 
 def keep(file: Path, of: str | None, nodes: tuple[Node, ...], settings: Settings) -> None:
-    """Remember what `file` came to. That it cannot be kept is no reason to fail.
+    """Store the nodes and settings of `file`. That it cannot be kept is no reason to fail.
 
     `of` is its fingerprint from before it was read: a file that was changed meanwhile is not kept.
     """
@@ -82,7 +82,7 @@ def _place(file: Path) -> Path:
 
 
 def fingerprint(file: Path) -> str | None:
-    """Of all that the file's meaning depends on.
+    """Hash of all that the file's meaning depends on.
 
     None where that is more than the file and HOME, and for what can be read but once (a pipe).
     """

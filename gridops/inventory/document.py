@@ -1,4 +1,4 @@
-"""A YAML file as plain values, with the line of each, read so that nothing in it can do harm.
+"""Safe reader of YAML files: plain values, with the line of each.
 
 Values are left as text: the settings' types make numbers and booleans of them, so `python: 3.10`
 stays 3.10 and `${PORT}` may become a number. Only null is told apart. Duplicate keys, tags that
@@ -38,7 +38,10 @@ class Document:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
     def line(self, path: KeyPath) -> int:
-        """The line (from 1) of the value at `path`, or of what it would be in."""
+        """The line (from 1) of the value at `path`.
+
+        Where there is none, that of the value it would be in.
+        """
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -50,7 +53,10 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """`("nodes", "gpu01", "slots")` as `nodes.gpu01.slots`, whatever a key is made of one line."""
+    """The path as text: `("nodes", "gpu01", "slots")` is `nodes.gpu01.slots`.
+
+    It is one line, whatever a key is made of.
+    """
     return printable(".".join(str(part) for part in path))
 
 
@@ -156,7 +162,7 @@ class _Reader:
         return {**merged, **found}
 
     def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """What `<<: *anchor` or `<<: [*one, *two]` brings; the earlier one wins."""
+        """Values of a merge key, `<<: *anchor` or `<<: [*one, *two]`; the earlier one wins."""
         value = self.value(node, path)
         merged: dict[str, Any] = {}
         for part in value if isinstance(value, list) else [value]:

@@ -1,4 +1,4 @@
-"""How people write durations."""
+"""Parser of durations as people write them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`${VAR}` and `${VAR:-default}` in an inventory's values, from the environment and `.env` files.
+"""Interpolation of `${VAR}` and `${VAR:-default}` in an inventory's values.
 
-`$${` stands for a literal `${`; a `$` that no `{` follows is just itself. python-dotenv is imported
-and `.env` read only when a value has a `${`.
+The variables come from the environment and `.env` files. `$${` stands for a literal `${`; a `$`
+that no `{` follows is just itself. python-dotenv is imported and `.env` read only when a value has
+a `${`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An inventory file to nodes and settings, or to everything that is wrong with it."""
+"""Loader of inventory files: nodes and settings, or everything that is wrong with a file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Read = tuple[tuple[Node, ...], Settings]
 
 
 def read_inventory(file: Path, origin: str) -> tuple[Read | None, list[InventoryError]]:
-    """Nodes and settings, or None and the problems in the order of their lines.
+    """Nodes and settings of `file`, or None and its problems.
 
-    `origin` says in messages where the file's name came from. Raises InventoryError for a file
-    that cannot be read as YAML at all.
+    The problems are in the order of their lines. `origin` says in messages where the file's name
+    came from. Raises InventoryError for a file that cannot be read as YAML at all.
     """
     directories = dict.fromkeys((file.parent, Path()))
     document = read(file, Variables(list(directories)).substitute, origin=origin)
@@ -45,7 +45,7 @@ def read_inventory(file: Path, origin: str) -> tuple[Read | None, list[Inventory
 
 
 def _placed(settings: Settings, file: Path) -> Settings:
-    """ssh.config_file, when relative, starts at the inventory's directory."""
+    """Resolve a relative ssh.config_file against the inventory's directory."""
     config = settings.ssh.config_file
     if config is None or config.is_absolute():
         return settings
@@ -54,7 +54,7 @@ def _placed(settings: Settings, file: Path) -> Settings:
 
 
 class _Nodes:
-    """Collects the nodes of a file, and what is wrong with them."""
+    """Collector of a file's nodes, and of the problems with them."""
 
     def __init__(self, document: Document, settings: Settings) -> None:
         self.document = document

@@ -47,7 +47,7 @@ def _parts(operator: re.Pattern[str], text: str) -> list[str]:
 
 
 def _in_order(part: str) -> Iterator[str]:
-    """`n[3,1-2]` is n3, n1, n2, where ClusterShell alone would sort."""
+    """Expand in written order: `n[3,1-2]` is n3, n1, n2, where ClusterShell alone would sort."""
     for brackets in _BRACKETS.finditer(part):
         if "," in brackets[1]:
             for piece in brackets[1].split(","):
@@ -57,7 +57,7 @@ def _in_order(part: str) -> Iterator[str]:
 
 
 def check_size(text: str) -> None:
-    """Raise ValueError when `text` stands for more names than anyone can mean."""
+    """Raise ValueError when `text` stands for more than MAX_NAMES names."""
     total = 0
     for part in _OPERATOR.split(text):
         size = 1
@@ -77,7 +77,7 @@ def _range_size(text: str) -> int:
 
 
 def fold(names: Iterable[str]) -> str:
-    """`gpu01, gpu02` as `gpu[01-02]`."""
+    """Fold names into a node set: `gpu01, gpu02` as `gpu[01-02]`."""
     listed = list(names)
     return str(_node_set(",".join(listed))) if len(listed) > 1 else "".join(listed)
 

@@ -15,7 +15,9 @@ _NULL = {"type": "null"}
 
 
 def schema() -> dict[str, Any]:
-    """A document of the 2020-12 dialect; it accepts all that `gridops.inventory.load` accepts.
+    """The JSON Schema of an inventory file, in the 2020-12 dialect.
+
+    It accepts all that `gridops.inventory.load` accepts.
 
     What takes more than looking at one value is left to `load`: duplicates, hosts and nodes in
     equal number, the head among the nodes.

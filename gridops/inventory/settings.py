@@ -69,13 +69,13 @@ OptionName = Annotated[str, AfterValidator(_check_option_name)]
 
 
 class Section(BaseModel):
-    """What all sections have in common."""
+    """Base of all sections."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
 
 class SshSettings(Section):
-    """How nodes are reached."""
+    """Connections to the nodes."""
 
     pool_size: Count = Field(default=64, description="How many connections may be open at once.")
     connect_timeout: Duration = Field(default=5.0, description="How long connecting may take.")
@@ -98,7 +98,7 @@ class SshSettings(Section):
 
 
 class HealthSettings(Section):
-    """How nodes are probed, scored and judged."""
+    """Probing, scoring and judging of nodes."""
 
     timeout: Duration = Field(default=10.0, description="How long one node may take to answer.")
     deadline: Duration | None = Field(
@@ -133,7 +133,7 @@ class HealthSettings(Section):
 
 
 class SyncSettings(Section):
-    """What a sync carries to a node."""
+    """Sync of project files to a node."""
 
     exclude_patterns: Lines = Field(default=(), description="rsync patterns of what stays at home.")
     gitignore: bool = Field(
@@ -149,7 +149,7 @@ class SyncSettings(Section):
 
 
 class JobSettings(Section):
-    """What becomes of runs on their node."""
+    """Retention of runs on their node."""
 
     keep: Annotated[Duration, Field(ge=3600)] | None = Field(
         default=30 * 86400.0,
@@ -158,7 +158,7 @@ class JobSettings(Section):
 
 
 class RetrySettings(Section):
-    """How often and how patiently reaching a node is tried again."""
+    """Retries of reaching a node: their number and pauses."""
 
     max_retries: int = Field(default=3, ge=0, le=1000, description="Attempts after the first one.")
     initial_delay: Delay = Field(default=1.0, description="The first pause.")
@@ -218,7 +218,7 @@ class RaySettings(Section):
 
 
 class NodeRay(Section):
-    """What one node brings to the Ray cluster; unset: what Ray finds."""
+    """One node's part in the Ray cluster; unset: what Ray finds."""
 
     num_cpus: int | None = Field(default=None, ge=0, description="CPUs that Ray may use.")
     num_gpus: int | None = Field(default=None, ge=0, description="GPUs that Ray may use.")
@@ -227,7 +227,7 @@ class NodeRay(Section):
 
 
 class NodeDefaults(Section):
-    """What holds for every node that does not say otherwise."""
+    """Defaults for every node that does not say otherwise."""
 
     user: User | None = Field(default=None, description="The login; unset: as OpenSSH resolves it.")
     port: Port | None = Field(

@@ -24,14 +24,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_name(text: str) -> str:
-    """`text` as the name of a node or a tag; it ends up in commands, paths and labels."""
+    """Check the name of a node or a tag; it ends up in commands, paths and labels."""
     if not _NAME.fullmatch(text):
         raise ValueError("should be of A-Z a-z 0-9 . _ - and begin with a letter or digit")
     return text
 
 
 def check_host(text: str) -> str:
-    """`text` as a host name, an alias of ~/.ssh/config or an address (IPv6 may be in brackets)."""
+    """Check a host name, an alias of ~/.ssh/config or an address. IPv6 may be in brackets."""
     bracketed = _BRACKETED.fullmatch(text)
     host = bracketed[1] if bracketed else text
     if "@" in host:
@@ -42,7 +42,7 @@ def check_host(text: str) -> str:
 
 
 def _check_hosts(text: str) -> str:
-    """A host, or a node set of hosts: one for each name."""
+    """Check a host, or a node set of hosts: one for each name."""
     if not re.search(r"[\[,]", text) or _BRACKETED.fullmatch(text):
         return check_host(text)
     from gridops.inventory.nodeset import expand
@@ -87,7 +87,7 @@ def _local_path(value: object) -> object:
 
 
 def _as_list(value: object) -> object:
-    """`a, b` is as good as `[a, b]`."""
+    """Split text into a list: `a, b` is as good as `[a, b]`."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -104,7 +104,7 @@ def _check_ports(text: str) -> str:
 
 
 def _as_lines(value: object) -> object:
-    """One text is a list of one."""
+    """Make a list of one out of a single text."""
     return [value] if isinstance(value, str) else value
 
 

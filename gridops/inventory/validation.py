@@ -35,9 +35,10 @@ _WORDS = {
 def validate(
     model: type[M], data: Any, document: Document, path: KeyPath, *, also: Iterable[str] = ()
 ) -> tuple[M | None, list[InventoryError]]:
-    """`data`, which is at `path` of the document, as a `model`; or everything wrong with it.
+    """Validate `data`, which is at `path` of the document, as a `model`.
 
-    `also`: keys that are valid beside the model's own (the caller has taken them out).
+    Returns the model, or None and everything wrong with `data`. `also`: keys that are valid beside
+    the model's own (the caller has taken them out).
     """
     try:
         return model.model_validate({} if data is None else data), []
@@ -86,7 +87,7 @@ def _shown(text: str) -> str:
 
 
 def choices(name: str, valid: list[str]) -> str:
-    """`did you mean slots? valid: …`"""
+    """The hint `did you mean slots? valid: …`"""
     return f"{did_you_mean(name, valid)}valid: {', '.join(valid)}"
 
 

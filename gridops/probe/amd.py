@@ -1,4 +1,4 @@
-"""What rocm-smi or amd-smi said.
+"""Parser of the answers of rocm-smi and amd-smi.
 
 Sources: rocm_smi.py of rocm_smi_lib (--json: one object, a key "cardN" a GPU), amdsmi_cli of
 amdsmi (--json: a list with an object a GPU, since ROCm 6.4 in part under "gpu_data"; figures are
@@ -25,7 +25,7 @@ UNITS = {"B": 1 / MIB, "KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}  # AMD writes MB
 
 
 def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]:
-    """The GPUs, and in words what kept us from seeing them."""
+    """GPUs, and an error in words where they could not be read."""
     apps = processes(told, "amd")
     if "amd-rocm" in told or "rocm" in _topics(told):
         tool, found = "rocm-smi", _rocm(told.get("amd-rocm", ()), apps)
@@ -40,7 +40,7 @@ def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]
 
 
 def _topics(told: Told) -> set[str]:
-    """What the tool was asked about; empty when there is none."""
+    """Topics that the tool was asked about; empty when there is no tool."""
     lines = [*told.get("amd-status", ()), *told.get("amd-late", ())]
     return {line.split(" ")[0] for line in lines}
 
@@ -173,7 +173,9 @@ def _gpu(
 
 
 def _uuid(unique: str) -> str:
-    """As ROCR_VISIBLE_DEVICES takes it: GPU- and the 64-bit unique id in hexadecimal; "" where the
-    device has none (APUs)."""
+    """The UUID as ROCR_VISIBLE_DEVICES takes it.
+
+    GPU- and the 64-bit unique id in hexadecimal; "" where the device has none (APUs).
+    """
     found = re.fullmatch(r"(?:0x)?([0-9a-f]{1,16})", unique.strip().lower())
     return f"GPU-{found[1].zfill(16)}" if found and int(found[1], 16) else ""

@@ -1,4 +1,4 @@
-"""Whether a node has room for a run: a free slot, and the GPUs that it needs.
+"""Room for a run on a node: a free slot, and the GPUs that it needs.
 
 The rules are those by which the node itself gives them away, see gridops/jobs/lease.sh and gpu.sh.
 """
@@ -15,9 +15,10 @@ ORDER: tuple[Fits, ...] = ("now", "later", "never")
 
 
 def fit(health: NodeHealth, gpus: int = 0) -> Fits:
-    """Whether a run that needs so many GPUs would begin there now, or would have to wait.
+    """Tell when a run that needs so many GPUs would begin there.
 
-    "never" where the node has fewer GPUs, and certainly so: not where they could not be read.
+    "now", or "later" where it would have to wait; "never" where the node has fewer GPUs, and
+    certainly so: not where they could not be read.
     """
     there = usable(health.gpus)
     if len(there) < gpus:
@@ -28,7 +29,7 @@ def fit(health: NodeHealth, gpus: int = 0) -> Fits:
 
 
 def usable(gpus: Sequence[Gpu]) -> Sequence[Gpu]:
-    """Those that runs are given: AMD's only where there is none of NVIDIA's."""
+    """The GPUs that runs are given: AMD's only where there is none of NVIDIA's."""
     return [gpu for gpu in gpus if gpu.vendor == "nvidia"] or gpus
 
 
@@ -37,7 +38,7 @@ def _free(gpus: Sequence[Gpu]) -> int:
 
 
 def explained(health: NodeHealth, gpus: int) -> list[str]:
-    """What is there of slots and GPUs, as far as it matters."""
+    """The node's slots and GPUs in words, as far as they matter."""
     said = []
     there = usable(health.gpus)
     many, needed = len(there), f"{gpus} {'is' if gpus == 1 else 'are'} needed"
@@ -51,7 +52,7 @@ def explained(health: NodeHealth, gpus: int) -> list[str]:
 
 
 def slots(jobs: Jobs) -> str:
-    """In words: `1 of 2 slots taken, 3 runs wait`."""
+    """Slots taken and runs that wait, in words: `1 of 2 slots taken, 3 runs wait`."""
     taken = f"{jobs.running} of {jobs.slots} slots taken"
     waiting = f", {jobs.queued} {'run waits' if jobs.queued == 1 else 'runs wait'}"
     return taken + waiting if jobs.queued else taken

@@ -1,4 +1,4 @@
-"""Ask every node how it is, all at once, and judge what it says."""
+"""Health checks: ask all nodes at once, and judge their answers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from gridops.system import scripts
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-WINDOW = 0.1  # seconds to watch the CPUs: ten clock ticks a core
-GPU_LIMIT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
+SAMPLE_INTERVAL = 0.1  # seconds to watch the CPUs: ten clock ticks a core
+GPU_TIMEOUT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
 GRACE = 0.5  # seconds after a node's time until we stop to wait for its thread
 # What may pass if one asks again. Not ConnectTimeout: that node has had all its patience already.
 PASSING = (ConnectRefused, ConnectDropped, ConnectionLost, SessionRefused)
@@ -43,7 +43,7 @@ def check(
     deadline: float | None = None,
     patient: bool = True,
 ) -> Iterator[NodeHealth]:
-    """Probe all `nodes` at once; each one's health comes as it is there, exactly one a node.
+    """Probe all `nodes` at once; yield the health of each as it comes, exactly one a node.
 
     A node gets `health_check.timeout` seconds, all together `deadline` (default: that of the
     settings); whatever goes wrong with a node is in its NodeHealth. With `patient`, a node that
@@ -76,8 +76,8 @@ def check(
 
 
 def _probe(node: Node, settings: Settings, patient: bool, samples: Samples) -> NodeHealth:
-    """Raises GridError: unreachable, or an answer that makes no sense."""
-    reply = _ask(node, settings, patient, samples.recent(node, WINDOW))
+    """Probe one node. Raises GridError: unreachable, or an answer that makes no sense."""
+    reply = _ask(node, settings, patient, samples.recent(node, SAMPLE_INTERVAL))
     # Here, since the nodes are at work by now: importing these does not keep them waiting.
     from gridops.probe.parse import parse
     from gridops.probe.thresholds import judge
@@ -94,8 +94,8 @@ def _ask(node: Node, settings: Settings, patient: bool, cpu_times: str) -> Reply
     end = time.monotonic() + limit
     words: tuple[str, ...] = (
         node.remote_root,
-        f"{WINDOW:g}",
-        f"{min(GPU_LIMIT, limit / 2):g}",
+        f"{SAMPLE_INTERVAL:g}",
+        f"{min(GPU_TIMEOUT, limit / 2):g}",
         cpu_times,
     )
     script = probe_script()
@@ -112,7 +112,10 @@ def _ask(node: Node, settings: Settings, patient: bool, cpu_times: str) -> Reply
 
 
 def _retries(settings: Settings) -> RetryConfig:
-    """The settings' retries, as far as an attempt still has the time that connecting may take."""
+    """The settings' retries within the node's time.
+
+    An attempt begins only while it still has the time that connecting may take.
+    """
     config = RetryConfig.of(settings.retry)
     room = max(0.0, settings.health_check.timeout - settings.ssh.connect_timeout)
     longest = room if config.max_elapsed is None else min(room, config.max_elapsed)

@@ -1,4 +1,4 @@
-"""CPU times seen a moment ago, so that a probe need not wait to see them change.
+"""Cache of CPU times: it spares a probe the wait between two readings.
 
 The busy share takes two readings of /proc/stat. When one of the last seconds is known, from this
 process or an earlier one, the node is spared the wait between two new ones, and the share is that
@@ -18,7 +18,7 @@ from gridops.errors import GridError
 from gridops.model import Node
 from gridops.system.rundir import runtime_dir
 
-KEPT = 5.0  # seconds: what was before that is not "now"
+SAMPLE_MAX_AGE = 5.0  # seconds: what was before that is not "now"
 LINE = re.compile(r"cpu( +\d{1,19}){5,12}")
 
 
@@ -33,18 +33,22 @@ class Samples:
             self._found = {key: (float(at), str(line)) for key, (at, line) in kept.items()}
 
     def recent(self, node: Node, window: float) -> str:
-        """The node's reading if it is from `window` to KEPT seconds old; else ""."""
+        """The node's reading if it is from `window` to SAMPLE_MAX_AGE seconds old; else ""."""
         at, line = self._found.get(_key(node), (0.0, ""))
-        fits = window <= self._clock() - at <= KEPT and LINE.fullmatch(line)
+        fits = window <= self._clock() - at <= SAMPLE_MAX_AGE and LINE.fullmatch(line)
         return line if fits else ""
 
     def add(self, node: Node, line: str) -> None:
         self._found[_key(node)] = (self._clock(), line)
 
     def save(self) -> None:
-        """Keep them for the next process. That they cannot be kept does not matter."""
+        """Keep the readings for the next process. That they cannot be kept does not matter."""
         now = self._clock()
-        fresh = {key: found for key, found in self._found.copy().items() if now - found[0] <= KEPT}
+        fresh = {
+            key: found
+            for key, found in self._found.copy().items()
+            if now - found[0] <= SAMPLE_MAX_AGE
+        }
         with suppress(OSError, GridError):
             place = runtime_dir() / "cpu"
             temporary = place.with_name(f"cpu.{os.getpid()}")

@@ -9,7 +9,7 @@ from gridops.observe.rows import NodeRecord
 
 
 def figures(health: NodeHealth) -> dict[str, Any]:
-    """What is known of the node; what is not known is left out."""
+    """The node's known figures by name; unknown ones are left out."""
     found: dict[str, Any] = {"latency_ms": health.latency_ms}
     if health.cpu:
         for name in ("cores", "load1", "load5", "load15"):

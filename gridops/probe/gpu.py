@@ -1,4 +1,4 @@
-"""What the readers of nvidia-smi's and of AMD's answers share."""
+"""Parts shared by the parsers of nvidia-smi's and AMD's answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gridops.reach.answers import real, whole
 
 MOST_GPUS = 256
 MIB = 1024 * 1024
-TICK = 100  # a second's clock ticks in /proc/PID/stat: USER_HZ is 100 wherever Linux runs GPUs
+TICK = 100  # Hz, of the clock ticks in /proc/PID/stat: USER_HZ is 100 wherever Linux runs GPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Process:
 
 
 def processes(told: Told, vendor: str) -> tuple[Process, ...]:
-    """Those in lines "GPU, PID, memory"; one that holds no memory of the GPU does not count.
+    """Processes in lines "GPU, PID, memory"; one that holds no memory of the GPU does not count.
 
     A process whose owner the node does not tell is not ours: ours are never hidden from us.
     """
@@ -40,7 +40,7 @@ def processes(told: Told, vendor: str) -> tuple[Process, ...]:
 
 
 def hang(told: Told, vendor: str, tool: str, uptime: float | None) -> str | None:
-    """In words, that the tool did not come back: in time, or ever; None when it did."""
+    """The message that the tool hangs or is late; None when it came back in time."""
     for line in told.get(f"{vendor}-stuck", ()):
         try:
             pid, ticks = (whole(word) for word in line.split())
@@ -70,7 +70,7 @@ def mebibytes(text: str) -> int | None:
 
 
 def complaint(lines: Iterable[str]) -> str:
-    """What a tool said instead of figures, short."""
+    """A tool's message in place of figures, cut short."""
     said = (clean(line) for line in lines)
     return clean("; ".join(line for line in said if line), 300)
 

@@ -1,4 +1,6 @@
-"""What nvidia-smi said. Source: nvidia-smi(1), `--query-gpu` and `--query-compute-apps` as CSV.
+"""Parser of nvidia-smi's answers.
+
+Source: nvidia-smi(1), `--query-gpu` and `--query-compute-apps` as CSV.
 
 A figure that the driver does not tell comes as [N/A], [Not Supported] or [Insufficient Permissions]
 (MIG and unified memory do that) and is None; any other text in brackets, such as [GPU requires
@@ -32,7 +34,7 @@ MEANINGS = (
 
 
 def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]:
-    """The GPUs, and in words what kept us from seeing them, or all of them."""
+    """GPUs, and an error in words where any could not be read."""
     if told.get("nvidia-missing"):
         return (), f"an NVIDIA driver is loaded, but {TOOL} is missing"
     rows, said = _rows(told.get("nvidia-gpus", ()))
@@ -45,7 +47,7 @@ def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]
 
 
 def _rows(lines: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    """The lines that tell of a GPU, as fields, and those that are messages."""
+    """The lines that tell of a GPU, as fields, and the messages."""
     rows: list[list[str]] = []
     said: list[str] = []
     for line in lines:
@@ -75,7 +77,7 @@ def _gpu(row: Sequence[str], apps: Sequence[Process], *, alone: bool) -> Gpu:
 
 
 def _names(gpu: str, uuid: str) -> bool:
-    """Whether an application's GPU is this one; old drivers call a part of it MIG-GPU-…/1/0."""
+    """Check that an application's GPU is this one; old drivers call a part of it MIG-GPU-…/1/0."""
     return gpu == uuid or gpu.startswith(f"MIG-{uuid}/")
 
 

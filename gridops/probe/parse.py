@@ -1,4 +1,4 @@
-"""What a node answered to probe.sh, in figures. Pure functions: bytes in, values out."""
+"""Parser of a node's answer to probe.sh. Pure functions: bytes in, values out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_USERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one probe found."""
+    """Figures that one probe found."""
 
     cpu: Cpu
     memory: Space
@@ -101,16 +101,17 @@ def _cores(told: Told) -> int:
 
 
 def _listed(ranges: str) -> int:
-    """How many numbers a kernel's list names: "0-3,8" is five."""
+    """Count the numbers in a kernel's list: "0-3,8" is five."""
     ends = [part.partition("-")[::2] for part in ranges.strip().split(",")]
     return sum(whole(last or first) - whole(first) + 1 for first, last in ends)
 
 
 def _busy(samples: Sequence[str]) -> float:
-    """The busy share of all cores between the first and the last line "cpu …" of /proc/stat.
+    """The busy percentage of all cores between two readings of /proc/stat.
 
-    proc_stat(5): user nice system idle iowait irq softirq steal, in ticks; guest time is in user
-    already. Idle and iowait are idle; what the hypervisor took (steal) is not there for us either.
+    The readings are the first and the last line "cpu …". proc_stat(5): user nice system idle iowait
+    irq softirq steal, in ticks; guest time is in user already. Idle and iowait are idle; what the
+    hypervisor took (steal) is not there for us either.
     """
     if len(samples) < 2:
         raise ValueError("one sample only")
@@ -123,8 +124,11 @@ def _busy(samples: Sequence[str]) -> float:
 
 
 def _memory(told: Told) -> Space:
-    """From /proc/meminfo. Kernels before 3.14 tell no MemAvailable; what is free and in caches,
-    less what is shared memory, comes near it."""
+    """Total and available memory from /proc/meminfo.
+
+    Kernels before 3.14 tell no MemAvailable; what is free and in caches, less what is shared
+    memory, comes near it.
+    """
     pairs = (line.split() for line in told["mem"])
     kib = {key.rstrip(":"): whole(value, MAX_COUNT // 1024) for key, value in pairs}
     total = kib["MemTotal"]
@@ -140,7 +144,7 @@ def _memory(told: Told) -> Space:
 
 
 def _leases(told: Told) -> Mapping[str, Sequence[str]]:
-    """The runs that hold a slot, and which GPUs each has: UUIDs, or numbers (AMD)."""
+    """The GPUs of each run that holds a slot: UUIDs, or numbers (AMD)."""
     lines = (line.partition(" ") for line in told.get("lease", ()))
     return {clean(run, 64): gpus.split() for run, _, gpus in lines}
 
@@ -157,7 +161,7 @@ DF = re.compile(r"\s(\d{1,19})\s+(-?\d{1,19})\s+(-?\d{1,19})\s+(?:\d{1,3}%|-)(?:
 
 
 def _disk(told: Told, remote_root: str) -> Space:
-    """As df counts: what is kept for root is neither used nor available."""
+    """Space on the disk as df counts it: what is kept for root is neither used nor available."""
     found = DF.search(told["disk"][0])
     if not found:
         raise ValueError("not a line of df")
@@ -170,7 +174,7 @@ def _disk(told: Told, remote_root: str) -> Space:
 
 
 def _setup(told: Told) -> str | None:
-    """What is wrong with its env_setup, in words."""
+    """The problem with the node's env_setup, in words; None if there is none."""
     said = clean(next(iter(told.get("setup-said", ())), ""), 120)
     if late := told.get("setup-late"):
         after = f": {said}" if said else ""
@@ -182,11 +186,14 @@ def _setup(told: Told) -> str | None:
 
 
 def _users(names: Iterable[str]) -> tuple[str, ...]:
-    """Everyone who is logged in, once."""
+    """Names of the users who are logged in, each once."""
     seen = dict.fromkeys(clean(name, 64) for name in names)
     return tuple(name for name in seen if name)[:MOST_USERS]
 
 
 def _ray(roles: Sequence[str]) -> RayRole | None:
-    """A node may be in several clusters; the head of one is more than a worker of another."""
+    """The node's part in a Ray cluster.
+
+    A node may be in several; the head of one is more than a worker of another.
+    """
     return "head" if "head" in roles else "worker" if "worker" in roles else None

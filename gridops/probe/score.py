@@ -1,4 +1,4 @@
-"""How loaded a node is, and which is the best for a run.
+"""Load scores of nodes, and the ranking of nodes for a run.
 
 A score goes from 0 (idle) to 100 (full); lower is better:
 
@@ -30,7 +30,7 @@ STATES = ("healthy", "degraded", "unreachable")
 
 
 class Weights(Protocol):
-    """What each part counts; `HealthSettings` is one."""
+    """Weights of a score's parts; `HealthSettings` is one."""
 
     @property
     def cpu_weight(self) -> float: ...
@@ -41,7 +41,7 @@ class Weights(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A node, its place (from 1, the best), and in words why it stands there."""
+    """A node in a ranking: its place (from 1, the best), and in words why it stands there."""
 
     health: NodeHealth
     place: int
@@ -50,12 +50,12 @@ class Ranked:
 
     @property
     def serves(self) -> bool:
-        """Whether a run can go there, now or later."""
+        """True if a run can go there, now or later."""
         return self.health.state != "unreachable" and self.fits != "never"
 
 
 def cpu_load(cpu: Cpu) -> float:
-    """Percent, 0 to 100; see above."""
+    """CPU load in percent, 0 to 100; see above."""
     return (cpu.percent + min(100.0, 100 * cpu.load1 / cpu.cores)) / 2
 
 
@@ -70,7 +70,7 @@ def gpu_load(gpus: Sequence[Gpu]) -> float | None:
 
 
 def score(cpu: Cpu, gpus: Sequence[Gpu], weights: Weights) -> float:
-    """0 idle to 100 full, to one digit after the point; see above."""
+    """The score: 0 idle to 100 full, to one digit after the point; see above."""
     on_gpus = gpu_load(gpus)
     if on_gpus is None:
         return round(cpu_load(cpu), DIGITS)
@@ -137,7 +137,7 @@ def _loads(health: NodeHealth) -> str:
 
 
 def _others(gpus: Sequence[Gpu]) -> list[str]:
-    """Whose GPUs others are on, whatever their memory says."""
+    """A note of the GPUs with processes of other users. Their memory in use plays no part."""
     busy = [gpu for gpu in gpus if gpu.other_processes]
     if not busy:
         return []
@@ -146,7 +146,7 @@ def _others(gpus: Sequence[Gpu]) -> list[str]:
 
 
 def _tie(health: NodeHealth, previous: NodeHealth | None, gpus: int) -> list[str]:
-    """Why this node comes after one that is no less loaded."""
+    """The reason this node comes after one that is no less loaded."""
     if previous is None or _key(previous, gpus)[:-2] != _key(health, gpus)[:-2]:
         return []
     pairs = zip(_key(health, gpus), _key(previous, gpus), strict=True)

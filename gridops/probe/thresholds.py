@@ -1,4 +1,4 @@
-"""What a node's figures mean: healthy, or degraded with reasons."""
+"""Thresholds for a node's figures: healthy, or degraded with reasons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge(
 
 
 def _reasons(node: Node, figures: Figures, settings: HealthSettings) -> Iterator[str]:
-    """One for each threshold that is passed.
+    """The reasons, one for each threshold that is passed.
 
     For the CPUs it is the load of score.py, not the busy share of a moment: a short burst (our own
     login is one) does not make a node degraded.

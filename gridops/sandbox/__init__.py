@@ -1,4 +1,4 @@
-"""Real sshd nodes on this machine, for the demo, the tests and the benchmarks.
+"""Real sshd nodes on this machine, for demo, tests and benchmarks.
 
 Every node has an sshd of its own on 127.0.0.1, with its own host key, port and HOME; a client key,
 an ssh_config and an inventory that know them all lie beside. All of it runs as the user who made
@@ -28,9 +28,9 @@ from gridops.sandbox.state import RESERVED, SandboxNode, State, locked
 
 __all__ = ["Sandbox", "SandboxNode", "Setup"]
 
-LOGIN_LIMIT = 20  # seconds for the first login
-MASTERS_END = 0.5  # seconds for masters to notice; others may have nodes of the same names
-PATIENCE = 60.0  # seconds for another process that changes the same sandbox
+LOGIN_TIMEOUT = 20  # seconds for the first login
+MASTERS_GRACE = 0.5  # seconds for masters to notice; others may have nodes of the same names
+LOCK_TIMEOUT = 60.0  # seconds for another process that changes the same sandbox
 
 
 class Sandbox:
@@ -99,19 +99,19 @@ class Sandbox:
         return self.nodes
 
     def node(self, name: str) -> SandboxNode:
-        """Raises UnknownNameError."""
+        """The node called `name`. Raises UnknownNameError."""
         nodes = {node.name: node for node in self.nodes}
         if name not in nodes:
             raise UnknownNameError("sandbox node", name, nodes)
         return nodes[name]
 
     def stop(self, name: str) -> None:
-        """The node dies: its sshd and all that runs in its sessions. Its files stay."""
+        """Stop a node: its sshd and all that runs in its sessions. Its files stay."""
         with self._locked():
             sshd.stop([self._state().single(name)])
 
     def start(self, name: str) -> SandboxNode:
-        """The node comes back, on the same port. Raises SandboxError when that is taken."""
+        """Start a node again, on the same port. Raises SandboxError when that is taken."""
         with self._locked():
             state = self._state()
             state.servers[name] = sshd.start(state.single(name))
@@ -119,7 +119,7 @@ class Sandbox:
         return self.node(name)
 
     def down(self) -> bool:
-        """End every process of the sandbox and remove its files; whether there was one.
+        """End every process of the sandbox and remove its files; True if there was one.
 
         Raises SandboxError when a process would not end; then the files stay, for another try.
         """
@@ -135,16 +135,16 @@ class Sandbox:
         return True
 
     def _prove(self, state: State) -> None:
-        """Log in once, so that an account that sshd refuses is said now and in sshd's words."""
+        """Log in once: an account that sshd refuses is reported now and in sshd's words."""
         name = next(iter(state.hosts))
         command = [files.tool("ssh", "openssh-client"), "-F", str(self.ssh_config)]
-        command += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={LOGIN_LIMIT}", name, "true"]
+        command += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={LOGIN_TIMEOUT}", name, "true"]
         with suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=LOGIN_LIMIT,
+                timeout=LOGIN_TIMEOUT,
                 check=False,
             )
             if done.returncode == 0:
@@ -164,21 +164,24 @@ class Sandbox:
         return state
 
     def _locked(self, create: bool = False) -> AbstractContextManager[None]:
-        return locked(self.root, create=create, patience=PATIENCE)
+        return locked(self.root, create=create, patience=LOCK_TIMEOUT)
 
 
 def _forget_masters(names: set[str]) -> None:
-    """Have gridops' pool clear away the masters that have just lost these nodes."""
+    """Have gridops' pool clear away the masters of nodes just ended."""
     from gridops.reach import pool
 
-    end = time.monotonic() + MASTERS_END
+    end = time.monotonic() + MASTERS_GRACE
     with suppress(GridError, OSError):
         while any(master.node in names for master in pool.status()) and time.monotonic() < end:
             time.sleep(0.02)
 
 
 def default_root() -> Path:
-    """`.sandbox` here, or among the user's state files when this directory is not writable."""
+    """The directory of a sandbox by default.
+
+    `.sandbox` here, or among the user's state files when this directory is not writable.
+    """
     if os.access(Path.cwd(), os.W_OK):
         return Path.cwd() / ".sandbox"
     import platformdirs

@@ -47,7 +47,7 @@ def user() -> str:
 
 
 def usable(root: Path) -> Path:
-    """`root`, absolute; refused when OpenSSH's files could not spell it."""
+    """The absolute path of `root`; refused when OpenSSH's files could not spell it."""
     path = root.expanduser().absolute()
     if re.search(r"[\"'\\$\x00-\x1f{}*?]", str(path)):
         raise UsageError(
@@ -66,7 +66,10 @@ def sshd_config(
     options: Mapping[str, str],
     bare: bool = False,
 ) -> str:
-    """For the sshd of `directory`. sshd takes the first value of a keyword, so `options` lead."""
+    """The sshd_config in `directory`.
+
+    sshd takes the first value of a keyword, so `options` lead.
+    """
     lines = [f"{name} {value}" for name, value in options.items()]
     lines += [
         f"Port {port}",
@@ -95,13 +98,15 @@ def sshd_config(
 
 
 def log_option(log: Path) -> list[str]:
-    """The words that have sshd write its log there; OpenSSH 10 expands % in them, 9.2 does not."""
+    """Arguments for sshd to write its log there; OpenSSH 10 expands % in them, 9.2 does not."""
     return ["-E", str(log).replace("%", "%%") if _version() >= (10, 0) else str(log)]
 
 
 def _sessions(directory: Path, bare: bool) -> list[str]:
-    """What sessions begin with. The login shell gets a home without start-up files; enter.sh then
-    gives them the node's own."""
+    """Keywords of sshd_config for the start of sessions.
+
+    The login shell gets a home without start-up files; enter.sh then gives them the node's own.
+    """
     home = directory / "homes" if bare else directory.parent / "empty"
     lines = [f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={home}')}"]
     enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
@@ -114,7 +119,7 @@ def own_path() -> str:
 
 
 def session_env(shell: str | None, path: str, env: Mapping[str, str]) -> str:
-    """What enter.sh reads: the node's shell and the environment of its sessions."""
+    """The file that enter.sh reads: the node's shell and the environment of its sessions."""
     shells = [shell] if shell else ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
     chosen = next((one for one in shells if Path(shlex.split(one)[0]).exists()), None)
     if chosen is None:
@@ -126,7 +131,7 @@ def session_env(shell: str | None, path: str, env: Mapping[str, str]) -> str:
 
 
 def ssh_config(root: Path, nodes: Iterable[tuple[str, str, int]]) -> str:
-    """For `ssh -F`: `nodes` are name, address and port."""
+    """The ssh_config for `ssh -F`: `nodes` are name, address and port."""
     blocks = [f"Host {name}\n    HostName {host}\n    Port {port}\n" for name, host, port in nodes]
     common = {
         "User": user(),
@@ -143,7 +148,7 @@ def ssh_config(root: Path, nodes: Iterable[tuple[str, str, int]]) -> str:
 
 
 def inventory(root: Path, names: Iterable[str]) -> str:
-    """YAML (a JSON text is a YAML scalar)."""
+    """The inventory as YAML (a JSON text is a YAML scalar)."""
     nodes = "".join(f"  {json.dumps(name)}: {{tags: [sandbox]}}\n" for name in names)
     return (
         "# Real sshd nodes on this machine. `inv sandbox.down` takes them down.\n"
@@ -166,9 +171,11 @@ def _version() -> tuple[int, ...]:
 
 
 def _locked() -> bool:
-    """Whether our account is locked (`!` in the shadow file, as root's often is): without PAM, sshd
-    lets no such account in, not even with a key. Only root can read that file, and only then can
-    sshd, so for an ordinary user the question does not arise."""
+    """True if our account is locked: `!` in the shadow file, as root's often is.
+
+    Without PAM, sshd lets no such account in, not even with a key. Only root can read that file,
+    and only then can sshd, so for an ordinary user the question does not arise.
+    """
     with suppress(OSError):
         for line in Path("/etc/shadow").read_text(errors="replace").splitlines():
             if line.startswith(f"{user()}:!"):

@@ -1,4 +1,4 @@
-"""Which processes belong to a sandbox, and how to end them without ever hitting another's.
+"""Processes of a sandbox: find them, and end them without ever hitting another's.
 
 A process is known by its pid, its start time and the machine's boot: a pid alone may be reused.
 """
@@ -39,7 +39,7 @@ def alive(process: Process) -> bool:
 
 @functools.cache
 def boot() -> str:
-    """What changes with every boot of this machine."""
+    """An identifier that changes with every boot of this machine."""
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -47,7 +47,7 @@ def boot() -> str:
 
 
 def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list[Process]:
-    """End what `find_them` finds, again until it finds nothing; returns what would not end.
+    """End the processes `find_them` finds, until it finds none; returns those that would not end.
 
     First politely, after GRACE seconds the hard way. `limit` is seconds for all of it.
     """
@@ -68,8 +68,10 @@ def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list
 
 
 def belonging(directories: Iterable[Path], servers: Iterable[Process]) -> list[Process]:
-    """The sshd `servers`, everything below them, and what once was: the sessions of their nodes,
-    even those that have left the process tree."""
+    """The sshd `servers`, their descendants, and the sessions of their nodes.
+
+    Sessions are found even where they have left the process tree.
+    """
     roots = {server.pid for server in servers if alive(server)}
     marks = {os.fsencode(f"{MARK}={directory}") for directory in directories}
     logs = {str(directory / "log") for directory in directories}
@@ -96,7 +98,7 @@ def _descendants(table: dict[int, tuple[int, str]], roots: set[int]) -> set[int]
 
 
 def _ancestors(table: dict[int, tuple[int, str]], pid: int) -> set[int]:
-    """`pid` itself and all above it: a sandbox taken down from inside does not end its caller."""
+    """The pid and its ancestors: a sandbox taken down from inside does not end its caller."""
     found = set()
     while pid in table and pid not in found:
         found.add(pid)
@@ -113,7 +115,7 @@ def _marked(pid: int, marks: set[bytes]) -> bool:
 
 
 def _logs_to(pid: int, logs: set[str]) -> bool:
-    """Whether it is an sshd (which hides its environment) that writes one of these logs."""
+    """Check that it is an sshd that writes one of these logs; sshd hides its environment."""
     try:
         if not (PROC / str(pid) / "comm").read_text().startswith("sshd"):
             return False

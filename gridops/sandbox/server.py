@@ -18,12 +18,12 @@ from gridops.sandbox import files, processes
 from gridops.sandbox.processes import Process
 
 PORTS = range(20000, 32000)  # below the range from which the kernel serves outgoing connections
-START_LIMIT = 15.0  # seconds until an sshd must listen
+START_TIMEOUT = 15.0  # seconds until an sshd must listen
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is special about a node.
+    """Special settings of a node.
 
     `shell` runs its commands and may have an argument (`busybox sh`); default bash, else sh.
     `env_path` is the PATH of its sessions (default: its maker's), `env` more of their environment,
@@ -57,7 +57,7 @@ class Server:
 
 
 def keygen(path: Path, comment: str) -> None:
-    """A fresh ed25519 key without a passphrase, unless there is one."""
+    """Make a fresh ed25519 key without a passphrase, unless there is one."""
     if path.exists():
         return
     command = [files.tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", ""]
@@ -73,7 +73,7 @@ def keygen(path: Path, comment: str) -> None:
 
 
 def prepare(directory: Path, *, listen: str, setup: Setup, options: Mapping[str, str]) -> Server:
-    """Write everything an sshd in `directory` needs, with a port that is free now."""
+    """Write everything an sshd in `directory` needs; its port is free now."""
     directory.mkdir(mode=0o700, exist_ok=True)
     keygen(directory / "host_key", directory.name)
     port = free_port(listen)
@@ -98,7 +98,7 @@ def start(server: Server) -> Server:
     """
     if server.running:
         return server
-    end = time.monotonic() + START_LIMIT
+    end = time.monotonic() + START_TIMEOUT
     made_a_directory = False
     while True:
         said = _launch(server)
@@ -117,7 +117,7 @@ def start(server: Server) -> Server:
 
 
 class PortTaken(SandboxError):
-    """Another program listens on the port."""
+    """Error that another program listens on the port."""
 
 
 def moved(server: Server) -> Server:
@@ -155,7 +155,7 @@ def free_port(listen: str) -> int:
 
 
 def _launch(server: Server) -> str:
-    """Run sshd until it has gone to the background; what it said when it would not."""
+    """Run sshd until it has gone to the background; returns its message when it would not."""
     (server.directory / "pid").unlink(missing_ok=True)
     log = server.directory / "log"
     log.write_text("")

@@ -1,4 +1,4 @@
-"""What a sandbox consists of, kept in its directory so that any process can take it over."""
+"""State of a sandbox, kept in its directory: any process can take it over."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class State:
 
     @classmethod
     def read(cls, root: Path) -> State | None:
-        """None when there is no sandbox in `root`."""
+        """The state of the sandbox in `root`; None when there is none."""
         try:
             found = json.loads((root / STATE).read_text())
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class State:
 
     @classmethod
     def fresh(cls, root: Path, *, shared: bool) -> State:
-        """The beginning of a sandbox in an empty directory: keys and the sessions' entrance."""
+        """Begin a sandbox in an empty directory: keys and the sessions' enter.sh."""
         files.tool("sshd", "openssh-server")
         if any(root.iterdir()):
             raise SandboxError(
@@ -90,7 +90,7 @@ class State:
         return state
 
     def write(self) -> None:
-        """Keep it, and with it the files that follow from it."""
+        """Write the state, and the files that follow from it."""
         servers = {
             server.directory.name: {
                 "port": server.port,
@@ -134,7 +134,7 @@ class State:
     def add(
         self, names: Iterable[str], options: Mapping[str, str], setup: Mapping[str, Setup]
     ) -> None:
-        """Set up what is not there yet; nothing is started."""
+        """Set up the nodes that are not there yet; nothing is started."""
         if self.shared and not self.servers:
             listen = "0.0.0.0"
             one = setup.get(SHARED, Setup())
@@ -150,7 +150,7 @@ class State:
             self._home(name, self.hosts[name]).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start_all(self) -> None:
-        """Start what does not run; a server whose port was taken meanwhile gets another."""
+        """Start the servers that do not run; one whose port was taken meanwhile gets another."""
         for name, server in self.servers.items():
             for _ in range(10):
                 try:
@@ -162,7 +162,7 @@ class State:
                 raise SandboxError("no port stays free here", node=name)
 
     def remove(self) -> None:
-        """Remove all files of the sandbox, and its directory unless others put files there."""
+        """Remove all files of the sandbox; its directory too, unless others put files there."""
         for directory in (
             *(server.directory for server in self.servers.values()),
             self.root / EMPTY,
@@ -187,7 +187,7 @@ class State:
         return self.root / name / "home"
 
     def _known_hosts(self) -> str:
-        """One line a server; of a shared one for all loopback addresses."""
+        """Text of known_hosts: one line a server; of a shared one for all loopback addresses."""
         host = "127.*" if self.shared else "127.0.0.1"
         lines = [f"[{host}]:{one.port} {one.public_key()}\n" for one in self.servers.values()]
         return "".join(lines)
@@ -234,7 +234,7 @@ def _lock(fd: int, end: float) -> bool:
 
 
 def _still_there(root: Path, fd: int) -> bool:
-    """Whether `fd` is what `root` names; else it was taken down while we waited for the lock."""
+    """True if `root` still names `fd`; else it was taken down while we waited for the lock."""
     try:
         return os.path.samestat(root.stat(), os.fstat(fd))
     except OSError:

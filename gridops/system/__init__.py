@@ -1,1 +1,1 @@
-"""The craft of this machine; knows nothing of grids, and raises no error of ours."""
+"""Processes, files, scripts and text on this machine; knows nothing of grids."""

@@ -11,19 +11,19 @@ from contextlib import suppress
 
 from gridops.errors import NodeTimeout, SyncError
 
-MERCY = 2.0  # seconds between TERM, on which rsync removes its temporary files, and KILL
+TERM_GRACE = 2.0  # seconds between TERM, on which rsync removes its temporary files, and KILL
 
 _alive: set[Child] = set()
 _leaving = False
 
 
 class Child:
-    """A program in a session of its own, as the Process that `gridops.reach.pump.pump` takes."""
+    """A program in a session of its own: the Process that `gridops.reach.pump.pump` takes."""
 
     def __init__(
         self, argv: Sequence[str | bytes], *, cwd: str | bytes | None, env: Mapping[str, str]
     ) -> None:
-        """Raises OSError when the program cannot be started."""
+        """Start the program. Raises OSError when it cannot be started."""
         if _leaving:
             raise SyncError("gridops is ending")
         self._child = subprocess.Popen(
@@ -63,19 +63,22 @@ class Child:
         _alive.discard(self)
 
     def end(self) -> None:
-        """TERM, then KILL, to the whole process group. Twice is harmless."""
+        """Send TERM, then KILL, to the whole process group. Twice is harmless."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._child.poll() is not None:
                 return
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(MERCY)
+                self._child.wait(TERM_GRACE)
 
 
 @atexit.register
 def _end_all() -> None:
-    """Transfers run in daemon threads, which end without a word when the main thread does."""
+    """End every child at exit.
+
+    Transfers run in daemon threads, which end without a word when the main thread does.
+    """
     global _leaving
     _leaving = True
     for child in tuple(_alive):

@@ -1,4 +1,4 @@
-"""A file whose readers see it whole: as it was, or as it is now."""
+"""Atomic writes: readers see a file whole, as it was or as it is now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gridops.errors import OutputError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write it beside its place and move it there; others may read it. Raises OutputError."""
+    """Write a file beside its place and move it there; others may read it. Raises OutputError."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)

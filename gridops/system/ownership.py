@@ -19,7 +19,7 @@ REMEDY = (
 
 
 def neighbour() -> str:
-    """Say what else is installed over the same files; "" for nothing."""
+    """Name another project installed over the same files; "" for none."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -37,7 +37,7 @@ def neighbour() -> str:
 
 
 def _broken() -> str:
-    """What is wrong with the package; "" for nothing."""
+    """The problem with the package, in words; "" for none."""
     if getattr(gridops, "DISTRIBUTION", "") == DISTRIBUTION:
         return ""
     place = __file__.rpartition("/")[0]

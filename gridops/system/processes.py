@@ -1,4 +1,4 @@
-"""Who a process is, and whether it still runs: a pid alone is given out again."""
+"""Identities of processes, and a check that one still runs: a pid alone is given out again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ PROC = Path("/proc")
 
 
 def identity(pid: int | None = None) -> str:
-    """`boot:pid:tick`: the machine's boot, the pid, and when it started in ticks since the boot.
+    """The identity `boot:pid:tick` of a process.
 
-    Where there is no /proc, boot and tick are empty. "" when there is no such process.
+    It is the machine's boot, the pid, and when it started in ticks since the boot. Where there is
+    no /proc, boot and tick are empty. "" when there is no such process.
     """
     number = os.getpid() if pid is None else pid
     tick = _start(number)
@@ -20,7 +21,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def alive(process: str) -> bool:
-    """Whether the process with this identity runs, here and since that boot.
+    """Check that this process still runs, here and since that boot.
 
     What follows the identity after one more colon does not matter.
     """

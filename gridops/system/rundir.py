@@ -1,4 +1,4 @@
-"""Where control sockets live, and how many files this process may hold open."""
+"""Directory of control sockets, and the limit on this process's open files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _private(path: Path) -> Path:
 
 
 def _lstat(path: Path) -> os.stat_result:
-    """Of the directory, made first where there is none."""
+    """Stat the directory, made first where there is none."""
     try:
         return path.lstat()
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def make_room(files: int) -> int:
 
 
 def no_room() -> ReachError:
-    """What to raise when the kernel refused one more descriptor (EMFILE, ENFILE)."""
+    """The error for a descriptor that the kernel refused (EMFILE, ENFILE)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return ReachError(
         "this process may not open more files",

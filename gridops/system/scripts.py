@@ -1,4 +1,4 @@
-"""Loader of the scripts that run on nodes, which lie beside the modules that send them."""
+"""Loader of node scripts, which lie beside the modules that send them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 @cache
 def script(name: str) -> str:
-    """The text of a shell script such as `jobs/job.sh`, without its lines of comment.
+    """The text of a shell script such as `jobs/job.sh`, without comment lines.
 
     Comments are for readers of the source; on their way to a thousand nodes they are only weight.
     """

@@ -9,7 +9,7 @@ import pytest
 from gridops.inventory.settings import Settings
 from gridops.model import Node
 from gridops.probe.checker import check
-from gridops.probe.cpu_times import KEPT, Samples
+from gridops.probe.cpu_times import SAMPLE_MAX_AGE, Samples
 
 NODE = Node("a", "a", user="ml", port=22)
 LINE = "cpu  10 0 0 90 0 0 0 0 0 0"
@@ -21,7 +21,8 @@ def runtime(fresh_runtime_dir: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("age", "found"), [(0.05, ""), (0.1, LINE), (KEPT, LINE), (KEPT + 0.1, ""), (-1, "")]
+    ("age", "found"),
+    [(0.05, ""), (0.1, LINE), (SAMPLE_MAX_AGE, LINE), (SAMPLE_MAX_AGE + 0.1, ""), (-1, "")],
 )
 def test_only_a_reading_of_the_last_seconds_counts(age: float, found: str) -> None:
     now = [1000.0]
