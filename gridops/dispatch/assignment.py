@@ -1,4 +1,4 @@
-"""What a node is handed: the synced tree, and the durable run that is to happen in it."""
+"""Hand-over to a node: the synced tree, and the durable run in it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Handover:
 
     @property
     def hold(self) -> float:
-        """How long a node is to hold a slot while its tree is brought; 0 where there is none."""
+        """Seconds a node holds a slot while its tree is brought; 0 without a tree."""
         return HOLD_LEASE if self._tree else 0.0
 
     def renew(self) -> None:
@@ -101,7 +101,10 @@ class Handover:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep the tree as it is now, whatever becomes of the files meanwhile. Raises SyncError."""
+        """Keep a copy of the tree as it is now.
+
+        The files may change until the block ends. Raises SyncError.
+        """
         if self._tree is None or self._tree.source:
             yield
             return
@@ -114,11 +117,11 @@ class Handover:
 
     @property
     def wanted(self) -> str:
-        """What it may have to wait for, in words."""
+        """The slot and GPUs that it may wait for, in words."""
         return wanted_of(self._job.gpus)
 
     def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Parcel:
-        """What the node is to get; nothing is brought there yet."""
+        """Make the parcel for a node; nothing is brought there yet."""
         directory = earlier_target(node, self._spec.src)
         job = replace(
             self._job,
@@ -134,7 +137,7 @@ class Handover:
         return Parcel(link_to(node, self._settings.ssh), job)
 
     def bring(self, parcel: Parcel, reply: client.StartReply | None = None) -> Parcel:
-        """Bring the tree to the node that has acknowledged the run (by `reply`).
+        """Bring the tree to the node that acknowledged the run by `reply`.
 
         Raises a ReachError, NodeError or SyncError, SourceUnreadable when the tree has come to be
         another than the record says; the run is cancelled then.
@@ -153,7 +156,11 @@ class Handover:
         return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
 
     def _check_origin(self, tree: Tree) -> None:
-        """See that what took long to bring is still what was asked for; a kept copy always is."""
+        """Check that the tree did not change while it was brought.
+
+        A kept copy cannot change; a tree that is there within EDIT_GRACE is not checked. Raises
+        SourceUnreadable.
+        """
         if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE or not self._origin:
             return
         from gridops.transfers.sync.provenance import origin_of
@@ -166,10 +173,10 @@ class Handover:
 
 
 def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
-    """What `begin` makes of the parcel.
+    """Call `begin` on the parcel, with a new run id if needed.
 
-    Where another node with the same home has its id (and refused it, or may give it a slot), of one
-    with an id of its own.
+    Returns its result. A new id is needed where another node with the same home has its id (and
+    refused it, or may give it a slot).
     """
     try:
         return begin(parcel)
@@ -180,10 +187,10 @@ def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
 
 
 def detached(parcel: Parcel, bring: Callable[[Parcel, client.StartReply], Parcel]) -> Detached:
-    """Start the run, `bring` what it begins with where it is held, and leave it.
+    """Start the run, deliver its tree, and leave it.
 
-    Raises a ReachError, NodeError or NotStarted when it will certainly not run there, StartUnknown
-    when it may.
+    `bring` brings the tree where the node holds the run. Raises a ReachError, NodeError or
+    NotStarted when it will certainly not run there, StartUnknown when it may.
     """
     node, job = parcel.link.node, parcel.job
     try:
@@ -204,7 +211,7 @@ def detached(parcel: Parcel, bring: Callable[[Parcel, client.StartReply], Parcel
 
 
 def _check_setup(parcel: Parcel) -> None:
-    """See that the run gets past the node's env_setup. Raises NotStarted when it does not.
+    """Check that the node's env_setup succeeds. Raises NotStarted when it does not.
 
     One that takes long, or cannot be asked about, is left to itself.
     """
@@ -246,7 +253,7 @@ def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None
 
 
 def wanted_of(gpus: int) -> str:
-    """What a run needs to begin, in words: `slot`, `slot with 2 GPUs`."""
+    """A run's needs before it can begin, in words: `slot`, `slot with 2 GPUs`."""
     return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
 
 

@@ -15,14 +15,14 @@ ROOM = 64 * 1024 * 1024  # bytes that are kept of all nodes together
 
 
 class Room:
-    """What the outputs of all nodes together may still take here."""
+    """Remaining memory budget, in bytes, for the outputs of all nodes."""
 
     def __init__(self, size: int | None = None) -> None:
         self._left = ROOM if size is None else size
         self._lock = threading.Lock()
 
     def take(self, wanted: int) -> int:
-        """How many of the bytes that are `wanted` may be kept."""
+        """Reserve up to `wanted` bytes; returns the number granted."""
         with self._lock:
             granted = min(wanted, self._left)
             self._left -= granted
@@ -32,7 +32,7 @@ class Room:
 def exec_on(
     node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Stop, room: Room
 ) -> Reply:
-    """Run `spec.command` in the node's home directory and keep what it prints.
+    """Run `spec.command` in the node's home directory and keep its output.
 
     Each stream is kept up to LIMIT bytes, as far as there is `room`; what comes after is counted,
     and said in stderr. The command ends with the connection. Raises a ReachError, ConnectionLost,
@@ -68,7 +68,10 @@ def _followed(
 
 
 class _Kept:
-    """A sink that keeps the first LIMIT bytes, as far as there is room, and counts the rest."""
+    """Sink that keeps the first LIMIT bytes and counts the rest.
+
+    It keeps fewer where there is no room for them.
+    """
 
     def __init__(self, room: Room) -> None:
         self._room = room

@@ -58,17 +58,20 @@ Follow = Callable[..., JobEnd]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a run's two streams go."""
+    """Sinks for a run's stdout and stderr."""
 
     stdout: Sink
     stderr: Sink
 
 
 class Executor:
-    """Runs one spec on nodes, over the links that the settings describe."""
+    """Executor of one spec on nodes, over the links of the settings."""
 
     def __init__(self, spec: RunSpec, settings: Settings, stop: Stop) -> None:
-        """`stop` may wish, from any thread, that the run ends or that we leave it."""
+        """Take `stop`, a request to end the run or to leave it.
+
+        Any thread may make it.
+        """
         self._spec = spec
         self._settings = settings
         self._stop = stop
@@ -77,7 +80,7 @@ class Executor:
     # -- to its end ------------------------------------------------------------------------------
 
     def run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
-        """Run it on the first of `choice` that can take it, and stay until it has ended.
+        """Run on the first able node of `choice`, to the end.
 
         Raises UsageError for a port that cannot be had, the node's own error when only one was
         asked, NoneAble when none of several could take it, NotStarted when they are full,
@@ -165,7 +168,7 @@ class Executor:
 
     @contextmanager
     def _explaining(self, parcel: Parcel, *, held: bool) -> Iterator[None]:
-        """Errors of staying with a run say what becomes of it; one that is `held` is cancelled."""
+        """Add the run's fate to errors of staying with it; cancel one that is `held`."""
         node, job_id = parcel.link.node, parcel.job.id
         try:
             yield
@@ -206,7 +209,7 @@ class Executor:
         return RunResult(node, status, seconds, job.id, parcel.report, self._stop.reason)
 
     def _say(self, job: Job) -> None:
-        """What an exit status alone does not tell. Raises RunTimeout, RunLost."""
+        """Report details that an exit status alone does not tell. Raises RunTimeout, RunLost."""
         if job.state == "timed out":
             rest = f"; {remains(job)}" if job.left else ""
             raise RunTimeout(
@@ -255,13 +258,13 @@ class Executor:
         )
 
     def _stopped(self, node: Node, run_id: str) -> RunResult:
-        """Before it began."""
+        """Result of a run that was stopped before it began."""
         reason = self._stop.reason or self._stop.left or ""
         events.emit(events.WARNING, message=f"{reason}: the run has not begun, and will not")
         return RunResult(node, STOPPED_STATUS.get(reason, 125), 0.0, run_id, stopped=reason)
 
     def _make_sure(self, lost: RunLost, choice: Sequence[Candidate]) -> None:
-        """That nothing of a lost run is left before it is run again. Raises JobUnreachable."""
+        """Kill the remains of a lost run before it runs again. Raises JobUnreachable."""
         node = next(one.node for one in choice if one.node.name == lost.node)
         link = link_to(node, self._settings.ssh)
         if client.kill_until_heard(link, lost.id, give_up_after=self._spec.give_up_after).orphan:
@@ -273,10 +276,11 @@ class Executor:
     # -- handed over and left --------------------------------------------------------------------
 
     def detach(self, choice: Sequence[Candidate]) -> Detached:
-        """Start it as a durable run on the first of `choice` that can take it, and leave it.
+        """Start a durable run on the first able node of `choice`.
 
-        Where several are full and it may wait, this returns when it has begun on one. Raises what
-        `run` raises, and StartUnknown when it may have begun; then no other node is tried.
+        The run is left there. Where several are full and it may wait, this returns when it has
+        begun on one. Raises what `run` raises, and StartUnknown when it may have begun; then no
+        other node is tried.
         """
         handover = Handover(self._spec, self._settings)
         with events.bound(run_id=handover.id):
@@ -299,12 +303,15 @@ class Executor:
     # -- both ------------------------------------------------------------------------------------
 
     def _addressed(self, handover: Handover, one: Candidate, choice: Sequence[Candidate]) -> Parcel:
-        """A node alone queues the run by itself; of several, the next is tried first."""
+        """Make the parcel for one node of `choice`.
+
+        A node alone queues the run by itself; of several, the next is tried first.
+        """
         wait = self._spec.wait if len(choice) == 1 else None
         return handover.address(one.node, one.reason, wait=wait or 0.0, hold=handover.hold)
 
     def _full(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
-        """The nodes to stand in line on, after `exc`; raises it, or better, when there are none."""
+        """The nodes to queue on, after `exc`; raises it, or better, when there are none."""
         full = full_among(exc, choice)
         if not full or (self._spec.wait is not None and len(choice) == 1):
             raise exc
@@ -314,7 +321,10 @@ class Executor:
 
     @contextmanager
     def _in_line(self, handover: Handover, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
-        """Where the run begins, once a slot is free; None when it is to begin no more."""
+        """Queue for the first free slot; yields the run's parcel there.
+
+        None when it is to begin no more.
+        """
         handover.renew()
         wait = self._spec.wait or 0.0
         with events.bound(run_id=handover.id):

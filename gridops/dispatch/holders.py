@@ -1,4 +1,4 @@
-"""A grid whose slots are all taken: which nodes are full, and who holds what."""
+"""Full nodes of a grid, and the runs that hold their slots."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ COMMAND = 40  # characters of a command that it shows
 
 
 def full_among(exc: GridError, choice: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those of `choice` that would have taken the run, had they a slot (and GPUs) free."""
+    """Nodes of `choice` that lack only a free slot (and GPUs)."""
     names = {one.node for one in _refusals(exc) if _is_busy(one)}
     return tuple(one for one in choice if one.node.name in names)
 
 
 def told(exc: GridError, choice: Sequence[Candidate], settings: Settings) -> NotStarted:
-    """The same refusal, with who holds the slots. Asks the nodes that are full."""
+    """The same refusal, with the holders of the slots. Asks the nodes that are full."""
     nodes = {one.node.name: one.node for one in choice}
     refusals = _refusals(exc)
     lines = [_line(one, nodes, settings) for one in refusals[:NAMED]]
@@ -60,7 +60,7 @@ def _is_busy(exc: GridError) -> bool:
 
 
 def _who(exc: GridError, nodes: dict[str, Node], settings: Settings) -> str:
-    """Who has the slots of the node that refused; the ids alone where it tells no more."""
+    """Holders of the slots of the node that refused; ids alone where it tells no more."""
     holders = exc.holders if isinstance(exc, NotStarted) else ()
     try:
         link = link_to(nodes[str(exc.node)], settings.ssh)

@@ -1,4 +1,4 @@
-"""Where a run may go: the nodes that can take it, best first, and the next best when one cannot."""
+"""Placement of a run: the nodes able to take it, best first, and the next best when one cannot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
+STRAGGLER_GRACE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
 
 # What lets the next node be tried: nothing has begun on this one.
 CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)
@@ -38,7 +38,7 @@ CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A node that may take the run, and why it stands where it stands."""
+    """A node that may take the run, with its rank's reason."""
 
     node: Node
     reason: str
@@ -61,7 +61,7 @@ class NoneAble(NoNode):
 
 
 def candidates(nodes: Sequence[Node], settings: Settings, gpus: int = 0) -> tuple[Candidate, ...]:
-    """The nodes that can take a run that needs so many GPUs, best first.
+    """Nodes that can take a run on `gpus` GPUs, best first.
 
     A single node is not probed. Raises NoNode when none is reachable, or none has the GPUs.
     """
@@ -108,7 +108,7 @@ def _reasons(healths: Sequence[NodeHealth]) -> str:
 def _answers(
     nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
 ) -> Sequence[NodeHealth]:
-    """What the nodes say, in the inventory's order."""
+    """The nodes' health, in the inventory's order."""
     order = {node.name: at for at, node in enumerate(nodes)}
     arrived = _arriving(nodes, settings, gpus, patient=patient)
     return sorted(arrived, key=lambda health: order[health.node.name])
@@ -117,7 +117,7 @@ def _answers(
 def _arriving(
     nodes: Sequence[Node], settings: Settings, gpus: int, *, patient: bool
 ) -> Iterator[NodeHealth]:
-    """Probe all nodes; once a good one has answered, wait for the slower ones only a little.
+    """Probe all nodes; once a good one has answered, wait only a little for the slower ones.
 
     A run is not to wait for the connect timeout of a node that is switched off.
     """
@@ -144,17 +144,17 @@ def _arriving(
         yield health
         if end is None and health.state == "healthy" and capacity.fit(health, gpus) == "now":
             now = time.monotonic()
-            end = now + max(PATIENCE, 2 * (now - began))
+            end = now + max(STRAGGLER_GRACE, 2 * (now - began))
 
 
 # -- trying ----------------------------------------------------------------------------------------
 
 
 def first_able(choice: Sequence[Candidate], start: Callable[[Candidate], T]) -> T:
-    """What `start` makes of the first of `choice` that can take the run.
+    """Call `start` on each of `choice` until one takes the run.
 
-    Raises the node's own error when there is only one, NoneAble when none of several can; what no
-    other node could mend, and what leaves in doubt whether it began, at once.
+    Returns its result. Raises the node's own error when there is only one, NoneAble when none of
+    several can; what no other node could mend, and what leaves in doubt whether it began, at once.
     """
     refusals: list[GridError] = []
     for candidate in choice:

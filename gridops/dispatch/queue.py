@@ -1,4 +1,4 @@
-"""A run that stands in line on several nodes at once, and begins on the first that has a slot."""
+"""Queueing on several nodes at once: the run begins on the first with a free slot."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Question = Callable[[Link, client.JobSpec], T]
 
-LOOK = 0.5  # seconds between two looks at the line, and as much more as a look takes
-SLICE = 0.1  # seconds between two looks at `stop`
-JOINING = 100.0  # seconds that a node may take to let us in
-ANSWER = 10.0  # seconds that a node may take to tell how we stand: the others hear of us then
-LEAVING = 30.0  # seconds that a node may take to let us out
+POLL_INTERVAL = 0.5  # seconds between two looks at the line, and as much more as a look takes
+STOP_INTERVAL = 0.1  # seconds between two looks at `stop`
+JOIN_TIMEOUT = 100.0  # seconds that a node may take to let us in
+ANSWER_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then others hear of us
+LEAVE_TIMEOUT = 30.0  # seconds that a node may take to let us out
 
 
 class Line:
@@ -45,8 +45,11 @@ class Line:
         wait: float,
         prepare: Callable[[Link], None] = lambda link: None,
     ) -> None:
-        """`choice` is best first; `wait` in seconds; `prepare` is called with a node before the run
-        begins there, and raises what `Handover.bring` may."""
+        """Address the run to the nodes of `choice`, best first.
+
+        `wait` is in seconds; `prepare` is called with a node before the run begins there, and
+        raises what `Handover.bring` may.
+        """
         self._handover = handover
         self._wait = wait
         self._wanted = handover.wanted
@@ -58,7 +61,9 @@ class Line:
         }
 
     def first(self, stop: Stop) -> Parcel | None:
-        """The run where it begins now; None when `stop` wished for something else before.
+        """Wait for the first slot, and let the run begin there.
+
+        Returns the run's parcel there, or None when `stop` wished for something else before.
 
         Raises NotStarted when no slot came free in time; NoneAble or a node's own error when no
         node lets us stand in line.
@@ -70,14 +75,14 @@ class Line:
                 began = time.monotonic()
                 chosen = next(filter(None, map(self._begin, self._turns())), None)
                 if chosen is None:
-                    _pause(LOOK + time.monotonic() - began, stop)
+                    _pause(POLL_INTERVAL + time.monotonic() - began, stop)
             return chosen
         finally:
             self._leave(but=chosen)
 
     def _join(self) -> None:
         refusals: list[GridError] = []
-        for outcome in self._ask(self._let_in, JOINING):
+        for outcome in self._ask(self._let_in, JOIN_TIMEOUT):
             if outcome.error and not isinstance(outcome.error, StartUnknown):
                 refusals.append(outcome.error)
                 del self._places[outcome.node.name]
@@ -101,9 +106,9 @@ class Line:
         return with_free_id(self._places[link.node.name], begin)
 
     def _turns(self) -> Iterator[Parcel]:
-        """The places whose turn has come, best first."""
+        """Places that now hold a slot for us, best first."""
         turns = set()
-        for outcome in self._ask(_standing, ANSWER):
+        for outcome in self._ask(_standing, ANSWER_TIMEOUT):
             if outcome.error:
                 continue  # it may come back, and still have us in line
             if outcome.value is None or not outcome.value.active:
@@ -119,7 +124,7 @@ class Line:
         yield from [place for name, place in self._places.items() if name in turns]
 
     def _begin(self, place: Parcel) -> Parcel | None:
-        """Bring the tree to a node that holds a slot for us, and let the run begin there."""
+        """Bring the tree to a node that holds a slot; confirm the run."""
         node, link, job_id = place.link.node, place.link, place.job.id
         try:
             with staying(link, job_id):
@@ -143,8 +148,11 @@ class Line:
         self._cancel([p for p in self._places.values() if but is None or p.link is not but.link])
 
     def _cancel(self, places: Sequence[Parcel]) -> None:
-        """A node that cannot be told gives up by itself: nobody confirms the run there."""
-        for _ in self._ask_at(places, _kill, LEAVING):
+        """Leave the lines of `places`.
+
+        A node that cannot be told gives up by itself: nobody confirms the run there.
+        """
+        for _ in self._ask_at(places, _kill, LEAVE_TIMEOUT):
             pass
 
     def _ask(self, question: Question[T], limit: float) -> Iterator[Outcome[T]]:
@@ -173,4 +181,4 @@ def _kill(link: Link, job: client.JobSpec) -> None:
 def _pause(seconds: float, stop: Stop) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (stop.reason or stop.left):
-        time.sleep(SLICE)
+        time.sleep(STOP_INTERVAL)

@@ -1,4 +1,4 @@
-"""What a run has made, brought home once it has ended."""
+"""Fetch of a run's results, once it has ended."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def fetch(
     *,
     overwrite: bool = False,
 ) -> FetchReport:
-    """Bring what the run wrote of what the patterns name to the same places in `into`.
+    """Bring the run's files that match the patterns to `into`.
 
-    Raises what `gridops.transfers.fetch.bring_home` raises.
+    Only what the run wrote comes, each file to the same place. Raises what
+    `gridops.transfers.fetch.bring_home` raises.
     """
     from gridops.transfers.fetch import bring_home
 
@@ -46,7 +47,10 @@ def fetch(
 
 
 def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settings) -> int:
-    """Bring home what `spec` wants of a run that ended with `status`; the exit status for both."""
+    """Fetch the results that `spec` names, of an ended run.
+
+    It ended with `status`. Returns the exit status for both.
+    """
     into = Path(spec.src or ".")
 
     def bring() -> FetchReport:
@@ -56,10 +60,11 @@ def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settin
 
 
 def status_after(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
-    """Have `bring` bring the results of a run that ended with `status`; the exit status for both.
+    """Bring a run's results, and return the exit status for both.
 
-    It is the run's own; but a success whose results did not come home is none (125), be it that
-    they could not be had or that there were not any. What went wrong is said.
+    `bring` brings them. The exit status is the run's own, `status`; but a success whose results did
+    not come home is none (125), be it that they could not be had or that there were not any. What
+    went wrong is said.
     """
     again = f"`inv jobs.fetch {job.id} PATTERN`"
     try:

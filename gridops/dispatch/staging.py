@@ -1,4 +1,4 @@
-"""Bringing a run's tree to the node that has the run, without changing the tree of another.
+"""Staging: bring a run's tree to its node without changing another run's tree.
 
 A node that holds a slot for the run gets the tree in the project's directory there, unless another
 run uses that and the tree would change it. Then, and where the run waits in the node's line, the
@@ -38,10 +38,11 @@ def deliver(
     apart: bool = False,
     verify: Callable[[Tree], None] = lambda tree: None,
 ) -> SyncReport:
-    """Bring `tree` to a node that has acknowledged a run with a hold, and keep the hold meanwhile.
+    """Bring `tree` to a node that holds a run for us.
 
-    `apart`: to a directory of the run's own, whoever uses the project's. `verify` is called with
-    the tree when it is there, and raises what keeps the run from beginning.
+    The node has acknowledged the run with a hold, which is kept up meanwhile. `apart`: to a
+    directory of the run's own, whoever uses the project's. `verify` is called with the tree when it
+    is there, and raises what keeps the run from beginning.
 
     What goes wrong, an interrupt too, cancels the run there: nothing of it is left. Raises what
     `sync_tree` raises, and NotStarted for a run that has ended by now.
@@ -78,7 +79,11 @@ def _bring_run(link: Link, reply: client.StartReply, tree: Tree, settings: Setti
 
 
 def _as_it_is(link: Link, reply: client.StartReply) -> client.StartReply:
-    """An acknowledgement got lost, and the next one only said that the run is there."""
+    """Ask for the run's state where `reply` does not tell it.
+
+    An acknowledgement got lost then, and the next one only said that the run is there. Raises
+    NotStarted for a run that has ended.
+    """
     if reply.state != "exists":
         return reply
     job = client.status(link, [reply.id]).get(reply.id)
@@ -103,7 +108,7 @@ def _apart(node: Node, reply: client.StartReply, target: str) -> str:
 
 @contextmanager
 def staying(link: Link, job_id: str) -> Iterator[None]:
-    """Keep the node holding our place or slot meanwhile, which may be long."""
+    """Renew the node's hold on our place or slot during the block. It may be long."""
     done = threading.Event()
 
     def remind() -> None:
@@ -119,9 +124,9 @@ def staying(link: Link, job_id: str) -> Iterator[None]:
 
 
 def bring(link: Link, tree: Tree, settings: Settings, *, dry_run: bool = False) -> SyncReport:
-    """Sync `tree` to the node because somebody said so, and say which runs use what has changed.
+    """Sync `tree` to the node by request, not for a run.
 
-    Raises what `sync_tree` raises.
+    A warning names the runs that use a tree which this has changed. Raises what `sync_tree` raises.
     """
     report = sync_tree(link, tree, settings, dry_run=dry_run)
     if not dry_run and (report.files or report.deleted):

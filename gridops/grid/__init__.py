@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 
 class Grid(Runs, Clusters):
-    """What can be done with an inventory's nodes. Nothing connects before it is asked to."""
+    """The nodes of an inventory as one grid: health, sync, runs and the Ray cluster.
+
+    Nothing connects before it is asked to.
+    """
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Grid:
@@ -56,7 +59,10 @@ class Grid(Runs, Clusters):
             yield from check(self._all(nodes), self.settings, patient=False)
 
     def rank(self, nodes: Sequence[Node] | None = None, gpus: int = 0) -> tuple[Ranked, ...]:
-        """All nodes, best first for a run on so many GPUs, each with the reason of its place."""
+        """Rank all nodes for a run on `gpus` GPUs, best first.
+
+        Each comes with the reason of its place.
+        """
         from gridops.probe.checker import check
         from gridops.probe.score import rank
 
@@ -68,7 +74,7 @@ class Grid(Runs, Clusters):
     def candidates(
         self, nodes: Sequence[Node] | None = None, gpus: int = 0
     ) -> tuple[Candidate, ...]:
-        """The nodes that would take a run with so many GPUs, best first. Raises NoNode."""
+        """Nodes that would take a run on `gpus` GPUs, best first. Raises NoNode."""
         from gridops.dispatch.placement import candidates
 
         return candidates(self._all(nodes), self.settings, gpus)
@@ -78,7 +84,10 @@ class Grid(Runs, Clusters):
     def sync(
         self, src: str | Path, nodes: Sequence[Node] | None = None, *, dry_run: bool = False
     ) -> Iterator[Outcome[SyncReport]]:
-        """Bring the tree at `src` to all nodes at once, each report as it is there."""
+        """Bring the tree at `src` to all nodes at once.
+
+        Each node's report comes when the tree is there.
+        """
         from gridops.dispatch.staging import bring
         from gridops.reach import link_to
         from gridops.reach.fanout import fan_out
@@ -105,11 +114,12 @@ class Grid(Runs, Clusters):
         nodes: Sequence[Node] | None = None,
         stop: Stop | None = None,
     ) -> RunResult:
-        """Run `spec` on the best of `nodes`, its output going to `output` as it comes.
+        """Run `spec` on the best of `nodes`, and follow it.
 
-        The run belongs to its node: whatever becomes of the connection or of us, it goes on there.
-        A command that fails is a result, not an error. Raises NoNode, ReachError, SyncError or
-        NotStarted when no node could take it, RunTimeout, RunLost, StartUnknown, JobUnreachable.
+        Its output goes to `output` as it comes. The run belongs to its node: whatever becomes of
+        the connection or of us, it goes on there. A command that fails is a result, not an error.
+        Raises NoNode, ReachError, SyncError or NotStarted when no node could take it, RunTimeout,
+        RunLost, StartUnknown, JobUnreachable.
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
@@ -124,10 +134,11 @@ class Grid(Runs, Clusters):
     def detach(
         self, spec: RunSpec, nodes: Sequence[Node] | None = None, *, stop: Stop | None = None
     ) -> Detached:
-        """Start `spec` on the best of `nodes` as a run that needs nobody here any more.
+        """Start `spec` on the best of `nodes`, and leave it there.
 
-        Raises what `run` raises until the command begins, and StartUnknown when the connection
-        broke while it was handed over: it may run, under the id that the message tells.
+        The run needs nobody here any more. Raises what `run` raises until the command begins, and
+        StartUnknown when the connection broke while it was handed over: it may run, under the id
+        that the message tells.
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
@@ -163,13 +174,13 @@ class Grid(Runs, Clusters):
     # -- connections -------------------------------------------------------------------------
 
     def open_pool(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[Master]]:
-        """Open the shared connection to every node, so that the next task pays no handshake."""
+        """Open the shared connection to every node; the next task pays no handshake."""
         from gridops.reach import pool
 
         return pool.open(self._all(nodes), self.settings.ssh)
 
     def close_pool(self, nodes: Sequence[Node] | None = None) -> int:
-        """End the connections to these nodes and what runs over them; returns how many."""
+        """End the connections to these nodes and all that runs over them; returns how many."""
         from gridops.reach import pool
 
         return pool.close(self._all(nodes), self.settings.ssh)

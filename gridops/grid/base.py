@@ -1,4 +1,4 @@
-"""What the Grid tells those who listen: that tasks begin and end, that runs have ended."""
+"""Events of the Grid: tasks that begin and end, runs that have ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gridops.observe import events
 
 
 class Course:
-    """How a task goes; a body that fails without raising sets `ok`."""
+    """Success of a task; a body that fails without raising sets `ok` to False."""
 
     ok = True
 

@@ -1,4 +1,4 @@
-"""The part of Grid that is about the Ray cluster on its nodes."""
+"""Grid's part for the Ray cluster on its nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Clusters(Facade):
-    """What can be done with the Ray cluster that an inventory describes."""
+    """Operations on the Ray cluster that an inventory describes."""
 
     def cluster(self, nodes: Sequence[Node] | None = None) -> Cluster:
         """The Ray cluster as the inventory wants it on `nodes`. Raises UsageError."""
@@ -36,11 +36,11 @@ class Clusters(Facade):
         wheelhouse: Path | None = None,
         timeout: float = 1800.0,
     ) -> Iterator[Outcome[Installed]]:
-        """Have the inventory's Ray on `nodes` (and the head), each node's as it is there.
+        """Install the inventory's Ray on `nodes` (and the head).
 
-        `wheelhouse`: a directory of wheels here, for nodes without a package index. When the nodes
-        differ in their Python nothing is installed, and errors come. `timeout` is seconds for one
-        node. Raises UsageError.
+        Each node's outcome comes when it is there. `wheelhouse`: a directory of wheels here, for
+        nodes without a package index. When the nodes differ in their Python nothing is installed,
+        and errors come. `timeout` is seconds for one node. Raises UsageError.
         """
         from gridops.ray.install import install
 
@@ -57,7 +57,7 @@ class Clusters(Facade):
         timeout: float = 120.0,
         restart: bool = False,
     ) -> Started:
-        """Have the cluster running on `nodes` and the head; what runs already stays as it is.
+        """Start the cluster on `nodes` and the head; what runs already stays as it is.
 
         `timeout` is seconds until it must count every node; with `restart` it is ended first.
         Raises UsageError, and ClusterError or ClusterFailures that say what is wrong and where.
@@ -70,7 +70,7 @@ class Clusters(Facade):
     def stop_ray(
         self, nodes: Sequence[Node] | None = None, *, grace: int = 10, keep_logs: bool = False
     ) -> Iterator[Outcome[Stopped]]:
-        """End what we started of Ray on `nodes`, workers first; `grace` is seconds before KILL."""
+        """End the Ray that we started on `nodes`, workers first; `grace` is seconds before KILL."""
         from gridops.ray.stop import stop
 
         with telling("cluster.stop") as outcome:
@@ -80,7 +80,7 @@ class Clusters(Facade):
                 yield one
 
     def ray_status(self, nodes: Sequence[Node] | None = None) -> ClusterStatus:
-        """What the inventory wants on `nodes` beside what the cluster says.
+        """Compare the inventory's Ray on `nodes` with the cluster's state.
 
         Raises UsageError, ClusterError, or a ReachError when the head cannot be asked.
         """
@@ -92,7 +92,7 @@ class Clusters(Facade):
     # -- the Ray cluster's jobs ----------------------------------------------------------------
 
     def ray_jobs(self) -> RayClient:
-        """The running cluster, to ask things of: `with grid.ray_jobs() as client`.
+        """Client of the running cluster: `with grid.ray_jobs() as client`.
 
         Raises ClusterDown when it is not started, or a ReachError.
         """
@@ -102,7 +102,7 @@ class Clusters(Facade):
         return RayClient(facts_of(self.inventory), self.settings.ssh)
 
     def submit(self, spec: ClusterSpec, client: RayClient) -> RayJob:
-        """Send the tree and the job to the cluster; the job as the cluster has it then.
+        """Send the tree and the job to the cluster; returns the job as it is there.
 
         Raises UsageError, SyncError, RayJobError, ReachError.
         """

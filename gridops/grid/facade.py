@@ -1,4 +1,4 @@
-"""What every part of Grid stands on: an inventory, and which of its nodes are meant."""
+"""Base of every part of Grid: an inventory and the selection of its nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of Grid that is about durable runs: finding them, coming back to them, ending them."""
+"""Grid's part for durable runs: find them, come back to them, end them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from gridops.reach.link import Link
     from gridops.transfers.fetch import FetchReport
 
-PATIENCE = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
-PRUNING = 600.0  # seconds that deleting much output may take
+KILL_TIMEOUT = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
+PRUNE_TIMEOUT = 600.0  # seconds that deleting much output may take
 
 
 class Runs(Facade):
-    """What can be done with the runs of an inventory's nodes, from any machine that has it."""
+    """Operations on the runs of an inventory's nodes.
+
+    They work from any machine that has the inventory.
+    """
 
     def jobs(self, nodes: Sequence[Node] | None = None) -> Iterator[Outcome[tuple[Job, ...]]]:
         """Each node's runs, as it tells of them, oldest first."""
@@ -36,10 +39,11 @@ class Runs(Facade):
     def find_job(
         self, name: str, nodes: Sequence[Node] | None = None, *, certain: bool = False
     ) -> Job:
-        """The run with that id, or with an id that begins or ends so; `@last` is the newest.
+        """Find a run by an id, or an id's beginning or end.
 
-        Raises NoJob, UsageError when several are, JobUnreachable when a node that may know it
-        cannot be asked; with `certain` also when that node may have another that is meant.
+        `@last` is the newest. Raises NoJob, UsageError when several are, JobUnreachable when a node
+        that may know it cannot be asked; with `certain` also when that node may have another that
+        is meant.
         """
         from gridops.jobs import lookup
 
@@ -48,7 +52,9 @@ class Runs(Facade):
     def find_job_in_time(
         self, name: str, nodes: Sequence[Node] | None = None, *, timeout: float | None = None
     ) -> Job:
-        """The same; but while only nodes out of reach may know an id in full, it asks again.
+        """Find a run as `find_job` does, with retries.
+
+        While only nodes out of reach may know an id in full, it asks again.
 
         Raises RunTimeout after `timeout` seconds.
         """
@@ -80,7 +86,7 @@ class Runs(Facade):
         tail: int | None = None,
         only_stderr: bool = False,
     ) -> Job:
-        """Hand on what the run has printed, with `follow` until it ends; the run as it is then.
+        """Hand on the run's output, with `follow` until it ends; the run as it is then.
 
         `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
         """
@@ -107,7 +113,7 @@ class Runs(Facade):
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
         from gridops.jobs import client
 
-        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=PATIENCE))
+        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=KILL_TIMEOUT))
 
     def fetch(
         self,
@@ -117,10 +123,11 @@ class Runs(Facade):
         *,
         overwrite: bool = False,
     ) -> FetchReport:
-        """Bring what the patterns name in the run's directory to the same places in `into`.
+        """Bring the run's files that match the patterns to `into`.
 
-        A file here that is newer and differs is kept, unless `overwrite`. Raises JobError for a run
-        that never began, and what `gridops.transfers.fetch.bring_home` raises.
+        Each file of the run's directory comes to the same place. A file here that is newer and
+        differs is kept, unless `overwrite`. Raises JobError for a run that never began, and what
+        `gridops.transfers.fetch.bring_home` raises.
         """
         from gridops.dispatch import results
         from gridops.jobs import client
@@ -160,7 +167,7 @@ class Runs(Facade):
 
         ssh = self.settings.ssh
         return lookup.ask_all(
-            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNING
+            self._all(nodes), ssh, lambda link: client.prune(link, older_than), limit=PRUNE_TIMEOUT
         )
 
     def _link(self, job: Job) -> Link:

@@ -1,4 +1,4 @@
-"""When a table has a row for every node, and when it is folded."""
+"""Folding of tables: over MOST nodes share rows, unless each is asked for."""
 
 from __future__ import annotations
 

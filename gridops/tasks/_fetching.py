@@ -1,4 +1,4 @@
-"""What `run`, `jobs.wait` and `jobs.fetch` share about bringing results home."""
+"""Flags and events of fetching results, for `run`, `jobs.wait` and `jobs.fetch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes before every other module of the tasks: imported first.
+"""Interpreter set-up and ownership check, imported before every other tasks module.
 
 Compiled modules are kept from here on: Invoke turns that off for the sake of a tasks.py, and each
 call would compile all of ours again. And where another project has overwritten this package, that

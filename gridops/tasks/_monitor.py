@@ -1,4 +1,4 @@
-"""Looking at the grid again and again: rounds of probing, and what the last one found.
+"""Periodic probing of the grid: rounds of probes, and the last one's findings.
 
 Whoever asks gets the last round's findings at once, whatever the one under way is waiting for.
 """
@@ -17,13 +17,13 @@ from gridops.model import Job, Node, NodeHealth
 from gridops.observe import events
 from gridops.probe.checker import check
 
-JOBS_EVERY = 60.0  # seconds between two looks at the runs of a node whose counts stay the same
-REST = 0.5  # seconds between two rounds, however long they take
+JOBS_INTERVAL = 60.0  # seconds between two looks at the runs of a node whose counts stay the same
+ROUND_DELAY = 0.5  # seconds between two rounds, however long they take
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round found. `at` is when it ended, in seconds since the epoch; 0 before the first."""
+    """Findings of a round. `at` is its end, in seconds since the epoch; 0 before the first."""
 
     inventory: str = ""  # its path, or "this machine"
     at: float = 0.0
@@ -49,7 +49,7 @@ class Selection:
     warning: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        """Raises InventoryError, UnknownNameError, UsageError."""
+        """Load the file. Raises InventoryError, UnknownNameError, UsageError."""
         self._file: Path | None = None
         self._load(self.path)
         self._file = self.grid.inventory.path
@@ -79,7 +79,7 @@ class Selection:
         self.grid = grid
 
     def _look(self) -> tuple[object, ...]:
-        """What tells an edit of the file, or of the .env files that it may be read with."""
+        """Fingerprint of the file and its .env files, for noticing an edit."""
         if self._file is None:
             return ()
         files = (self._file, self._file.parent / ".env", Path(".env"))
@@ -95,7 +95,7 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
 
 
 class Monitor:
-    """Rounds of probing over a selection; `last` is what the last one found."""
+    """Rounds of probing over a selection; `last` has the findings of the last one."""
 
     def __init__(self, selection: Selection, every: float) -> None:
         """`every`: seconds from the beginning of one round to that of the next."""
@@ -107,7 +107,7 @@ class Monitor:
         self._asked = 0.0
 
     def run(self, stop: threading.Event, after: Callable[[Round], None]) -> None:
-        """Rounds until `stop` is set; `after` is called at the end of each.
+        """Make rounds until `stop` is set; `after` is called at the end of each.
 
         Only then are the nodes asked for their runs, which may take longer.
         """
@@ -119,10 +119,10 @@ class Monitor:
             except Exception as exc:  # noqa: BLE001 - the next round may go better
                 said = f"{type(exc).__name__}: {exc}"
                 events.emit(events.WARNING, message=f"a round of probing failed: {said}")
-            stop.wait(max(REST, began + self.every - time.monotonic()))
+            stop.wait(max(ROUND_DELAY, began + self.every - time.monotonic()))
 
     def round(self) -> Round:
-        """Probe all nodes once; how it was."""
+        """Probe all nodes once; returns the findings."""
         selection = self.selection
         selection.refresh()
         nodes, settings = selection.chosen, selection.grid.settings
@@ -156,16 +156,19 @@ class Monitor:
     # -- durable runs ------------------------------------------------------------------------
 
     def look_at_runs(self) -> None:
-        """Ask the nodes where the last round saw runs for them, if it is time to."""
+        """Ask nodes for their runs, if it is time to.
+
+        Only those are asked where the last round saw runs.
+        """
         healths = self.last.nodes
         if self._to_ask(healths):
             jobs = tuple(self._jobs(self.selection.grid, healths))
             self.last = replace(self.last, jobs=jobs)
 
     def _to_ask(self, healths: Sequence[NodeHealth]) -> bool:
-        """Whether it is time to ask for the runs: their counts have changed, or a while passed."""
+        """Check that it is time to ask for the runs: their counts changed, or a while passed."""
         counts = {h.node.name: n for h in healths if (n := _runs_of(h))}
-        if counts == self._counts and time.monotonic() - self._asked < JOBS_EVERY:
+        if counts == self._counts and time.monotonic() - self._asked < JOBS_INTERVAL:
             return False
         self._counts, self._asked = counts, time.monotonic()
         return True
@@ -177,7 +180,7 @@ class Monitor:
 
 
 def _runs_of(health: NodeHealth) -> tuple[int, int] | None:
-    """How many runs there are, running and waiting; None when there are none."""
+    """Counts of the node's runs, running and waiting; None when there are none."""
     jobs = health.jobs
     if jobs is None:
         return None

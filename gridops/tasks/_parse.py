@@ -1,4 +1,4 @@
-"""Flags' texts to values; what makes no sense is a UsageError that says what would."""
+"""Parse flags' texts into values. What makes no sense is a UsageError that says what would."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHELLS_OWN = ("BASHOPTS", "EUID", "PPID", "SHELLOPTS", "UID")
 
 
 def seconds(text: str | None, flag: str) -> float | None:
-    """A duration (90, 1.5, 10m, 1h30m) of up to a year in seconds; None stays None."""
+    """A duration in seconds, up to a year: 90, 1.5, 10m, 1h30m; None stays None."""
     if text is None:
         return None
     try:
@@ -128,7 +128,7 @@ def command(cmd: str | None, task: str) -> str:
 
 
 def tree(src: str | None, instead: str) -> str:
-    """The directory to sync: `--src`, else this one; refuses what nobody means to send whole."""
+    """The directory to sync: `--src`, else this one; / and the home directory only by `--src`."""
     path = Path(src or ".").expanduser()
     if not path.is_dir():
         raise UsageError(f"--src {path}: there is no such directory")
@@ -142,7 +142,7 @@ def tree(src: str | None, instead: str) -> str:
 
 
 def amount(text: str | None, flag: str) -> float | None:
-    """A number of CPUs or GPUs, which may be a part of one; None stays None."""
+    """A number of CPUs or GPUs, also a fraction; None stays None."""
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,6}(\.\d{1,4})?", text, re.ASCII):
@@ -151,7 +151,7 @@ def amount(text: str | None, flag: str) -> float | None:
 
 
 def fresh(wanted: bool, sync: bool) -> bool:
-    """Whether the run is to have a clean directory. Raises UsageError."""
+    """True if the run is to have a clean directory. Raises UsageError."""
     if wanted and not sync:
         raise UsageError("--fresh runs in what a sync brings", hint="leave out --no-sync")
     return wanted

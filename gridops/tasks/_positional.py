@@ -9,7 +9,7 @@ from invoke import Argument, Exit
 
 
 class Word(Argument):
-    """A positional argument; what begins with a dash is a flag that the task does not have.
+    """A positional argument; a word with a leading dash is an unknown flag, and refused.
 
     Invoke takes any unknown flag for the value, also --help, which it heeds in front of the task.
     """
@@ -28,7 +28,10 @@ class Word(Argument):
 
 
 def refuse_flag(value: str, task: str) -> None:
-    """Raises invoke's Exit: before the task begins, and with our exit status for a mistake."""
+    """Refuse a flag in a value's place.
+
+    Raises invoke's Exit: before the task begins, and with our exit status for a mistake.
+    """
     if value.startswith("-"):
         name = next((word for word in sys.argv[1:] if f".{word}".endswith(f".{task}")), task)
         wrong = "" if value in ("-h", "--help") else f"{value} is no flag of {name}: "
@@ -36,7 +39,7 @@ def refuse_flag(value: str, task: str) -> None:
 
 
 class Words(Argument):
-    """A positional argument whose further values come as flags: `a --name b --name c`.
+    """A positional argument with further values as flags: `a --name b --name c`.
 
     Invoke's own lists are never missing, so it gives them no positional value, and of any other
     kind the last value wins without a word.

@@ -1,4 +1,4 @@
-"""What a task does meanwhile, told on stderr: a line an event."""
+"""Progress of a task on stderr, a line an event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gridops.tasks._terminal import is_terminal, say, tell_progress
 
 
 class Narrator:
-    """Tells what a run or a sync is doing, a line an event; a listener of observe.events.
+    """Listener of observe.events: tells of a run or a sync, a line an event.
 
     `only` names the events to tell of; empty: all that it has words for. What is at least as grave
     as `logged` (a level of logging) has a line in the log, and is not told again.

@@ -1,4 +1,4 @@
-"""What `metrics.serve` serves, made of a monitor's rounds and the store."""
+"""Pages of `metrics.serve`, made of a monitor's rounds and the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gridops.render.trends import LONGEST
 from gridops.tasks._monitor import Monitor, Round
 
 RUNS = 50  # on the status page
-ROUND_LIMIT = 120.0  # seconds that a round may take before we call ourselves ill
+ROUND_TIMEOUT = 120.0  # seconds that a round may take before we call ourselves ill
 PUBLIC = frozenset({"/healthz"})
 
 
@@ -62,10 +62,10 @@ class Service:
         return self._scrape.text(openmetrics=openmetrics)
 
     def healthz(self, request: Request) -> Page:
-        """Whether rounds are still made."""
+        """Check that rounds are still made: 200, else 503."""
         last = self._monitor.last
         age = time.time() - (last.at or self._began)
-        if age > self._monitor.every + ROUND_LIMIT:
+        if age > self._monitor.every + ROUND_TIMEOUT:
             said = f"the last round of probing was {age:.0f} s ago\n"
             return Page(said, status=HTTPStatus.SERVICE_UNAVAILABLE)
         return Page("ok\n")
@@ -104,7 +104,7 @@ class Service:
         )
 
     def _recent(self, last: Round) -> Mapping[str, list[Sample]]:
-        """The samples of the last hours, read once a round however many look at the page."""
+        """Samples of the last hours, read once a round for all readers."""
         with self._lock:
             if self._history[0] != last.number:
                 self._history = (last.number, self._store.samples(time.time() - LONGEST))

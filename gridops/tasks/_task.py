@@ -63,7 +63,10 @@ def format_flag(*formats: str) -> tuple[Flag, ...]:
 
 
 class Call:
-    """What a body is given: the shared flags, most made into values when first asked for."""
+    """The shared flags of a call, given to the task's body.
+
+    Most are made into values when first asked for.
+    """
 
     def __init__(
         self, shared: dict[str, str | None], formats: Sequence[str], log_level: int
@@ -87,13 +90,13 @@ class Call:
 
     @property
     def source(self) -> str:
-        """Where the inventory comes from, in words."""
+        """The inventory's path, or `this machine`."""
         path = self.grid.inventory.path
         return str(path) if path else "this machine"
 
     @contextmanager
     def narrated(self, only: Sequence[str] = ()) -> Iterator[None]:
-        """Tell on stderr what happens, unless the log tells it already."""
+        """Tell events on stderr, unless the log tells them already."""
         if self.log_level <= logging.INFO:
             yield
             return
@@ -102,7 +105,7 @@ class Call:
 
     @property
     def narrowed(self) -> bool:
-        """Whether the user selected nodes."""
+        """True if the user selected nodes."""
         return any(self._shared.get(flag) is not None for flag in ("nodes", "tags"))
 
     @property
@@ -117,7 +120,7 @@ class Call:
 
 
 class GridTask(Task):  # type: ignore[type-arg]
-    """An invoke Task whose body takes a Call in place of the Context."""
+    """An invoke Task; its body takes a Call in place of the Context."""
 
     def __init__(
         self, body: Body, *, flags: Iterable[Flag] = (), help: dict[str, str] | None = None,
@@ -181,7 +184,7 @@ class GridTask(Task):  # type: ignore[type-arg]
 
 @contextmanager
 def _recorded(log_level: int) -> Iterator[None]:
-    """Keep metrics and history of what happens inside; that they cannot be kept is a warning."""
+    """Record metrics and history of the block; a failure to keep them is a warning."""
     if not wanted():
         yield
         return
@@ -196,7 +199,7 @@ def _recorded(log_level: int) -> Iterator[None]:
 
 
 def _set_up_log(level: str | None, form: str | None) -> int:
-    """Set the log up as flags and environment say; its level."""
+    """Set the log up as flags and environment say; returns its level."""
     from gridops.observe.log import setup_logging
 
     form = form or os.environ.get("GRIDOPS_LOG_FORMAT") or "auto"
@@ -211,7 +214,7 @@ def grid_task(*, flags: Iterable[Flag] = (), **options: Any) -> Callable[[Body],
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """`work`'s exit status; what it raises on purpose is said in one line."""
+    """Exit status of `work`; an error that it raises on purpose is said in one line."""
     try:
         status = work()
         if not status and sys.stdout:
@@ -234,7 +237,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 @contextmanager
 def _leaving_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave as Ctrl-C does: whatever we started is ended first."""
+    """Leave on SIGTERM and SIGHUP as on Ctrl-C: all that we started is ended first."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -252,7 +255,7 @@ def _leaving_on_signals() -> Iterator[None]:
 
 
 def debugging() -> bool:
-    """Whether the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG.
+    """True if the user asked for tracebacks: `--debug` (invoke's own flag) or GRIDOPS_DEBUG.
 
     invoke heeds the flag only before the task's name.
     """

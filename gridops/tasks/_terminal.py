@@ -1,4 +1,4 @@
-"""What the user sees: lines on stderr, tables on stdout, progress where there is a terminal.
+"""Output to the user: lines on stderr, tables on stdout, progress where there is a terminal.
 
 All text leaves through `say`, `show`, `show_table`, `show_lines` or `tell_progress`, which let
 nothing through that could steer a terminal: nodes, commands and file names have a say in it. Only
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 10.0  # seconds between two lines of what takes long
+PROGRESS_INTERVAL = 10.0  # seconds between two lines of what takes long
 ERASE = "\r\x1b[2K"
 COERCED = "C.UTF-8"  # what Python sets LC_CTYPE to where the locale is C (PEP 538)
 
 
 def open_streams() -> None:
-    """Have all three standard streams: one that our parent closed is /dev/null from now on.
+    """Open all three standard streams: one that our parent closed is /dev/null from now on.
 
     Else the next file that is opened, a node's connection maybe, would be our stdout.
     """
@@ -48,7 +48,7 @@ def open_streams() -> None:
 
 
 def settle_streams() -> None:
-    """Leave nothing to be written at exit: what cannot be written any more is dropped.
+    """Flush stdout and stderr before exit: what cannot be written any more is dropped.
 
     Python flushes both streams as it ends, and makes the exit status 120 where that fails: the
     terminal is gone, or whoever read us.
@@ -72,7 +72,7 @@ def say(text: str) -> None:
 
 
 def tell_progress(text: str) -> None:
-    """In place of the last line of a terminal's stderr; "" clears it."""
+    """Replace the last line of a terminal's stderr; "" clears it."""
     write(sys.stderr, f"{ERASE}{printable(text)}")
 
 
@@ -84,7 +84,7 @@ def show(text: str) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Why a write failed: BrokenPipeError when no reader is left, OutputError for the rest."""
+    """Translate write errors: BrokenPipeError when no reader is left, OutputError for the rest."""
     try:
         yield
     except BrokenPipeError:
@@ -96,14 +96,14 @@ def writing() -> Iterator[None]:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Whatever the locale can print of `text`; the rest as backslash escapes."""
+    """Write `text`, with backslash escapes for characters that the locale cannot print."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 
 def write_bytes(fd: int) -> Callable[[bytes], None]:
-    """A sink that writes to a file descriptor, byte for byte and at once.
+    """Sink that writes to a file descriptor unchanged and at once.
 
     It raises BrokenPipeError, OutputError.
     """
@@ -125,7 +125,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def speaks_unicode(stream: TextIO) -> bool:
-    """Whether bars and lines may be drawn with other characters than ASCII's.
+    """True if bars and lines may be drawn with non-ASCII characters.
 
     Python makes the locale C into UTF-8 for itself; whoever set it wants ASCII even so.
     """
@@ -170,7 +170,7 @@ def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
 
 
 def drawn(pieces: Iterable[tuple[str, str]]) -> Text:
-    """A line for a terminal, of pieces of text with a style each, cut where it ends."""
+    """A terminal line of styled pieces, cut at the right edge."""
     from rich.text import Text
 
     shown = ((plain(text), style) for text, style in pieces)
@@ -200,7 +200,7 @@ def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Itera
         for number, item in enumerate(items, 1):
             if live:
                 tell_progress(f"{what} {number}/{total}{of}")
-            elif number < total and time.monotonic() - spoken > PATIENCE:
+            elif number < total and time.monotonic() - spoken > PROGRESS_INTERVAL:
                 spoken = time.monotonic()
                 say(f"{what} {number}/{total}{of}")
             yield item

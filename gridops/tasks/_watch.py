@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from gridops.render.live import Board
     from gridops.tasks._task import Call
 
-GLANCE = 0.1  # seconds between two looks at the terminal's size, and two drawings at least
+REDRAW_INTERVAL = 0.1  # seconds between two looks at the terminal's size, and two drawings at least
 
 
 def watch(call: Call, every: float, sort: str) -> int:
-    """Draw until Ctrl-C; the terminal is as it was after that, whatever ends this."""
+    """Draw until Ctrl-C; the terminal is restored after that, and after an error too."""
     from rich.live import Live
 
     from gridops.render.live import Board
@@ -38,7 +38,7 @@ def watch(call: Call, every: float, sort: str) -> int:
             drawn = 0.0
             for health in call.grid.health(nodes):
                 board.add(health, time.time())
-                if time.monotonic() - drawn > GLANCE:
+                if time.monotonic() - drawn > REDRAW_INTERVAL:
                     _draw(live, board, said)
                     drawn = time.monotonic()
             said = f"{datetime.now():%H:%M:%S}, every {every:g} s, by {sort}, Ctrl-C ends"
@@ -66,10 +66,10 @@ def _draw(live: Live, board: Board, said: str) -> None:
 
 
 def _wait(live: Live, board: Board, said: str, until: float) -> None:
-    """Until the next round; a terminal whose size changes is drawn anew."""
+    """Wait until the next round; redraw when the terminal's size changes."""
     size = live.console.size
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(GLANCE, left))
+        time.sleep(min(REDRAW_INTERVAL, left))
         if live.console.size != size:
             size = live.console.size
             _draw(live, board, said)

@@ -28,7 +28,7 @@ STEPS = (events.CLUSTER_STEP, events.CLUSTER_PROGRESS, events.WARNING)
     },
 )
 def install(call: Call, wheelhouse: str | None = None, timeout: str = "30m") -> int:
-    """Install the inventory's Ray on the selected nodes, in an environment of its own."""
+    """Install the inventory's Ray in its own environment on the selected nodes."""
     limit = _parse.seconds(timeout, "timeout") or 0.0
     wheels = Path(wheelhouse).expanduser() if wheelhouse is not None else None
     with call.narrated(only=STEPS):
@@ -53,7 +53,7 @@ def _told(outcome: Outcome[Installed]) -> Outcome[Installed]:
     },
 )
 def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
-    """Start the Ray cluster on the selected nodes, or what is missing of it; the head first."""
+    """Start the Ray cluster, or its missing parts, on the selected nodes; the head first."""
     limit = _parse.seconds(timeout, "timeout") or 0.0
     try:
         with call.narrated(only=STEPS):
@@ -104,7 +104,7 @@ def status(call: Call) -> int:
 
 
 def _conclude(errors: Iterable[GridError | None]) -> int:
-    """Say what went wrong, what several nodes share in one line; the exit status."""
+    """Report the errors, those that several nodes share in one line; returns the exit status."""
     from gridops.render.folding import grouped
 
     wrong: Sequence[GridError] = [error for error in errors if error]

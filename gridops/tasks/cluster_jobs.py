@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CMD = "the command, as shell text (or its words after --); `python` is the cluster's own"
 ID = "the job's id, the beginning of one, or @last for the newest"
-STOPPING = 15.0  # seconds that Ray may take to end a job
+STOP_TIMEOUT = 15.0  # seconds that Ray may take to end a job
 OWN = "that the command itself needs, wherever in the cluster those are (default: run on the head)"
 
 
@@ -154,7 +154,7 @@ def stop_job(call: Call, id: str) -> int:
         if not job.active or not client.jobs.stop(job.id):
             say(f"{node}: the job {job.id} had ended already")
             return 0
-        job = ended(client, job, STOPPING)
+        job = ended(client, job, STOP_TIMEOUT)
     if job.active:
         say(f"{node}: the job {job.id} was told to end and has not yet")
         return 125
@@ -167,7 +167,7 @@ def stop_job(call: Call, id: str) -> int:
     help={"port": "the port of this machine (default: the dashboard's own, or a free one)"},
 )
 def dashboard(call: Call, port: str | None = None) -> int:
-    """Lead a port of this machine to Ray's dashboard, and print its URL; until Ctrl-C."""
+    """Forward a local port to Ray's dashboard and print its URL; until Ctrl-C."""
     from gridops.reach.tunnel import tunnel
 
     wanted = _parse.count(port, "port")
@@ -194,7 +194,7 @@ def _invite(client: RayClient, port: int) -> None:
 
 
 def _free(port: int) -> int:
-    """`port` if nobody has it here, else 0: any."""
+    """`port` if it is free here, else 0: any."""
     import socket
 
     try:

@@ -1,4 +1,4 @@
-"""`health` and `best`: which nodes are there, and which is the one to use."""
+"""`health` and `best`: the state of the nodes, and the one to use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gridops.model import NodeHealth
     from gridops.probe.score import Ranked
 
-EVERY = 5.0  # seconds between two rounds of --watch
+WATCH_INTERVAL = 5.0  # seconds between two rounds of --watch
 SORTS = ("inventory", "score", "name")
 
 
@@ -48,7 +48,7 @@ def health(
     each: bool = False,
 ) -> int:
     """Probe all selected nodes in parallel. Exit 1 if any is not healthy."""
-    every = EVERY if _bare(watch) else _parse.seconds(watch, "watch")
+    every = WATCH_INTERVAL if _bare(watch) else _parse.seconds(watch, "watch")
     order = sort or ("inventory" if every is None else "score")
     if order not in SORTS:
         raise UnknownNameError("order", order, SORTS)
@@ -64,12 +64,12 @@ def health(
 
 
 def _bare(flag: object) -> bool:
-    """Whether a flag that may have a value came without one."""
+    """True if a flag with an optional value came without one."""
     return flag is True
 
 
 def _sorted(healths: Sequence[NodeHealth], order: str) -> Sequence[NodeHealth]:
-    """From the inventory's order to another."""
+    """Sort from the inventory's order to another."""
     if order == "name":
         return sorted(healths, key=lambda health: health.node.name)
     if order == "score":
@@ -110,7 +110,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
 
 
 def _again_and_again(call: Call, every: float, sort: str, each: bool) -> int:
-    """In place on a terminal, one table after the other elsewhere."""
+    """Probe until Ctrl-C: in place on a terminal, one table after the other elsewhere."""
     if is_terminal(sys.stdout):
         from gridops.tasks._watch import watch
 
@@ -152,7 +152,7 @@ def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:
 
 
 def _doubts(ranking: Sequence[Ranked], gpus: int) -> Iterator[str]:
-    """What keeps the best node from being a good one."""
+    """Warnings about the best node: unreachable, degraded, or without room now."""
     from gridops.probe.capacity import explained
 
     first, health = ranking[0], ranking[0].health

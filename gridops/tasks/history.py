@@ -1,4 +1,4 @@
-"""`history`: what was run from here, where, when and how it went."""
+"""`history`: the runs from here, with node, time and outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MANY = 100_000  # runs that are looked through for those of some nodes
 def history(
     call: Call, limit: str = "20", since: str | None = None, plot: str | None = None
 ) -> None:
-    """Show the runs that were started from this machine, newest first, or draw how it was."""
+    """Show the runs started from this machine, newest first; or plot runs or the nodes' load."""
     from gridops.observe.store import Store
     from gridops.render import documents
     from gridops.render import history as render

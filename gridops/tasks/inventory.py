@@ -1,4 +1,4 @@
-"""`inventory.*` and `trust`: what the grid consists of, and who it really is."""
+"""`inventory.*` and `trust`: the nodes of the grid, and their host keys."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:
 
 
 def _trust(found: HostKeys, dry_run: bool, replace: bool) -> int:
-    """Show a node's keys, and unless it is a dry run make them known."""
+    """Show a node's host keys and add them to known_hosts.
+
+    A dry run only shows them.
+    """
     from gridops.reach import hostkeys
 
     for key in found.keys:

@@ -99,7 +99,7 @@ def _found(
     in_time: bool = False,
     timeout: float | None = None,
 ) -> Job:
-    """The run that is meant; what is doubtful of it is said. `in_time`: also once it can be had."""
+    """Find the run, and report doubts about it. `in_time`: also once it can be had."""
     with call.narrated(only=(events.WARNING,)):
         if in_time:
             return call.grid.find_job_in_time(id, call.nodes, timeout=timeout)
@@ -163,7 +163,7 @@ def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
 
 
 def _concluded(job: Job) -> int:
-    """The exit status of a run that has ended; what else there is to say is said."""
+    """The exit status of a run that has ended; its verdict, if any, is said."""
     from gridops.jobs.outcome import exit_status, verdict
 
     if said := verdict(job):
@@ -226,7 +226,7 @@ def kill(call: Call, id: str) -> int:
     help={"id": ID, "diff": "its uncommitted changes alone, byte for byte, for `git apply`"},
 )
 def show_(call: Call, id: str, diff: bool = False) -> int | None:
-    """Show what ran, from which commit, where and why there, when, and how it ended."""
+    """Show a run: its command, commit, node and why there, when, and how it ended."""
     from gridops.render import documents, jobs
 
     if diff and call.format == "json":
@@ -243,7 +243,7 @@ def show_(call: Call, id: str, diff: bool = False) -> int | None:
 
 
 def _show_diff(call: Call, job: Job) -> int:
-    """Exit 1 when it is not known what was changed."""
+    """Print the run's uncommitted changes. Exit 1 when they are not known."""
     from gridops.transfers.sync.provenance import unkept
 
     changes = call.grid.job_diff(job)

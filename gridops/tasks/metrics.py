@@ -1,4 +1,4 @@
-"""`metrics` and `metrics.*`: what adds up over all calls, for Prometheus."""
+"""`metrics` and `metrics.*`: the metrics over all calls, for Prometheus."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
 
 
 def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, whatever is under way."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, even amid a round."""
     stop = threading.Event()
     rounds = threading.Thread(
         target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
@@ -129,7 +129,7 @@ def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
 
 @contextmanager
 def _signalled() -> Iterator[Callable[[], object]]:
-    """What waits until a signal has come that ends us.
+    """Catch the signals that end us; gives a function that waits for one.
 
     By the interpreter's own pipe: the system may hand the signal to any of our threads, so that
     nothing would wake the main one, where Python's handlers run.
@@ -150,7 +150,7 @@ def _signalled() -> Iterator[Callable[[], object]]:
 
 
 def _heed(number: int, frame: FrameType | None) -> None:
-    """The byte in the pipe has said it already."""
+    """Do nothing: the byte in the pipe has said it already."""
 
 
 @grid_task(
@@ -174,7 +174,7 @@ def push(
     token_file: str | None = None,
     strict: bool = False,
 ) -> int:
-    """Push the metrics of all calls until now to a Pushgateway, in place of those there."""
+    """Push the metrics of all calls until now to a Pushgateway; they replace those there."""
     del call
     from gridops.observe.auth import access
     from gridops.observe.push import Gateway

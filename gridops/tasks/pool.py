@@ -10,7 +10,7 @@ from gridops.tasks._terminal import counted, say, show, show_table
 
 @grid_task(name="open", flags=SELECTION)
 def open_(call: Call) -> int:
-    """Open the connections to the selected nodes ahead, so that the next task finds them."""
+    """Open the connections to the selected nodes ahead; the next task finds them."""
     from gridops.render.folding import failures
 
     nodes = [node for node in call.nodes if node.connection == "ssh"]

@@ -17,7 +17,10 @@ from gridops.tasks._terminal import open_streams, say
 
 
 class GridProgram(Program):
-    """An invoke Program whose usage errors exit with 2, as gridops' own do."""
+    """An invoke Program that exits with 2 on usage errors.
+
+    gridops' own errors of usage do so as well.
+    """
 
     def print_version(self) -> None:
         from gridops.system import ownership
@@ -45,7 +48,7 @@ def _usage() -> Iterator[None]:
 
 
 def _further(exc: ParseError) -> str:
-    """How to give one more of what a task takes several of."""
+    """Hint for an argument that takes several values."""
     arguments = exc.context.args.values() if exc.context else ()
     names = [argument.name for argument in arguments if isinstance(argument, Words)]
     return f"more than one: --{names[0]} A --{names[0]} B; " if names else ""

@@ -1,4 +1,4 @@
-"""`report`: the grid as a document, for people who do not sit at this terminal."""
+"""`report`: the grid as a document, for people without this terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
 
 
 def _overview(last: Round) -> Overview:
-    """The round, with what the store has of the past; that it cannot be read is said."""
+    """The round and the store's history; a store that cannot be read is a warning."""
     from gridops.observe.store import Store
     from gridops.render.overview import Overview
     from gridops.render.trends import LONGEST
@@ -81,7 +81,7 @@ def _overview(last: Round) -> Overview:
 
 
 def _with_now(history: Mapping[str, list[Sample]], last: Round) -> dict[str, list[Sample]]:
-    """The store hears of a round when this process ends: it is added here."""
+    """Add this round to the history: the store hears of it when this process ends."""
     from gridops.observe.rows import sample_of
     from gridops.probe.figures import record_of
 

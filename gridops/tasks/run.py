@@ -143,7 +143,7 @@ def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
 
 
 def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
-    """Say what a run would do; nothing on any node changes."""
+    """Print the plan of a run; nothing on any node changes."""
     choice = call.grid.candidates(nodes, spec.gpus)
     first = choice[0]
     say(f"would run on {first.node.name}: {first.reason}")
@@ -234,7 +234,10 @@ def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
 
 
 def _ended(data: bytes, bare: bool) -> bytes:
-    """With a newline at its end, so that the next header begins a line."""
+    """Add a newline at the end, for the header after it.
+
+    Output that is shown bare stays as it is.
+    """
     return data if bare or data.endswith(b"\n") else data + b"\n"
 
 
@@ -284,7 +287,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
 
 
 def _print_plan(report: SyncReport) -> None:
-    """What a sync would do, on stdout: + new, ~ changed, - deleted."""
+    """Print the plan of a sync on stdout: + new, ~ changed, - deleted."""
     from gridops.system.text import plain
 
     for sign, paths in (("+", report.added), ("~", report.changed), ("-", report.deleted)):

@@ -28,7 +28,7 @@ def up(call: Call, nodes: str = "3", dir: str | None = None) -> None:
 
 @grid_task(flags=format_flag("table", "json"), help=DIR)
 def status(call: Call, dir: str | None = None) -> int:
-    """Which nodes of the sandbox run. Exit 1 if any does not."""
+    """List the sandbox's nodes and their state. Exit 1 if any does not run."""
     from gridops.render import documents, tables
     from gridops.sandbox import Sandbox
 

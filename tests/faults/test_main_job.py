@@ -274,7 +274,7 @@ NODES = (Node("quick", "quick"), Node("slow", "slow"))
 
 
 def test_a_healthy_node_is_not_kept_waiting_by_a_slow_one(monkeypatch):
-    monkeypatch.setattr(placement, "PATIENCE", 0.1)
+    monkeypatch.setattr(placement, "STRAGGLER_GRACE", 0.1)
     monkeypatch.setattr(placement, "check", slow_check(5))
     began = time.monotonic()
     assert [c.node.name for c in candidates(NODES, Settings())] == ["quick"]
@@ -282,13 +282,13 @@ def test_a_healthy_node_is_not_kept_waiting_by_a_slow_one(monkeypatch):
 
 
 def test_but_a_moment_is_waited_for_a_better_one(monkeypatch):
-    monkeypatch.setattr(placement, "PATIENCE", 5.0)
+    monkeypatch.setattr(placement, "STRAGGLER_GRACE", 5.0)
     monkeypatch.setattr(placement, "check", slow_check(0.2))
     assert [c.node.name for c in candidates(NODES, Settings())] == ["slow", "quick"]
 
 
 def test_a_degraded_node_alone_is_no_reason_to_hurry(monkeypatch):
-    monkeypatch.setattr(placement, "PATIENCE", 0.05)
+    monkeypatch.setattr(placement, "STRAGGLER_GRACE", 0.05)
     monkeypatch.setattr(placement, "check", slow_check(0.5, first="degraded"))
     assert [c.node.name for c in candidates(NODES, Settings())] == ["slow", "quick"]
 

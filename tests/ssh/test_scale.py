@@ -237,7 +237,7 @@ def test_long_counting_is_told_now_and_then(
 ) -> None:
     from gridops.tasks import _terminal
 
-    monkeypatch.setattr(_terminal, "PATIENCE", 0.05)
+    monkeypatch.setattr(_terminal, "PROGRESS_INTERVAL", 0.05)
 
     def slowly() -> Iterator[int]:
         for number in range(4):

@@ -185,7 +185,7 @@ def test_a_round_that_fails_is_told_and_followed_by_another(inventory, heard, mo
         stop.set()
 
     monkeypatch.setattr(module, "check", failing_once)
-    monkeypatch.setattr(module, "REST", 0.01)
+    monkeypatch.setattr(module, "ROUND_DELAY", 0.01)
     Monitor(Selection(inventory("nodes: [a]")), 0.01).run(stop, publish)
     assert [done.number for done in published] == [1]
     (warning,) = [event for event in heard if event.name == events.WARNING]
@@ -202,7 +202,7 @@ def test_rounds_begin_at_even_times(answers, inventory, monkeypatch):
         if len(times) == 4:
             stop.set()
 
-    monkeypatch.setattr(module, "REST", 0.0)
+    monkeypatch.setattr(module, "ROUND_DELAY", 0.0)
     Monitor(Selection(inventory("nodes: [a]")), 0.3).run(stop, publish)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert all(0.2 < gap < 0.45 for gap in gaps), gaps
