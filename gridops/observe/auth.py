@@ -1,4 +1,4 @@
-"""Who may read what the exporter serves: secrets come from files, never from a command line."""
+"""Authentication and TLS of the exporter. Secrets come from files, never from a command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Access:
         return "Bearer" if self.basic is None else 'Basic realm="gridops", charset="UTF-8"'
 
     def allows(self, header: str) -> bool:
-        """Whether a request with this Authorization header may pass."""
+        """True if a request with this Authorization header may pass."""
         if self.open:
             return True
         scheme, _, given = header.partition(" ")
@@ -82,7 +82,7 @@ def _secret(path: str, flag: str) -> str:
 
 
 def server_tls(cert: str | None, key: str | None) -> SSLContext | None:
-    """What a server needs to speak TLS with the certificate in these files. Raises UsageError."""
+    """TLS context of a server with the certificate in these files. Raises UsageError."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:

@@ -1,4 +1,4 @@
-"""What a process has to add to the store: sums, not single events, so that it stays small."""
+"""Batch of a process' additions to the store: sums, not single events, so that it stays small."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plain(text: str) -> str:
 
 
 class Ending(NamedTuple):
-    """How a run ended that another process may have started."""
+    """The end of a run that another process may have started."""
 
     state: RunState
     status: int | None
@@ -57,7 +57,7 @@ class Batch:
         self.stamps[key] = max(at, self.stamps.get(key, 0.0))
 
     def absorb(self, later: Batch) -> None:
-        """Take what came after this one."""
+        """Add the batch that came after this one."""
         for series, value in later.totals.items():
             self.totals[series] = self.totals.get(series, 0.0) + value
         for stamp, at in later.stamps.items():

@@ -1,4 +1,4 @@
-"""What a process has recorded and not stored yet."""
+"""Records of a process that are not stored yet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Pending:
     # -- storing -----------------------------------------------------------------------------
 
     def flush(self) -> str:
-        """Store the batch; what cannot be stored now is kept for the next time.
+        """Store the batch; one that cannot be stored now is kept for the next time.
 
         Returns what the user should know, once: "" while that is nothing new.
         """
@@ -79,7 +79,7 @@ class Pending:
             return said
 
     def flush_or_warn(self) -> None:
-        """The same; what the user should know goes into the log."""
+        """Store the batch as `flush` does. What the user should know goes into the log."""
         if trouble := self.flush():
             logging.getLogger("gridops").warning("%s", trouble)
 
@@ -96,7 +96,7 @@ class Pending:
     # -- telling -----------------------------------------------------------------------------
 
     def metrics(self) -> Iterator[Metric]:
-        """Of the store, as far as it can be read, and of what is not stored yet."""
+        """Metrics in the store, if readable, and those not stored yet."""
         from gridops.observe import exposition
 
         store = self._store()

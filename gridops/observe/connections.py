@@ -47,7 +47,7 @@ class Outbox(deque[memoryview]):
             self.append(memoryview(data))
 
     def close(self) -> None:
-        """Nothing: it holds no file."""
+        """Do nothing: it holds no file."""
 
 
 class OneRequest(HTTPRequest):
@@ -71,7 +71,7 @@ class Connection(HTTPConnection):
 
     @property
     def unsent(self) -> int:
-        """Bytes of the answer."""
+        """Bytes of the answer that are not sent yet."""
         return sum(map(len, self.wfile))
 
     def communicate(self) -> bool:
@@ -82,9 +82,10 @@ class Connection(HTTPConnection):
         return True
 
     def advance(self) -> int:
-        """Read or write what can be at once; the event to wait for, 0 when no more is to be done.
+        """Read or write without blocking.
 
-        Raises OSError when the client has gone or speaks no TLS.
+        Returns the event to wait for, 0 when no more is to be done. Raises OSError when the client
+        has gone or speaks no TLS.
         """
         waits_for = WRITE if self.answered else READ
         try:
@@ -101,7 +102,7 @@ class Connection(HTTPConnection):
         return 0
 
     def _hear(self) -> None:
-        """Read until the end of the headers; what follows them is of no interest."""
+        """Read until the end of the headers; the rest is of no interest."""
         seen = 0
         while not END_OF_HEAD.search(self._head, max(0, seen - 2)) and seen < HEAD_LIMIT:
             seen = len(self._head)
@@ -124,7 +125,7 @@ class Connection(HTTPConnection):
 
 
 class Tls(Adapter):
-    """TLS whose handshake is a part of hearing the request: nobody waits for it."""
+    """TLS with the handshake as a part of hearing the request: nobody waits for it."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
@@ -167,7 +168,7 @@ class Connections:
         self._thread.start()
 
     def take(self, connection: Connection) -> None:
-        """A connection that is new, or has its answer; from any thread but ours."""
+        """Take a connection that is new, or has its answer; from any thread but ours."""
         if self._stopping:
             connection.close()
             return
@@ -220,7 +221,7 @@ class Connections:
             self._hang_up(connection)
 
     def _is_crowded(self) -> bool:
-        """Whether somebody has to go: who has been waited for the longest, if anybody is.
+        """True if a client has to go: the one waited for the longest, if any is.
 
         A client that behaves is among the youngest, and soon done.
         """
@@ -245,7 +246,7 @@ class Connections:
             self._on_request(connection)
 
     def _wait_for(self, connection: Connection, event: int) -> None:
-        """Have it advance at that event; 0: no more."""
+        """Have the connection advance at that event; 0: no more."""
         known = connection in self._waiting
         if event and known:
             self._selector.modify(connection.socket, event, connection)

@@ -1,4 +1,4 @@
-"""What happened. Working code emits events; logs, metrics, history and progress bars listen.
+"""Events: working code emits them; logs, metrics, history and progress bars listen.
 
 The names in use, with their fields, are the constants below. A listener that raises is dropped
 from that event only: seeing must never break doing.
@@ -58,7 +58,7 @@ WARNING = "warning"  # message
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened; `context` is what was bound when it did (task, run_id)."""
+    """One thing that happened. `context` is what was bound when it did (task, run_id)."""
 
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def subscribe(listener: Listener) -> None:
 
 
 def context() -> Mapping[str, Any]:
-    """What is bound here and now."""
+    """The context that is bound here and now."""
     return _context.get()
 
 

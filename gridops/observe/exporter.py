@@ -55,7 +55,7 @@ Route = Callable[[Request], Page]
 
 
 class Exporter:
-    """Serves `routes` (by path) to those whom `access` lets in; those of `public` to anybody.
+    """Server of `routes` (by path) for clients that `access` lets in; of `public` ones for anybody.
 
     It listens from the beginning, and answers within its `with` block. Bound to a loopback address,
     it answers only to names of this machine: a page of somebody else must not read it by way of a
@@ -71,7 +71,7 @@ class Exporter:
         public: frozenset[str] = frozenset(),
         tls: SSLContext | None = None,
     ) -> None:
-        """`address` is host and port; port 0 takes a free one. Raises ServeError."""
+        """Listen on `address`, host and port; port 0 takes a free one. Raises ServeError."""
         self.routes = routes
         self.access = access
         self.public = public
@@ -141,7 +141,7 @@ class Exporter:
 
 
 class _Server(Server):
-    """cheroot's, whose threads never wait for a client."""
+    """cheroot's server, with threads that never wait for a client."""
 
     ConnectionClass = Connection
     protocol = "HTTP/1.0"  # one request a connection
@@ -158,7 +158,7 @@ class _Server(Server):
         self._refusal: OSError | None = None
 
     def listen(self) -> None:
-        """Raises ServeError."""
+        """Listen on the address. Raises ServeError."""
         os.environ.pop("LISTEN_PID", None)  # else cheroot takes a socket of systemd's unasked
         # In a daemon's thread, so that the workers are daemons: a page that takes long to make is
         # no reason for this process to stay.
@@ -179,7 +179,7 @@ class _Server(Server):
             self._refusal = self._refusal or exc
 
     def bind(self, family: int, type: int, proto: int = 0) -> Any:
-        """Keep why, which cheroot only quotes."""
+        """Bind, and keep the error, which cheroot only quotes."""
         try:
             return super().bind(family, type, proto)
         except OSError as exc:
@@ -187,20 +187,20 @@ class _Server(Server):
             raise
 
     def process_conn(self, conn: Connection) -> None:
-        """A new connection: its request is to be heard first."""
+        """Take a new connection: its request is to be heard first."""
         self.clients.take(conn)
 
     put_conn = process_conn  # with its answer, which is to be sent
 
     def end(self) -> None:
-        """Hang up on everybody; whatever is under way has STOP_TIMEOUT."""
+        """Hang up on everybody; work under way has STOP_TIMEOUT."""
         self.clients.stop()
         thread = threading.Thread(target=self.stop, daemon=True)
         thread.start()
         thread.join(STOP_TIMEOUT)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Who asked has hung up, or speaks no HTTP; nobody needs to know.
+        """Ignore a client that has hung up or speaks no HTTP; nobody needs to know.
 
         Errors are those of accepting: without a pause, one that lasts (no file descriptor is left)
         would take a whole core.

@@ -1,4 +1,4 @@
-"""What is known, in Prometheus' words."""
+"""Prometheus and OpenMetrics text exposition of all that is known."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(metrics: Iterable[Metric], *, openmetrics: bool = False, end: bool =
 
 
 def content_type(*, openmetrics: bool = False) -> str:
-    """What HTTP calls the exposition."""
+    """Content-Type of the exposition."""
     return _encoder(openmetrics)[1]
 
 
@@ -62,20 +62,20 @@ class _Collector:
 
 
 def of_store(store: Store) -> Iterator[Metric]:
-    """All that the store knows. Raises StoreError."""
+    """All metrics in the store. Raises StoreError."""
     yield from of_processes(store.totals(), store.stamps(), store.active())
     yield from of_nodes(store.node_records())
 
 
 def of_processes(totals: Totals, stamps: Stamps, active: int) -> Iterator[Metric]:
-    """What adds up over processes, and what they do now."""
+    """Sums over processes, and the gauges of `of_now`."""
     for name, series in grouped(totals).items():
         yield summed(TOTALS[name], {_values(labels): parts for labels, parts in series.items()})
     yield from of_now(stamps, active)
 
 
 def grouped(totals: Totals) -> dict[str, dict[str, dict[str, float]]]:
-    """By family, labels (JSON) and part; every family is there, what nobody knows is not."""
+    """Totals by family, labels (JSON) and part; every known family is there, and no other."""
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TOTALS}
     for name, labels, part, value in totals:
         if name in found:
@@ -95,13 +95,13 @@ def lines_of(family: Family, labels: str, parts: Mapping[str, float]) -> str:
 
 
 def head_of(family: Family, *, openmetrics: bool) -> str:
-    """What stands above the family's lines."""
+    """The HELP and TYPE lines that stand above the family's samples."""
     text = written([summed(family, {})], openmetrics=openmetrics, end=False)
     return "".join(line for line in text.splitlines(keepends=True) if line[0] == "#")
 
 
 def of_now(stamps: Stamps, active: int) -> Iterator[Metric]:
-    """When things happened last, and what is under way."""
+    """Gauges of the newest timestamps and of the tasks under way."""
     newest: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in STAMPS}
     for name, labels, at in stamps:
         if name in newest:
@@ -168,7 +168,7 @@ def single(name: str, help: str, value: float) -> Metric:
 
 
 def of_nodes(records: Iterable[NodeRecord]) -> Iterator[Metric]:
-    """Each node as it was last seen. What is not known of a node has no sample."""
+    """Gauges of each node as it was last seen. What is not known of a node has no sample."""
     found = tuple(records)
     score = _gauge("grid_node_health_score", "0 idle to 100 full.", ("node",))
     up = _gauge("grid_node_up", "Whether the node answered.", ("node",))

@@ -27,7 +27,7 @@ class Family(NamedTuple):
     buckets: tuple[float, ...] = ()
 
     def bucket(self, value: float) -> str:
-        """Which bucket of the histogram a value is counted in."""
+        """The histogram bucket that a value is counted in."""
         return next((f"{limit:g}" for limit in self.buckets if value <= limit), INFINITE)
 
 

@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 class _Runs:
-    """The runs of one task, by the key that they have in the history."""
+    """Runs of one task, by their key in the history."""
 
     def __init__(self, began: float) -> None:
         self.began = began
@@ -26,14 +26,14 @@ class _Runs:
 
 
 class Ledger:
-    """Enters events into `metrics`; remembers the runs that have not ended."""
+    """Writer of events into `metrics`; remembers the runs that have not ended."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
         self._runs: dict[int, _Runs] = {}  # by the thread of their task
 
     def enter(self, event: events.Event, thread: int) -> None:
-        """`thread`: where it was emitted; a task's own events come in one."""
+        """Enter an event from `thread`, where it was emitted; a task's own events come in one."""
         entry = _ENTRIES.get(event.name)
         if entry:
             entry(self, event, thread)
@@ -147,7 +147,7 @@ def _run_id(event: events.Event) -> str:
 
 
 def _ended(row: RunRow, known: Mapping[str, Any]) -> RunRow:
-    """A run whose end was not seen, once its task has ended as `known` says."""
+    """The row of a run that ended unseen: its task has ended as `known` says."""
     if known.get("error") is not None:
         error = plain(str(known["error"]))
         return row._replace(state="failed", status=known.get("exit_status"), error=error)
@@ -175,7 +175,7 @@ _of_process: list[Ledger] = []
 
 
 def enter(heard: Sequence[tuple[events.Event, int]]) -> str:
-    """Enter what was heard into this process' metrics and store it; what the user should know."""
+    """Enter events into this process' metrics and store them. Returns what the user should know."""
     said = ""
     with _lock:
         if not _of_process:

@@ -1,4 +1,4 @@
-"""The log: what happens, as lines on stderr, for people or as JSON.
+"""The log: lines on stderr, for people or as JSON.
 
 Records go through the standard library's logger `gridops`, so any other handler sees them too.
 structlog, which takes a while to import, is loaded by the first JSON line or the first use of a
@@ -71,7 +71,7 @@ def shutdown_logging() -> None:
 
 
 class Logger:
-    """A structlog logger that is made when it first has something to say.
+    """A structlog logger, made when it first has something to say.
 
     `info("text", node="gpu01", …)`; `bind(**fields)` gives one that adds the fields to every line.
     """
@@ -96,7 +96,7 @@ class Logger:
         self._log(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """As error, with the exception that is being handled."""
+        """Log an error, with the exception that is being handled."""
         self._log(logging.ERROR, event, {"exc_info": True, **fields})
 
     def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def _level(level: str | int) -> int:
 def _to_record(
     logger: WrappedLogger, method: str, found: EventDict
 ) -> tuple[tuple[str], dict[str, Any]]:
-    """structlog's last step: what the standard library's logger is called with."""
+    """structlog's last processor: the arguments for the standard library's logger."""
     text = str(found.pop("event"))
     exc_info = found.pop("exc_info", None)
     return (text,), {"exc_info": exc_info, "extra": {"grid": dict(found)}}
@@ -146,7 +146,7 @@ def _on_event(event: events.Event) -> None:
 
 
 class _Handler(logging.Handler):
-    """Writes a record as one line, and survives whatever is wrong with the stream."""
+    """Handler that writes a record as one line. It survives whatever is wrong with the stream."""
 
     def __init__(self, stream: TextIO | None, service: str, *, as_json: bool) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def _human(record: logging.LogRecord, stream: TextIO) -> str:
 
 
 def _shown(record: logging.LogRecord) -> dict[str, Any]:
-    """The record's own fields, less what must not be seen."""
+    """The record's own fields, less those that must not be seen."""
     hidden = SECRET if record.levelno < logging.INFO else SECRET | COMMANDS
     fields = getattr(record, "grid", {})
     return {

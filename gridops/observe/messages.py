@@ -1,4 +1,4 @@
-"""Events in words: how serious each is, and what its log line says."""
+"""Events in words: the level and the text of each one's log line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SILENT = frozenset(  # many a second
 
 
 def sentence(event: events.Event) -> tuple[int, str] | None:
-    """Level and text of its line; None for an event that has none."""
+    """Level and text of the event's log line; None for an event that has none."""
     if event.name in SILENT:
         return None
     fields = _Fields({name: _text(value) for name, value in event.fields.items()})

@@ -25,7 +25,7 @@ from gridops.observe.rows import NodeRecord, RunRow, sample_of
 
 
 class Metrics:
-    """Records into the store at `store` (default: the user's), and tells what is in there."""
+    """Metrics in the store at `store` (default: the user's), to be recorded and exported."""
 
     def __init__(self, store: Path | None = None) -> None:
         self._pending = Pending(store)
@@ -35,7 +35,7 @@ class Metrics:
     # -- recording ---------------------------------------------------------------------------
 
     def record_task(self, task_type: str, *, at: float | None = None) -> None:
-        """A task begins; it counts as active until it is complete, or this process dead."""
+        """Record a task's start; it counts as active until it is complete, or this process dead."""
         with self._pending as batch:
             batch.count(families.SUBMITTED, task_type)
             batch.stamp(families.LAST_ATTEMPT, task_type, at=at or time.time())
@@ -49,7 +49,7 @@ class Metrics:
         *,
         at: float | None = None,
     ) -> None:
-        """A task has ended; `duration` in seconds, `status` "success" or "failure"."""
+        """Record a task's end; `duration` in seconds, `status` "success" or "failure"."""
         with self._pending as batch:
             batch.count(families.COMPLETED, task_type, status)
             _observe(batch, families.DURATION, duration, task_type)
@@ -60,48 +60,48 @@ class Metrics:
     def record_sync(
         self, node: str, status: str = "success", *, duration: float | None = None
     ) -> None:
-        """A tree was synced to the node, or was to be; `duration` in seconds."""
+        """Record a sync of a tree to the node, done or failed; `duration` in seconds."""
         with self._pending as batch:
             batch.count(families.SYNCS, node, status)
             if duration is not None:
                 _observe(batch, families.SYNC_DURATION, duration, node)
 
     def record_node_health(self, node: str, score: float | None) -> None:
-        """The node's score, 0 idle to 100 full; None: it cannot be reached."""
+        """Record the node's score, 0 idle to 100 full; None: it cannot be reached."""
         state = "unreachable" if score is None else "healthy"
         self.record_node(NodeRecord(node, time.time(), state, score))
 
     def record_node(self, record: NodeRecord) -> None:
-        """All that was seen of a node."""
+        """Record all that was seen of a node."""
         record = record._replace(node=plain(record.node))
         with self._pending as batch:
             batch.nodes[record.node] = record
             batch.samples[int(record.at // 60), record.node] = sample_of(record)
 
     def record_selection(self, duration: float) -> None:
-        """Choosing a node took so many seconds."""
+        """Record the `duration` of choosing a node, in seconds."""
         with self._pending as batch:
             _observe(batch, families.SELECTION, duration)
 
     def record_retry(self, reason: str) -> None:
-        """An attempt failed for this reason (a kind, never a message) and is made again."""
+        """Record a failed attempt that is made again; `reason` is a kind, never a message."""
         with self._pending as batch:
             batch.count(families.RETRIES, reason)
 
     def record_run(self, key: str, row: RunRow) -> None:
-        """A run as it is now, in place of what was recorded under `key` before."""
+        """Record a run as it is now. It replaces what was recorded under `key` before."""
         with self._pending as batch:
             batch.runs[key] = row
 
     def record_ending(self, run_id: str, ending: Ending) -> None:
-        """How a run ended that was left to its node."""
+        """Record the end of a run that was left to its node."""
         with self._pending as batch:
             batch.endings[run_id] = ending
 
     # -- telling -----------------------------------------------------------------------------
 
     def flush(self) -> str:
-        """Store what was recorded; returns what the user should know, mostly "". Never raises."""
+        """Store the records. Returns what the user should know, mostly "". Never raises."""
         return self._pending.flush()
 
     def export_prometheus(self, *, openmetrics: bool = False) -> str:
@@ -120,7 +120,7 @@ _lock = threading.Lock()
 
 
 def get_metrics() -> Metrics:
-    """The one of this process."""
+    """The `Metrics` of this process."""
     with _lock:
         if not _of_process:
             _of_process.append(Metrics())

@@ -1,4 +1,4 @@
-"""What a client wants to be answered with: RFC 9110, section 12.5, read by werkzeug.
+"""HTTP content negotiation: RFC 9110, section 12.5, read by werkzeug.
 
 prometheus-client has the encoders, but heeds no `q`: of two formats it takes the one named first,
 also one that is named to be refused (`q=0`).
@@ -11,13 +11,13 @@ TEXT = ("text/plain", "0.0.4")
 
 
 def prefers_openmetrics(accept: str) -> bool:
-    """Whether a client with this Accept header would rather have OpenMetrics than text."""
+    """True if the Accept header prefers OpenMetrics to text."""
     wanted = _quality(accept, *OPENMETRICS)
     return wanted > 0 and wanted > _quality(accept, *TEXT)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client with this Accept-Encoding header takes gzip, and not rather plain text."""
+    """True if the Accept-Encoding header takes gzip, and not rather plain text."""
     from werkzeug.http import parse_accept_header
 
     accepted = parse_accept_header(accept_encoding)
@@ -26,7 +26,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _quality(accept: str, kind: str, version: str) -> float:
-    """0 to 1: that of the most specific range in the header which fits."""
+    """Quality, 0 to 1: that of the most specific range in the header which fits."""
     from werkzeug.http import parse_accept_header, parse_options_header
 
     family = kind.partition("/")[0]

@@ -1,4 +1,4 @@
-"""Where metrics and history are kept on this machine."""
+"""Paths of metrics and history on this machine."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def store_path() -> Path:
 
 
 def wanted() -> bool:
-    """Whether anything is to be recorded: GRIDOPS_METRICS=off says no."""
+    """True if anything is to be recorded: GRIDOPS_METRICS=off says no."""
     return os.environ.get(SWITCH, "").lower() not in ("off", "0", "no", "false")

@@ -24,7 +24,7 @@ class Gateway:
 
     @classmethod
     def of(cls, gateway: str, job: str, instance: str | None, access: Access = OPEN) -> Gateway:
-        """Raises UsageError for what is no URL, and for one with a password in it."""
+        """The gateway at a URL. Raises UsageError for what is none, or has a password in it."""
         base = gateway if "://" in gateway else f"http://{gateway}"
         try:
             parts = urlsplit(base)

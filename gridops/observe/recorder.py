@@ -1,4 +1,4 @@
-"""A listener that keeps metrics and history of what happens.
+"""Event listener that keeps metrics and history.
 
 It only collects events; what they come to, and SQLite, are loaded when there is something to
 store: at a task's end, and every other second of a long one.
@@ -27,7 +27,7 @@ Heard = tuple[events.Event, int]  # and its thread: a task's own events come in 
 
 
 class Recorder:
-    """Listens, from `events.listening(recorder)` until `close`."""
+    """Event listener, from `events.listening(recorder)` until `close`."""
 
     def __init__(self, delay: float = DELAY) -> None:
         self._delay = delay
@@ -48,13 +48,13 @@ class Recorder:
                 self._worker.start()
 
     def _work(self) -> None:
-        """Load what storing needs while the task waits for its nodes; store during a long one."""
+        """Load the storing modules while the task waits for its nodes; store during a long one."""
         _load()
         while not self._closed.wait(self._delay):
             self.flush()
 
     def flush(self) -> None:
-        """Store what was heard until now. Never raises."""
+        """Store the events heard until now. Never raises."""
         with self._storing:
             with self._lock:
                 heard, self._heard = self._heard, []
@@ -62,12 +62,12 @@ class Recorder:
                 self._trouble = _enter(heard) or self._trouble
 
     def trouble(self) -> str:
-        """Why something could not be stored; told once."""
+        """The reason that something could not be stored; told once."""
         told, self._trouble = self._trouble, ""
         return told
 
     def close(self) -> str:
-        """Store the rest; returns what the user should know, mostly ""."""
+        """Store the rest. Returns what the user should know, mostly ""."""
         self._closed.set()
         self.flush()
         return self.trouble()

@@ -1,4 +1,4 @@
-"""What the store keeps of runs and nodes, as values. Times are seconds since the epoch.
+"""Records of runs and nodes in the store, as values. Times are seconds since the epoch.
 
 They are named tuples, here and in the modules around: every task imports them at its end, and to
 make a dataclass takes ten times as long.
@@ -66,7 +66,7 @@ COMMAND = 200  # characters of a command that are kept
 
 
 def sample_of(record: NodeRecord) -> Sample:
-    """The record without what history does not keep."""
+    """Sample of a record, with the figures that history keeps."""
     known = record.figures
     gpus: Sequence[Mapping[str, Any]] = known.get("gpus", ())
     plain = (

@@ -1,4 +1,4 @@
-"""What a scrape gets, ready before it comes.
+"""Prometheus exposition, ready before a scrape comes.
 
 The nodes' part is written once a round, the sums' when a process has added to the store; what is
 left to do for a scrape is to ask whether that is so.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How the exporter itself is doing."""
+    """State of the exporter itself, as of its last round of probing."""
 
     number: int
     elapsed: float  # seconds that the last one took
@@ -90,7 +90,7 @@ class Scrape:
 
 
 class Sums:
-    """What adds up, as text; a series is written again only when it has changed."""
+    """Exposition of the sums; a series is written again only when it has changed."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], tuple[dict[str, float], str]] = {}

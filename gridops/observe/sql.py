@@ -1,4 +1,4 @@
-"""What a transaction on the store does, in SQL that SQLite knows since 3.24."""
+"""SQL of the store's transactions, for SQLite 3.24 and later."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _add_runs(db: sqlite3.Connection, batch: Batch, process: str) -> None:
 
 
 def prune(db: sqlite3.Connection, now: float) -> None:
-    """Forget what is old or too much, about once an hour."""
+    """Delete old and surplus rows, about once an hour."""
     found = db.execute("SELECT value FROM meta WHERE key = 'pruned'").fetchone()
     if found and now - PRUNE_EVERY < found[0] <= now:
         return
@@ -109,7 +109,7 @@ def prune(db: sqlite3.Connection, now: float) -> None:
 
 
 def _forget(db: sqlite3.Connection, table: str, column: str, oldest: float, most: int) -> None:
-    """Delete the rows before `oldest`, and the oldest of more than about `most`."""
+    """Delete the rows before `oldest`; of more than about `most`, the oldest."""
     surplus = db.execute(
         f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?", (most,)
     ).fetchone()

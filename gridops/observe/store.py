@@ -25,23 +25,23 @@ from gridops.system.processes import alive
 
 T = TypeVar("T")
 
-PATIENCE = 5.0  # seconds that a writer waits for the others
-KEEP_NODES = 86400.0  # seconds: a node that was not seen for so long is not told of any more
+LOCK_TIMEOUT = 5.0  # seconds that a writer waits for the others
+NODE_MAX_AGE = 86400.0  # seconds: a node that was not seen for so long is not told of any more
 
 
 class Store:
     """The file at `path` (default: the user's). Nothing is opened, or made, before it is needed."""
 
     def __init__(self, path: Path | None = None, *, patience: float | None = None) -> None:
-        """`patience`: seconds that reading or writing waits for others, PATIENCE by default."""
+        """`patience`: seconds that reading or writing waits for others, LOCK_TIMEOUT by default."""
         self.path = path or store_path()
-        self._patience = PATIENCE if patience is None else patience
+        self._patience = LOCK_TIMEOUT if patience is None else patience
         self._wait = min(1.0, self._patience)  # seconds for one statement
 
     # -- writing -----------------------------------------------------------------------------
 
     def write(self, batch: Batch) -> str:
-        """Add `batch`, whole or not at all; returns what the user should know, mostly "".
+        """Add `batch`, whole or not at all. Returns what the user should know, mostly "".
 
         Raises StoreError.
         """
@@ -94,13 +94,13 @@ class Store:
         return self._rows("SELECT family, labels, at FROM stamps")
 
     def active(self) -> int:
-        """How many tasks are under way, in processes that live."""
+        """Number of tasks under way, in processes that live."""
         rows = self._rows("SELECT process, sum(tasks) FROM active GROUP BY process")
         return sum(tasks for process, tasks in rows if alive(process))
 
     def node_records(self, since: float | None = None) -> list[NodeRecord]:
-        """The last that was seen of each node, not before `since` (default: a day ago)."""
-        begin = time.time() - KEEP_NODES if since is None else since
+        """Last record of each node, not before `since` (default: a day ago)."""
+        begin = time.time() - NODE_MAX_AGE if since is None else since
         rows = self._rows(
             "SELECT node, at, state, score, figures FROM nodes WHERE at >= ? ORDER BY node", begin
         )
@@ -110,13 +110,13 @@ class Store:
         ]
 
     def nodes(self) -> list[Sample]:
-        """The same as samples."""
+        """The last record of each node, as a sample."""
         from gridops.observe.rows import sample_of
 
         return [sample_of(record) for record in self.node_records()]
 
     def samples(self, since: float, node: str | None = None) -> dict[str, list[Sample]]:
-        """By node, oldest first, at most one a minute."""
+        """Samples by node, oldest first, at most one a minute."""
         rows = self._rows(
             f"SELECT {COLUMNS} FROM samples WHERE minute >= ? AND at >= ? AND ? IN (node, '')"
             " ORDER BY minute",

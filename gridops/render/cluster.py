@@ -41,7 +41,7 @@ def _amount(node: NodeStatus, name: str, unit: int = 1, word: str = "") -> str:
 
 
 def summary(status: ClusterStatus) -> list[str]:
-    """What is to be said beside the table, a line each."""
+    """Remarks beside the table, a line each."""
     if status.state == "not started":
         return ["the Ray cluster is not started (`inv cluster.start`)"]
     lines = [f"waiting for room: {plain(one)}" for one in status.demand]
@@ -82,7 +82,7 @@ def _record(node: NodeStatus) -> dict[str, Any]:
 def _resources(
     total: Mapping[str, float] | None, used: Mapping[str, float] | None
 ) -> dict[str, dict[str, float]] | None:
-    """As Ray names them, without the marks (`node:…`) that every node has."""
+    """Resources as Ray names them. The marks (`node:…`) that every node has are left out."""
     if total is None:
         return None
     return {

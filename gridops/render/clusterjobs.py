@@ -1,4 +1,4 @@
-"""The jobs of a Ray cluster as rows and as JSON records (docs/json.md)."""
+"""Jobs of a Ray cluster as rows and JSON records (docs/json.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More nodes than anybody reads one by one: what they have in common, a row each."""
+"""Groups of like nodes, a row each: for more nodes than anybody reads one by one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _FIGURES = re.compile(r"\d+(\.\d+)?")
 
 
 def health_rows(healths: Iterable[NodeHealth]) -> list[Row]:
-    """A row for each state and kind of note, the healthy first and the most common before others.
+    """A row for each state and kind of note.
 
-    Two notes are of a kind when they differ in figures only.
+    The healthy come first, and the most common before others. Two notes are of a kind when they
+    differ in figures only.
     """
     groups = _grouped(healths, lambda health: (health.state, _FIGURES.sub("#", _note(health))))
     rows: list[Row] = []
@@ -47,7 +48,7 @@ def _note(health: NodeHealth) -> str:
 
 
 def _common(said: Sequence[str]) -> str:
-    """What they all say, or what one of them does."""
+    """The text that all have, or one of theirs as an example."""
     text = said[0] if len(set(said)) == 1 else f"such as: {said[0]}"
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
@@ -75,7 +76,7 @@ def _spread(figures: Sequence[float]) -> str:
 
 
 def sync_rows(reports: Iterable[SyncReport]) -> list[Row]:
-    """A row for the nodes to which the same came, bytes and seconds being the most of any."""
+    """A row for each group of nodes that got the same. Bytes and seconds are the most of any."""
     groups = _grouped(reports, lambda report: (report.files, report.total_files, report.deleted))
     return [
         (

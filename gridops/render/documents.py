@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """The document, which may be shown on a terminal whatever its texts hold."""
+    """The document as JSON. It may be shown on a terminal whatever its texts hold."""
     return escaped_json(json.dumps(document, ensure_ascii=False, indent=2))
 
 
@@ -131,7 +131,7 @@ def _decoded(data: bytes) -> str:
 
 
 def exec_status(outcome: Outcome[Reply]) -> int:
-    """The command's exit status, or that of what kept it from having one."""
+    """The command's exit status, else that of the error that prevented one."""
     if outcome.value is not None:
         return outcome.value.status
     return outcome.error.exit_status if outcome.error else 125

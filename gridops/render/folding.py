@@ -1,4 +1,4 @@
-"""What several nodes have in common, said once."""
+"""Output and errors that several nodes have in common, said once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def failures(outcomes: Iterable[Outcome[Any]]) -> list[str]:
 
 
 def grouped(errors: Iterable[GridError]) -> list[str]:
-    """The same for errors that know their nodes."""
+    """Lines as from `failures`, for errors that know their nodes."""
     return _lines((error.node or "", error) for error in errors)
 
 

@@ -1,4 +1,4 @@
-"""What was run and how nodes were, as rows, records, and drawn for a terminal."""
+"""History of runs and nodes as rows, records and terminal drawings."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Line:
 
 
 def moment(at: float) -> str:
-    """In local time, to the second."""
+    """Local time to the second."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def status(run: RunRow) -> str:
-    """How it went, in a word or two: `ok`, `status 1`, `failed (125)`, or its state."""
+    """Outcome of the run in a word or two: `ok`, `status 1`, `failed (125)`, or its state."""
     if run.state == "finished":
         return "ok" if run.status == 0 else f"status {run.status}"
     if run.state == "failed":
@@ -77,7 +77,7 @@ def row(run: RunRow, now: float) -> Row:
 
 
 def took(run: RunRow, now: float) -> float | None:
-    """Seconds; of a run that goes on, so far."""
+    """Seconds that the run took; of one that goes on, so far."""
     if run.seconds is None and run.state == "running":
         return max(0.0, now - run.started)
     return run.seconds
@@ -110,7 +110,7 @@ def run_record(run: RunRow) -> dict[str, Any]:
 
 
 def durations(runs: Sequence[RunRow], now: float, width: int, *, ascii: bool) -> list[Line]:
-    """A bar a run, oldest first, in at most `width` columns."""
+    """A bar for each run, oldest first, in at most `width` columns."""
     ordered = list(reversed(runs))
     times = [took(run, now) for run in ordered]
     longest = max((seconds or 0.0 for seconds in times), default=0.0)
@@ -145,7 +145,7 @@ def loads(
     *,
     ascii: bool,
 ) -> list[Line]:
-    """A line a node of how `what` (of LOADS) went from `begin` to `end`, and its last figure."""
+    """A line for each node: `what` (of LOADS) from `begin` to `end`, and its last figure."""
     title, value = LOADS[what]
     names = max(map(len, history), default=0)
     room = max(SHORTEST_BAR, width - names - 2 - 7)
@@ -170,7 +170,7 @@ def _told(last: Sample | None, what: str, figure: float | None) -> str:
 
 
 def _axis(begin: float, end: float, width: int) -> str:
-    """When the line begins and ends, below its ends."""
+    """Times of the line's two ends, to stand below them."""
     form = "%H:%M" if end - begin < 86400 else "%m-%d %H:%M"
     first, last = (time.strftime(form, time.localtime(at)) for at in (begin, end))
     return first + last.rjust(max(len(last) + 1, width - len(first)))

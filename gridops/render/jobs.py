@@ -35,7 +35,7 @@ def row(job: Job, now: float) -> Row:
 
 
 def _command(job: Job) -> str:
-    """On one line; for a run that cannot be told of, the reason."""
+    """The command on one line; for a run that cannot be told of, the reason."""
     if job.state == "unreadable":
         return f"unreadable record: {job.error}"
     return " ".join(job.command.split())[:SHOWN]
@@ -49,7 +49,7 @@ def took(job: Job, now: float) -> float | None:
 
 
 def moment(at: float | None) -> str:
-    """In local time, to the second."""
+    """Local time to the second."""
     return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 

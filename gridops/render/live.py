@@ -1,4 +1,4 @@
-"""The live view of `health --watch`: what is known of every node, fitted to a terminal."""
+"""The live view of `health --watch`: all that is known of every node, fitted to a terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gridops.render.tables import HEALTH_HEADER, STATE_STYLE, health_row, plain_
 from gridops.render.trends import Trend, span
 from gridops.system.text import plain
 
-RECENT = 30.0  # seconds that a change stands out
+HIGHLIGHT_MAX_AGE = 30.0  # seconds that a change stands out
 LOGGED = 5  # changes that are listed
-SPAN = 3600.0  # seconds of history that are kept
-APART = 10.0  # seconds between two samples, at least
+HISTORY_MAX_AGE = 3600.0  # seconds of history that are kept
+SAMPLE_INTERVAL = 10.0  # seconds between two samples, at least
 PARTS = (40, 24, 12)  # characters of a trend: as many as there is room for
 DROPPED = ("LOAD", "LATENCY", "DISK", "TREND", "GPU", "MEM")  # first, where room is short
 GAP = 2
@@ -49,7 +49,7 @@ class Change:
 
 
 class Board:
-    """The nodes as they were last seen, in the order of `sort`, and what has changed."""
+    """Nodes as last seen, in the order of `sort`, and their changes."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Board:
         self.changes: list[Change] = []
 
     def add(self, health: NodeHealth, at: float) -> None:
-        """What a node has answered just now."""
+        """Add the latest answer of a node."""
         name = health.node.name
         before = self._found.get(name)
         self._found[name] = health
@@ -75,9 +75,9 @@ class Board:
             why = health.error or "; ".join(health.reasons)
             self.changes.append(Change(at, name, before.state, health.state, why))
         samples = self._samples[name]
-        if not samples or at - samples[-1].at >= APART or before is None:
+        if not samples or at - samples[-1].at >= SAMPLE_INTERVAL or before is None:
             samples.append(sample_of(record_of(health, at)))
-        while samples and at - samples[0].at > SPAN:
+        while samples and at - samples[0].at > HISTORY_MAX_AGE:
             samples.pop(0)
 
     def ordered(self) -> list[NodeHealth]:
@@ -87,7 +87,7 @@ class Board:
         return [one.health for one in rank(found)] if self._sort == "score" else found
 
     def lines(self, width: int, height: int, now: float, said: str) -> list[Line]:
-        """At most `height` lines of `width` columns; `said` is what the foot says."""
+        """At most `height` lines of `width` columns; `said` is the text beside the headline."""
         found = self.ordered()
         good = sum(health.state == "healthy" for health in found)
         head = Line(((f"{good} of {len(self._order)} healthy", "bold"), (f"  {said}", "dim")))
@@ -104,7 +104,7 @@ class Board:
         return [head, *table, *notes, *([Line(())] if log else []), *log][:height]
 
     def _chosen(self, found: Sequence[NodeHealth], room: int, now: float) -> list[NodeHealth]:
-        """Those that fit, in their order: what has changed and what is in trouble goes first."""
+        """The nodes that fit, in their order: changed ones and those in trouble go first."""
         if len(found) <= room:
             return list(found)
         recent = self._recent(now)
@@ -114,7 +114,7 @@ class Board:
         return [h for h in found if h.node.name in kept]
 
     def _recent(self, now: float) -> set[str]:
-        return {change.node for change in self.changes if now - change.at <= RECENT}
+        return {change.node for change in self.changes if now - change.at <= HIGHLIGHT_MAX_AGE}
 
     def _notes(self, shown: Iterable[NodeHealth]) -> list[Line]:
         texts = [(h, plain(h.error or "; ".join(h.reasons))) for h in shown]
@@ -125,7 +125,7 @@ class Board:
         ]
 
     def _table(self, shown: Sequence[NodeHealth], width: int, now: float) -> list[Line]:
-        """Its header and a row a node; columns go where they do not fit."""
+        """Header and a row for each node; columns go where they do not fit."""
         recent = self._recent(now)
         rows = [self._cells(health, health.node.name in recent) for health in shown]
         names: tuple[str, ...] = HEALTH_HEADER[:-1]

@@ -1,4 +1,4 @@
-"""The grid as Markdown, for a step's summary in CI or a message.
+"""The grid as Markdown, for a CI step's summary or a message.
 
 Nothing that came from a node or a command is more than text in it.
 """
@@ -28,7 +28,7 @@ RUNS = ("When", "Node", "Status", "Took", "Run", "Command")
 
 
 def report(overview: Overview) -> str:
-    """A headline, the nodes with those in trouble first, the runs newest first; ends a line."""
+    """The report: a headline, nodes with those in trouble first, runs newest first; ends a line."""
     return "\n".join(_lines(overview)) + "\n"
 
 

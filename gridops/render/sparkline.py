@@ -32,7 +32,7 @@ def _step(value: float, top: float, steps: int) -> int:
 
 
 def bar(share: float, width: int, *, ascii: bool = False) -> str:
-    """A bar of up to `width` characters for a share of 0 to 1; what is not nothing is seen."""
+    """Bar of up to `width` characters for a share, 0 to 1; any share above 0 is seen."""
     share = max(0.0, min(1.0, share))
     if ascii:
         return "#" * (max(1, round(share * width)) if share > 0 else 0)

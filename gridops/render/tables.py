@@ -54,7 +54,7 @@ def health_columns(healths: Iterable[NodeHealth]) -> tuple[Row, list[Row]]:
 
 
 def gpu_words(health: NodeHealth) -> str:
-    """How many of its GPUs are in use, by processes or a lease, and how full: `3/8 12%`."""
+    """GPUs in use, by processes or a lease, and used memory: `3/8 12%`."""
     if not health.gpus:
         return "?" if health.gpu_error else "-"
     taken = sum(not gpu.free for gpu in health.gpus)
@@ -62,7 +62,7 @@ def gpu_words(health: NodeHealth) -> str:
 
 
 def slot_words(jobs: Jobs | None) -> str:
-    """How many slots are taken, and how many runs wait for one: `1/2`, `2/2+3`."""
+    """Slots taken, and runs that wait for one: `1/2`, `2/2+3`."""
     if jobs is None:
         return "-"
     return f"{jobs.running}/{jobs.slots}" + (f"+{jobs.queued}" if jobs.queued else "")
@@ -116,7 +116,7 @@ def sync_row(report: SyncReport) -> Row:
 
 
 def plain_row(row: Row) -> Row:
-    """A table's cells come from everywhere; none of them may steer the terminal."""
+    """The row with cells that cannot steer the terminal: they come from everywhere."""
     return [plain(cell) for cell in row]
 
 
@@ -132,7 +132,7 @@ def aligned(header: Row, rows: Iterable[Row]) -> str:
 
 
 def to_csv(header: Row, rows: Iterable[Sequence[object]]) -> str:
-    """Figures are to be numbers in `rows`: what is text is kept from being a formula."""
+    """CSV text. Figures are to be numbers in `rows`: what is text is kept from being a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([name.lower() for name in header])
@@ -194,8 +194,11 @@ def bar(value: float | None, width: int = BAR_WIDTH) -> str:
 
 
 def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
-    """For a terminal of `width` columns: where room is short the bars go first, then the notes go
-    below the table, then columns that can be done without go."""
+    """Table for a terminal of `width` columns.
+
+    Where room is short the bars go first, then the notes go below the table, then columns that can
+    be done without go.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -226,7 +229,7 @@ def health_table(healths: Iterable[NodeHealth], width: int = 200) -> Group:
 
 
 def _fitting(columns: Sequence[int], width: int) -> Sequence[int]:
-    """Those of the columns, which are so wide, that are to be shown."""
+    """Indices of the columns to show; `columns` are their widths."""
     kept = list(range(len(columns)))
     for name in DISPENSABLE:
         if sum(columns[at] for at in kept) + GAP * (len(kept) - 1) > width:
@@ -235,7 +238,7 @@ def _fitting(columns: Sequence[int], width: int) -> Sequence[int]:
 
 
 def _shares(health: NodeHealth) -> Sequence[float | None]:
-    """What the columns BARRED show, in percent."""
+    """The figures of the columns BARRED, in percent."""
     return (
         health.cpu.percent if health.cpu else None,
         health.memory.percent if health.memory else None,

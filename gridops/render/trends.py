@@ -7,34 +7,34 @@ from dataclasses import dataclass
 
 from gridops.observe.rows import Sample
 
-SHORTEST, LONGEST = 600.0, 6 * 3600.0  # seconds that a trend spans, unless told otherwise
+TREND_MIN_AGE, TREND_MAX_AGE = 600.0, 6 * 3600.0  # seconds a trend spans, unless told otherwise
 
 Value = Callable[[Sample], float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `start` to `end`, both in seconds since the epoch, in `count` equal parts."""
+    """Time from `start` to `end`, in `count` equal parts. Both are seconds since the epoch."""
 
     start: float
     end: float
     count: int
 
     def part(self, at: float) -> int | None:
-        """Which part a moment belongs to; None outside."""
+        """Index of the part that a moment belongs to; None outside."""
         if not self.start <= at <= self.end:
             return None
         return min(self.count - 1, int((at - self.start) / (self.end - self.start) * self.count))
 
 
 def span(history: Mapping[str, Sequence[Sample]], end: float, count: int) -> Span:
-    """As far back from `end` as the samples go, within limits."""
+    """Span from the oldest sample to `end`, within limits."""
     oldest = min((samples[0].at for samples in history.values() if samples), default=end)
-    return Span(end - min(LONGEST, max(SHORTEST, end - oldest)), end, count)
+    return Span(end - min(TREND_MAX_AGE, max(TREND_MIN_AGE, end - oldest)), end, count)
 
 
 class Trend:
-    """What has become of one node over a span."""
+    """One node's samples, placed in the parts of a span."""
 
     def __init__(self, samples: Iterable[Sample], over: Span) -> None:
         placed = ((over.part(sample.at), sample) for sample in samples)
@@ -55,7 +55,7 @@ class Trend:
         return [total / many if many else None for total, many in zip(sums, counts, strict=True)]
 
     def outages(self) -> list[bool]:
-        """The parts in which the node could not be reached at least once."""
+        """True for parts in which the node was unreachable at least once."""
         found = [False] * self._count
         for part, sample in self._placed:
             found[part] |= sample.state == "unreachable"

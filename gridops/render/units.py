@@ -17,7 +17,7 @@ def size(count: float) -> str:
 
 
 def number_of(count: int, thing: str) -> str:
-    """1 file, 2 files."""
+    """Count with its noun: 1 file, 2 files."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 

@@ -18,7 +18,7 @@ from gridops.probe.figures import record_of
 from gridops.render import documents
 from gridops.render.overview import Overview
 from gridops.render.page import policy, render_page, without_commands
-from gridops.render.trends import LONGEST
+from gridops.render.trends import TREND_MAX_AGE
 from gridops.tasks._monitor import Monitor, Round
 
 RUNS = 50  # on the status page
@@ -107,5 +107,5 @@ class Service:
         """Samples of the last hours, read once a round for all readers."""
         with self._lock:
             if self._history[0] != last.number:
-                self._history = (last.number, self._store.samples(time.time() - LONGEST))
+                self._history = (last.number, self._store.samples(time.time() - TREND_MAX_AGE))
             return self._history[1]

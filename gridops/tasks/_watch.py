@@ -49,10 +49,10 @@ def watch(call: Call, every: float, sort: str) -> int:
 
 def _history() -> dict[str, list[Sample]]:
     from gridops.observe.store import Store
-    from gridops.render.live import SPAN
+    from gridops.render.live import HISTORY_MAX_AGE
 
     try:
-        return Store().samples(time.time() - SPAN)
+        return Store().samples(time.time() - HISTORY_MAX_AGE)
     except StoreError:
         return {}
 

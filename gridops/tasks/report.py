@@ -57,13 +57,13 @@ def _overview(last: Round) -> Overview:
     """The round and the store's history; a store that cannot be read is a warning."""
     from gridops.observe.store import Store
     from gridops.render.overview import Overview
-    from gridops.render.trends import LONGEST
+    from gridops.render.trends import TREND_MAX_AGE
 
     history: dict[str, list[Sample]] = {}
     runs: list[RunRow] = []
     warning = last.warning
     try:
-        history = Store().samples(time.time() - LONGEST)
+        history = Store().samples(time.time() - TREND_MAX_AGE)
         runs = Store().runs(limit=RUNS)
     except StoreError as exc:
         warning = warning or str(exc)

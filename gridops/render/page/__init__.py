@@ -19,7 +19,7 @@ from gridops.render.page.nodes import nodes
 from gridops.render.page.runs import recent, running
 from gridops.render.page.summary import headline, summary, worst
 
-SOONEST = 2.0  # seconds: a page is not fetched again earlier
+MIN_REFRESH_INTERVAL = 2.0  # seconds: a page is not fetched again earlier
 COLOURS = {"good": "%231a7f4b", "warn": "%23b87a00", "bad": "%23c4314b", "none": "%23808890"}
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -30,7 +30,7 @@ ICON = (
 def render_page(overview: Overview, *, live: bool) -> str:
     """The whole document. A `live` one fetches itself again as often as the grid is probed."""
     style, script = part("page.css"), part("page.js")
-    again = max(SOONEST, overview.every) if live else None
+    again = max(MIN_REFRESH_INTERVAL, overview.every) if live else None
     return Template(part("page.html")).substitute(
         policy=policy(),
         title=markup(f"{headline(overview)} · {overview.inventory}"),
@@ -48,8 +48,10 @@ def render_page(overview: Overview, *, live: bool) -> str:
 
 
 def without_commands(overview: Overview) -> Overview:
-    """The same without command lines, for a page that more people may read than those who ran
-    them: they may hold secrets."""
+    """The overview without command lines, which may hold secrets.
+
+    For a page that more people may read than those who ran them.
+    """
     return replace(
         overview,
         runs=tuple(run._replace(command="") for run in overview.runs),
@@ -59,7 +61,7 @@ def without_commands(overview: Overview) -> Overview:
 
 @cache
 def policy() -> str:
-    """What the page may do, in the words of the Content-Security-Policy header."""
+    """Value of the Content-Security-Policy header: what the page may do."""
     rules = {
         "default-src": "'none'",
         "style-src": _hash(part("page.css")),

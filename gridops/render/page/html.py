@@ -1,4 +1,4 @@
-"""Markup in which nothing that came from outside can be anything but text."""
+"""Markup in which nothing from outside can be anything but text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gridops.system.text import plain
 
 
 class Html(str):
-    """Markup: what goes into an element as it is. Any other text is escaped."""
+    """Markup: text that goes into an element as it is. Any other text is escaped."""
 
     __slots__ = ()
 
 
 def markup(child: str) -> Html:
-    """`child` as it is when it is markup, else escaped and without control characters."""
+    """`child` as it is if markup, else escaped and without control characters."""
     return child if isinstance(child, Html) else Html(html.escape(plain(child)))
 
 

@@ -22,7 +22,7 @@ LEGEND = "Bars: now. Lines: the last {}; a red foot marks when a node did not an
 
 
 class _Lines:
-    """Draws what has become of one node."""
+    """Lines that show one node's trend."""
 
     def __init__(self, trend: Trend) -> None:
         self._trend = trend
@@ -33,7 +33,7 @@ class _Lines:
 
 
 def nodes(overview: Overview) -> Html:
-    """The section; empty before the first round."""
+    """The section of nodes; empty before the first round."""
     if not overview.nodes:
         return Html("")
     count = PARTS if len(overview.nodes) <= MANY else PARTS // 2
@@ -119,7 +119,7 @@ def _name(health: NodeHealth) -> Html:
 
 
 def _facts(health: NodeHealth) -> Iterator[Html]:
-    """What does not fit into the row."""
+    """Facts that do not fit into the row."""
     if health.cpu:
         loads = (health.cpu.load1, health.cpu.load5, health.cpu.load15)
         yield _fact("load", " ".join(f"{load:.2f}" for load in loads))
@@ -157,7 +157,7 @@ def _state(health: NodeHealth) -> Html:
 
 
 def _lost(health: NodeHealth, lines: _Lines) -> Html:
-    """What stands in place of the figures of a node that did not answer."""
+    """Cell for a node that did not answer, in place of figures."""
     why = element("p", health.error or "it did not answer", class_="error")
     return _cell("Score", why, lines(lambda sample: sample.score), class_="lost", span=6)
 

@@ -1,4 +1,4 @@
-"""What runs now, and the runs of late."""
+"""Sections of the page: runs under way, and those that have ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 120  # characters of a command
 
 
 def running(overview: Overview) -> Html:
-    """The section of what runs now; empty when nothing does."""
+    """The section of runs under way; empty when there is none."""
     jobs = [job for job in overview.jobs if job.active]
     ids = {job.id for job in jobs}
     rows = [_job_row(job, overview.at) for job in jobs]

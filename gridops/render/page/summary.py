@@ -16,7 +16,7 @@ STATES = (("healthy", "good"), ("degraded", "warn"), ("unreachable", "bad"))
 
 
 def headline(overview: Overview) -> str:
-    """`3 of 3 nodes healthy`."""
+    """State of the grid in one sentence: `3 of 3 nodes healthy`."""
     count = len(overview.nodes)
     good = sum(health.state == "healthy" for health in overview.nodes)
     if not count:
@@ -54,7 +54,7 @@ def _source(overview: Overview) -> Iterator[str]:
 
 
 def _states(counts: Counter[str]) -> Html:
-    """How many nodes are in which state: a bar, and in words what is not healthy."""
+    """Number of nodes in each state: a bar, and in words."""
     drawn = svg.split([(kind, counts[state]) for state, kind in STATES])
     said = [
         element("li", svg.sign(kind), f"{counts[state]} {state}")

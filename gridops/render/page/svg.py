@@ -1,4 +1,4 @@
-"""What is drawn: bars, lines and signs, as SVG inside the page.
+"""Bars, lines and signs, as SVG inside the page.
 
 All of it is for the eye alone (aria-hidden): the figures stand beside it as text. Widths are
 attributes, since the page's policy allows no inline style.
@@ -72,7 +72,7 @@ def split(parts: Sequence[tuple[str, int]]) -> Html:
 
 
 def line(values: Sequence[float | None], outages: Sequence[bool]) -> Html:
-    """A line from 0 to 100 with gaps where nothing is known, and marks where nobody answered."""
+    """A line from 0 to 100. It has gaps where nothing is known, marks where nobody answered."""
     drawn = [_rect(x, TALL - FOOT, wide, FOOT, class_="out") for x, wide in _marks(outages)]
     for points in _pieces(values, outages):
         path = "L".join(f"{x} {y}" for x, y in points)
@@ -104,7 +104,7 @@ def _pieces(
 
 
 def _marks(outages: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Where each stretch of outages begins, and how wide it is."""
+    """Start and width of each stretch of outages."""
     x = 0
     for out, parts in groupby(outages):
         wide = len(list(parts)) * STEP

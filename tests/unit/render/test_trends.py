@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gridops.observe.rows import Sample
-from gridops.render.trends import LONGEST, SHORTEST, Span, Trend, span
+from gridops.render.trends import TREND_MAX_AGE, TREND_MIN_AGE, Span, Trend, span
 
 
 def score(sample: Sample) -> float | None:
@@ -43,7 +43,7 @@ def test_a_span_reaches_as_far_back_as_the_samples_do_within_limits():
     def start(*moments: float) -> float:
         return 100_000 - span({"a": at(*moments), "b": ()}, 100_000.0, 4).start
 
-    assert start(99_999) == SHORTEST
+    assert start(99_999) == TREND_MIN_AGE
     assert start(98_000, 99_000) == 2000
-    assert start(0, 99_999) == LONGEST
-    assert 100_000 - span({}, 100_000.0, 4).start == SHORTEST
+    assert start(0, 99_999) == TREND_MAX_AGE
+    assert 100_000 - span({}, 100_000.0, 4).start == TREND_MIN_AGE
