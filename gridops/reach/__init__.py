@@ -1,4 +1,4 @@
-"""How a node is reached."""
+"""Transport to a node: OpenSSH connections, control masters, tunnels and scripts."""
 
 from __future__ import annotations
 

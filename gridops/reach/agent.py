@@ -1,4 +1,4 @@
-"""Whether the ssh agent that the environment names answers.
+"""Check that the ssh agent that the environment names answers.
 
 ssh asks its agent before anything else and waits for ever, whatever ConnectTimeout says, so an
 agent that hangs (a dead forwarding, a stopped process) would cost every login its whole time.
@@ -13,7 +13,7 @@ import threading
 
 from gridops.observe import events
 
-PATIENCE = 3.0  # seconds; agents before smart cards may need more than one
+ANSWER_TIMEOUT = 3.0  # seconds; agents before smart cards may need more than one
 REQUEST_IDENTITIES = struct.pack(">IB", 1, 11)  # draft-miller-ssh-agent, section 3.5
 
 _lock = threading.Lock()
@@ -37,15 +37,15 @@ def _answers(path: str) -> bool:
                 events.emit(
                     events.WARNING,
                     message=f"the ssh agent at SSH_AUTH_SOCK={path} does not answer within "
-                    f"{PATIENCE:g} s and is left out: logging in with key files alone",
+                    f"{ANSWER_TIMEOUT:g} s and is left out: logging in with key files alone",
                 )
         return _verdicts[path]
 
 
 def _ask(path: str) -> bool:
-    """False only for an agent that hangs: ssh itself notices at once that there is none."""
+    """Check that the agent does not hang: ssh itself notices at once that there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-        agent.settimeout(PATIENCE)
+        agent.settimeout(ANSWER_TIMEOUT)
         try:
             agent.connect(path)
             agent.sendall(REQUEST_IDENTITIES)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from gridops.errors import UnreadableAnswer
 
 MAX_COUNT = 1 << 62  # larger than any honest figure
-MAX_TIME = 253402300799  # seconds since 1970: the end of the year 9999
+MAX_TIME = 253402300799  # Unix time: the end of the year 9999
 MAX_TEXT = 64 * 1024  # characters of one text
 MAX_LINE = 128 * 1024  # bytes of a line that are kept; the rest of it is dropped
 SHOWN_LENGTH = 40  # characters of a wrong value that a message shows
@@ -63,13 +63,13 @@ def _refuse(name: str) -> NoReturn:
 
 
 class Fields:
-    """A JSON object whose values have types; one that is missing or null counts as empty.
+    """A JSON object with typed values; one that is missing or null counts as empty.
 
     Every method raises UnreadableAnswer for a value of another type, or out of its range.
     """
 
     def __init__(self, value: object, what: str = "its answer") -> None:
-        """`what` is the object's name in messages."""
+        """Wrap `value`; `what` is its name in messages."""
         self._what = what
         if not isinstance(value, dict):
             raise self._wrong(what, value, "an object")
@@ -83,7 +83,7 @@ class Fields:
         return "" if value is None else self._text(key, value, longest)
 
     def os_text(self, key: str, longest: int = MAX_TEXT) -> str:
-        """A text whose undecodable bytes `os.fsencode` is to give back."""
+        """A text with its undecodable bytes kept, for `os.fsencode` to give back."""
         value = self._values.get(key)
         return "" if value is None else self._text(key, value, longest, _UNPAIRED)
 
@@ -112,7 +112,7 @@ class Fields:
         return Fields({} if value is None else value, f"{self._what}: {key}")
 
     def items(self, key: str, most: int = 100_000) -> list[object]:
-        """A list of at most `most` values, of whatever types."""
+        """A list of at most `most` values, of any types."""
         value = self._values.get(key)
         if value is None:
             return []
@@ -133,21 +133,21 @@ class Fields:
         return tuple(items)  # type: ignore[arg-type]
 
     def text_values(self, longest: int = MAX_TEXT) -> dict[str, str]:
-        """The whole object, all of whose values are texts."""
+        """The whole object, with texts as values."""
         return {
             self._text("a name", key, longest): self._text(key, value, longest)
             for key, value in self._values.items()
         }
 
     def real_values(self, most: float = 1e18) -> dict[str, float]:
-        """The whole object, all of whose values are numbers."""
+        """The whole object, with numbers as values."""
         return {
             self._text("a name", key, MAX_TEXT): self._real(key, value, most)
             for key, value in self._values.items()
         }
 
     def object_values(self) -> dict[str, Fields]:
-        """The whole object, all of whose values are objects."""
+        """The whole object, with objects as values."""
         return {
             self._text("a name", key, MAX_TEXT): Fields(value, f"{self._what}: {key[:40]}")
             for key, value in self._values.items()
@@ -189,7 +189,7 @@ class Limit:
 
 
 class Meter:
-    """Counts what came of an answer against its limit."""
+    """Count of an answer's lines and bytes against its Limit."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -198,7 +198,7 @@ class Meter:
         self._began = time.monotonic()
 
     def add(self, lines: int, count: int) -> None:
-        """So many more lines and bytes came. Raises UnreadableAnswer when that is too much."""
+        """Count further lines and bytes. Raises UnreadableAnswer when that is too much."""
         self._lines += lines
         self._bytes += count
         limit = self._limit
@@ -215,9 +215,9 @@ class Meter:
 
 
 class Lines:
-    """A sink that hands on lines, each cut at MAX_LINE bytes, as far as `limit` goes.
+    """A sink that hands on lines, as far as `limit` goes.
 
-    It raises UnreadableAnswer beyond that.
+    Each is cut at MAX_LINE bytes. Raises UnreadableAnswer beyond the limit.
     """
 
     def __init__(self, on_line: Callable[[bytes], None], limit: Limit) -> None:

@@ -57,7 +57,7 @@ def run_tool(
 
 
 def _ended(child: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> bool:
-    """Whether it ended within `seconds`; one that says too much (a banner without end) did not."""
+    """True if it ended within `seconds`; one that says too much (a banner without end) did not."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if wait_for(child, min(SIZE_INTERVAL, left)):
@@ -96,7 +96,10 @@ def _start(
 
 
 def wait_for(child: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether `child` ended within `seconds`; reaps it. No polling where the kernel has pidfds."""
+    """Wait for `child` and reap it; True if it ended within `seconds`.
+
+    No polling where the kernel has pidfds.
+    """
     try:
         fd = os.pidfd_open(child.pid)
     except (AttributeError, OSError):
@@ -121,6 +124,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _text(file: IO[bytes]) -> str:
-    """The end of what was said, where an error stands."""
+    """The end of the output, where an error stands."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
     return file.read(KEPT).decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""A Fabric Connection whose connecting is done by OpenSSH.
+"""A Fabric Connection that OpenSSH connects.
 
 It takes what `fabric.Connection` takes and does what that does, over a control master that other
 Connections, Links, rsync and the next process share.
@@ -31,7 +31,7 @@ from gridops.reach.fabric_compat import (
     without_ssh_config,
 )
 from gridops.reach.link import on_node
-from gridops.reach.mux import CHANNEL_PATIENCE, MuxTransport, ride
+from gridops.reach.mux import CHANNEL_TIMEOUT, MuxTransport, ride
 from gridops.reach.tunnel import tunnel
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Client(SSHClient):
-    """What Fabric and its users know as `connection.client`."""
+    """The SSHClient that Fabric and its users know as `connection.client`."""
 
     def adopt(self, transport: MuxTransport) -> None:
         self._transport = transport
@@ -113,7 +113,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where this leads. Raises UsageError for connect_kwargs that OpenSSH cannot be told."""
+        """The Endpoint of this connection.
+
+        Raises UsageError for connect_kwargs that OpenSSH cannot be told.
+        """
         return Endpoint(
             host=self.host,
             user=None if self.user == self._implied_user else self.user,
@@ -186,7 +189,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             masters.through(gateway.endpoint, 0, masters.answers)
 
     def rsync_shell(self) -> str:
-        """What `rsync -e` takes to come through this connection's master. Raises a ReachError."""
+        """The `rsync -e` argument to come through this connection's master. Raises a ReachError."""
         try:
             self._open_gateway()
             masters.through(self.endpoint, 0, masters.answers)
@@ -196,7 +199,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         return shlex.join(self.endpoint.shell(masters.socket_path(self.endpoint)))
 
     def create_session(self) -> Channel:
-        """A new session channel, over a further master where sshd refuses one more on this."""
+        """A new session channel; over a further master where sshd refuses one more on this."""
         channel = self._session()
         if self.forward_agent:
             self._agent_handler = AgentRequestHandler(channel)
@@ -255,13 +258,16 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         remote_host: str = "localhost",
         local_host: str = "localhost",
     ) -> Iterator[int]:
-        """As Fabric's; yields the local port (a free one for 0). Raises OSError if it is taken."""
+        """Fabric's local forwarding; yields the local port (a free one for 0).
+
+        Raises OSError if it is taken.
+        """
         self.open()
         to = (remote_host, remote_port or local_port)
 
         def dial(peer: Address) -> Dialled:
             def ask(control: Control, _: float) -> Dialled:
-                return Dialled(control, to, CHANNEL_PATIENCE)
+                return Dialled(control, to, CHANNEL_TIMEOUT)
 
             return masters.through(self.endpoint, 0, ask)[0]
 
@@ -276,7 +282,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         remote_host: str = "127.0.0.1",
         local_host: str = "localhost",
     ) -> Iterator[None]:
-        """As Fabric's; the master itself makes the connections to `local_host`.
+        """Fabric's remote forwarding; the master itself makes the connections to `local_host`.
 
         Raises NodeError when the node cannot listen there.
         """

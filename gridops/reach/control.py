@@ -44,9 +44,9 @@ PROXY_OPENED = 0x8000000F
 
 VERSION = 4
 REQUEST = 1  # we make one request a connection, so any id serves
-LOCAL_PATIENCE = 5.0  # seconds for what the master answers by itself, without its network
+LOCAL_TIMEOUT = 5.0  # seconds for what the master answers by itself, without its network
 LONGEST = 256 * 1024  # bytes of a message, as OpenSSH itself has it
-LOOK = 1.0  # seconds between two looks whether the master is still the one to use
+CHECK_INTERVAL = 1.0  # seconds between two looks whether the master is still the one to use
 NO_ESCAPE = 0xFFFFFFFF
 FORWARD_REMOTE = 2
 
@@ -57,14 +57,17 @@ class Control:
     """One connection to a master's control socket."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError when no master listens at `path`; a TimeoutError when one does that
-        takes no connection."""
+        """Connect to the socket at `path`.
+
+        Raises OSError when no master listens there; a TimeoutError when one does that takes no
+        connection.
+        """
         self.path = path
         self._buffer = bytearray()
         self._greeting = _frame(struct.pack(">II", HELLO, VERSION))
         self._identity = _identity(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(LOCAL_PATIENCE)
+        self.socket.settimeout(LOCAL_TIMEOUT)
         try:
             _connect(self.socket, path)
         except BaseException:
@@ -72,7 +75,7 @@ class Control:
             raise
 
     def is_current(self) -> bool:
-        """Whether the socket at `path` is still the one that we came through."""
+        """Check that `path` is still the socket that we came through."""
         try:
             return _identity(self.path) == self._identity
         except OSError:
@@ -135,7 +138,7 @@ class Control:
 
     # -- the requests we make ------------------------------------------------------------------
 
-    def alive(self, timeout: float = LOCAL_PATIENCE) -> int:
+    def alive(self, timeout: float = LOCAL_TIMEOUT) -> int:
         """The master's pid."""
         self.request(ALIVE_CHECK)
         kind, body = self.reply(timeout)
@@ -146,10 +149,10 @@ class Control:
     def terminate(self) -> None:
         """End the master and everything that runs over it."""
         self.request(TERMINATE)
-        self.reply(LOCAL_PATIENCE)
+        self.reply(LOCAL_TIMEOUT)
 
     def stop_listening(self, timeout: float) -> None:
-        """Have the master take nobody else, and end with the last session that runs over it."""
+        """Have the master take nobody else; it ends with the last session that runs over it."""
         self.request(STOP_LISTENING)
         self.reply(timeout)
 
@@ -173,22 +176,22 @@ class Control:
                 return _number(body, 1)
 
     def stdio_forward(self, to: Address, fds: tuple[int, int], timeout: float) -> None:
-        """Connect these descriptors (one that is read, one that is written) with `to`, as seen
-        from the node.
+        """Connect the descriptors `fds` with `to`, as seen from the node.
 
-        Raises PortClosed when sshd makes no such connection, NodeError when that takes longer than
-        `timeout` seconds (a port may keep silent, so that says nothing about the master), and
-        ConnectionLost when the master went away, or another has taken its place.
+        One of them is read, one is written. Raises PortClosed when sshd makes no such connection,
+        NodeError when that takes longer than `timeout` seconds (a port may keep silent, so that
+        says nothing about the master), and ConnectionLost when the master went away, or another
+        has taken its place.
         """
         self.request(STDIO_FORWARD, _text(b"") + _address(to), fds)
         end = time.monotonic() + timeout
         while True:
             left = end - time.monotonic()
             try:
-                kind, body = self.reply(max(0.0, min(LOOK, left)))
+                kind, body = self.reply(max(0.0, min(CHECK_INTERVAL, left)))
                 break
             except NodeTimeout:
-                if left <= LOOK:
+                if left <= CHECK_INTERVAL:
                     raise NodeError(f"its port {to[1]} does not answer") from None
                 if not self.is_current():
                     raise ConnectionLost("the control master was replaced") from None
@@ -198,7 +201,7 @@ class Control:
             raise ConnectionLost(f"the control master refused a forwarding: {_reason(body)}")
 
     def forward_remote(self, listen: Address, to: Address, timeout: float) -> int:
-        """Let the node listen and lead whoever connects there to `to` from here.
+        """Open a remote forwarding: the node listens, and its clients are led to `to` from here.
 
         Returns the port, which the node chooses when `listen` names 0. The master connects, so it
         works on when we end: `cancel_remote` ends it. Raises NodeError when sshd refuses.
@@ -214,9 +217,9 @@ class Control:
     def cancel_remote(self, listen: Address, to: Address) -> None:
         """Undo `forward_remote`; `listen` names the same port as there, 0 too."""
         self.request(CLOSE_FORWARD, _forwarding(listen, to))
-        self.reply(LOCAL_PATIENCE)
+        self.reply(LOCAL_TIMEOUT)
 
-    def proxy(self, timeout: float = LOCAL_PATIENCE) -> socket.socket:
+    def proxy(self, timeout: float = LOCAL_TIMEOUT) -> socket.socket:
         """Switch to proxy mode; from here on the socket carries SSH connection-layer packets."""
         self.request(PROXY)
         kind, _ = self.reply(timeout)
@@ -226,7 +229,7 @@ class Control:
 
 
 def _connect(sock: socket.socket, path: str) -> None:
-    end = time.monotonic() + LOCAL_PATIENCE
+    end = time.monotonic() + LOCAL_TIMEOUT
     while True:
         try:
             return sock.connect(path)
@@ -237,7 +240,10 @@ def _connect(sock: socket.socket, path: str) -> None:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Renaming the socket does not change it; a successor's differs even if it got the inode."""
+    """Inode and time of change of a socket.
+
+    Renaming the socket does not change them; a successor's differ even if it got the inode.
+    """
     found = Path(path).stat()
     return found.st_ino, found.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""What OpenSSH's last words mean: its stderr to the error class that says so."""
+"""Diagnosis of a failed login: OpenSSH's stderr to the error class that says so."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
 
 
 def diagnose(said: str, name: str, host: str) -> ReachError:
-    """The error for what ssh printed when it could not log in to `host`, known as `name`."""
+    """The error for a failed login to `host`, known as `name`; `said` is what ssh printed."""
     lines = [plain(line) for line in said.splitlines() if line.strip()] or ["ssh said nothing"]
     text = "\n".join(lines)
     for pattern, cause, message, hint in CAUSES:
@@ -113,5 +113,5 @@ def _line_at(text: str, position: int) -> str:
 
 
 def plain(line: str) -> str:
-    """Without control characters: a server's banner is not to steer our terminal."""
+    """A line without control characters: a server's banner is not to steer our terminal."""
     return "".join(char for char in line.strip() if char.isprintable())[:300]

@@ -1,4 +1,4 @@
-"""A connection to a port of the node, made by its control master.
+"""Connection to a node's port, made by its control master.
 
 The master gets two descriptors and does the rest (`Control.stdio_forward`). Not by proxy mode:
 OpenSSH (9.2 at least) has a master end itself when a client goes that had a channel refused.
@@ -14,14 +14,14 @@ from gridops.system.rundir import no_room
 
 
 class Dialled:
-    """What is sent arrives at an address that the node sees, and the other way round.
+    """A stream to and from an address that the node sees.
 
     Our end of input travels alone; the other side's ends both directions, as with `ssh -W`
     (OpenSSH: channel_connect_stdio_fwd, force_drain).
     """
 
     def __init__(self, control: Control, to: Address, timeout: float) -> None:
-        """Takes `control` over. Raises what `Control.stdio_forward` does."""
+        """Take `control` over. Raises what `Control.stdio_forward` does."""
         self._control = control
         self._out, theirs_in, self._in, theirs_out = _two_pairs()
         try:
@@ -42,7 +42,7 @@ class Dialled:
             one.settimeout(seconds)
 
     def shutdown(self, how: int, /) -> None:
-        """As a socket's; what the node still says after SHUT_WR goes on coming."""
+        """Shut down as a socket does; what the node still says after SHUT_WR goes on coming."""
         with suppress(OSError):
             self._out.shutdown(socket.SHUT_RDWR)
         if how != socket.SHUT_WR:
@@ -56,7 +56,7 @@ class Dialled:
 
 
 def _two_pairs() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
-    """One for each direction: the master ends a direction by closing its descriptor."""
+    """A socket pair for each direction: the master ends a direction by closing its descriptor."""
     made: list[socket.socket] = []
     try:
         for _ in range(2):

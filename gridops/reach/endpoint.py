@@ -1,4 +1,4 @@
-"""Where, as whom and how OpenSSH connects, and the command lines that say so."""
+"""Endpoint of an OpenSSH connection, and the ssh command lines for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gridops.model import Node
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
-KEEPALIVE = 5  # seconds; three unanswered ones end a master whose network died
+KEEPALIVE_INTERVAL = 5  # seconds; three unanswered ones end a master whose network died
 
 # What a host's entry in ~/.ssh/config may ask of an interactive login, and a connection of ours
 # does not want.
@@ -78,7 +78,7 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """For people: [user@]host[:port]."""
+        """The destination as people read it: [user@]host[:port]."""
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
         return f"{user}{self.host}{port}"
@@ -95,17 +95,17 @@ class Endpoint:
         return words
 
     def shell(self, socket: str) -> list[str]:
-        """An ssh command line (without the host) that goes through the master at `socket`."""
+        """An ssh command line (without the host) through the master at `socket`."""
         mine = as_options([("ControlMaster", "no"), ("LogLevel", "ERROR"), *PLAIN])
         return ["ssh", "-S", socket.replace("%", "%%"), "-x", *mine, *self.destination()]
 
     def master(self, socket: str) -> list[str]:
-        """The command that opens a master at `socket` and returns when it is authenticated."""
+        """The command that opens a master at `socket`; it returns when that is authenticated."""
         mine = [
             ("ControlMaster", "yes"),
             ("ControlPath", socket.replace("%", "%%")),
             ("ControlPersist", str(max(1, round(self.persist)))),
-            ("ServerAliveInterval", str(KEEPALIVE)),
+            ("ServerAliveInterval", str(KEEPALIVE_INTERVAL)),
             ("ServerAliveCountMax", "3"),
             ("LogLevel", "INFO"),  # ERROR would hide why the other side hung up
             *PLAIN,
@@ -113,7 +113,7 @@ class Endpoint:
         return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
 
     def knock(self, *more: tuple[str, str]) -> list[str]:
-        """A command that connects as far as the login, and is refused there; no master involved."""
+        """A command that connects as far as a login that is refused; no master involved."""
         mine = [
             ("ControlMaster", "no"),
             ("ControlPath", "none"),
@@ -124,7 +124,7 @@ class Endpoint:
         return ["ssh", "-nxT", *as_options(mine), *self.destination(), "--", self.host, "exit"]
 
     def resolved(self) -> dict[str, list[str]]:
-        """What OpenSSH makes of it (`ssh -G`): each setting, in lower case, with its values."""
+        """OpenSSH's settings for it (`ssh -G`): each one, in lower case, with its values."""
         from gridops.reach.command import run_tool
 
         done = run_tool(["ssh", "-G", *self.destination(), "--", self.host], name=self.name)
@@ -156,12 +156,12 @@ def _stamps(config_file: str | None) -> list[tuple[int, int]]:
 
 
 def configuration(config_file: str | None) -> list[str]:
-    """The files that ssh begins with, there or not."""
+    """The configuration files that ssh begins with, there or not."""
     return [config_file] if config_file else [_users_config(), "/etc/ssh/ssh_config"]
 
 
 def _users_config() -> str:
-    """As ssh finds it: by the password database, whatever HOME says."""
+    """The user's ssh_config as ssh finds it: by the password database, whatever HOME says."""
     import pwd
 
     try:

@@ -1,5 +1,8 @@
-"""Between Fabric and OpenSSH: Fabric's words for a login as options of ssh, OpenSSH's configuration
-instead of Fabric's reading of it, and our errors as ones that Fabric's users catch."""
+"""Adapters between Fabric and OpenSSH.
+
+Fabric's words for a login become options of ssh, OpenSSH's configuration takes the place of
+Fabric's reading of it, and our errors become ones that Fabric's users catch.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ OTHERWISE = {
 
 
 def login_options(connect_kwargs: Mapping[str, Any]) -> Options:
-    """The options that say what Fabric's `connect_kwargs` say.
+    """The ssh options for Fabric's `connect_kwargs`.
 
     Raises UsageError for what OpenSSH cannot be told, ValueError (as Fabric) for what belongs into
     an argument of its own.
@@ -77,7 +80,7 @@ def through_gateway(gateway: Endpoint) -> str:
 
 
 class Config(fabric.Config):  # type: ignore[misc]
-    """A Fabric configuration that leaves ~/.ssh/config to OpenSSH, which can read all of it."""
+    """A Fabric configuration that leaves ~/.ssh/config to OpenSSH: it can read all of it."""
 
     def _load_ssh_files(self) -> None:
         pass
@@ -85,7 +88,7 @@ class Config(fabric.Config):  # type: ignore[misc]
 
 @contextmanager
 def without_ssh_config(config: fabric.Config) -> Iterator[None]:
-    """Fabric is not to look hosts up in what it has parsed: OpenSSH does, and does all of it."""
+    """Keep Fabric from looking hosts up in its parsed files: OpenSSH does, and does all of it."""
     with _parsed:
         parsed = config.base_ssh_config
         config._set(base_ssh_config=SSHConfig())

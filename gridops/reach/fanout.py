@@ -28,7 +28,7 @@ FILES = 10  # descriptors that asking one node may take: pipes, control socket, 
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[K, T]):
-    """What came of one item: a value or an error. A limit that ran out is a NodeTimeout."""
+    """Result of one item: a value or an error. A limit that ran out is a NodeTimeout."""
 
     item: K
     value: T | None = None
@@ -68,7 +68,7 @@ def race(
     timeout: float | None = None,
     deadline: float | None = None,
 ) -> Iterator[Finished[K, T]]:
-    """The same for anything: `work(item)` for every item; exceptions come back as they are."""
+    """Call `work(item)` for every item, as `fan_out` does; exceptions come back as they are."""
     workers = make_room(FILES * min(max(1, max_workers), len(items))) // FILES
     return _Race(items, work, max(1, workers), timeout, deadline).results()
 
@@ -123,7 +123,7 @@ class _Race(Generic[K, T]):
         self._done.put((index, Finished(item, value, error, time.monotonic() - began)))
 
     def _collect(self) -> Iterator[Finished[K, T]]:
-        """What has finished; waits until something has, or the next limit passes."""
+        """Finished items; waits until there is one, or the next limit passes."""
         try:
             index, done = self._done.get(timeout=self._patience())
             while True:

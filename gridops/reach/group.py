@@ -38,7 +38,7 @@ class BoundedGroup(fabric.ThreadingGroup):  # type: ignore[misc]
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """`hosts` and `kwargs` are what `Connection` takes."""
+        """Take `hosts` and `kwargs` as `Connection` does."""
         super().__init__()
         self.extend(Connection(host, **kwargs) for host in hosts)
         self.max_workers = max_workers

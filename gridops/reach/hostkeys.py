@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Newer than the oldest OpenSSH we work with, which is to pass them over.
 NEWER = "KnownHostsCommand,UpdateHostKeys"
-PATIENCE = 10.0  # seconds for another process that changes the same file
+LOCK_TIMEOUT = 10.0  # seconds for another process that changes the same file
 KeyState = Literal["known", "new", "changed", "revoked"]
 
 
@@ -56,7 +56,7 @@ class HostKey:
 
 @dataclass(frozen=True, slots=True)
 class HostKeys:
-    """What a node shows, and where its keys are looked for."""
+    """Keys that a node shows, and the files searched for them."""
 
     node: str
     keys: tuple[HostKey, ...]
@@ -66,7 +66,7 @@ class HostKeys:
 
     @property
     def state(self) -> KeyState:
-        """The most worrying of the keys'."""
+        """The most worrying state of the keys."""
         states = {key.state for key in self.keys}
         order: tuple[KeyState, ...] = ("revoked", "changed", "new")
         return next((state for state in order if state in states), "known")
@@ -105,7 +105,7 @@ def add(found: HostKeys, *, replace: bool = False) -> int:
     files = (found.file, *found.others)
     try:
         found.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(runtime_dir() / "known_hosts", found.node, time.monotonic() + PATIENCE):
+        with locked(runtime_dir() / "known_hosts", found.node, time.monotonic() + LOCK_TIMEOUT):
             added = 0
             for key in found.keys:
                 state = _state(key.host, key.type, key.data, files, found.node)
@@ -140,7 +140,10 @@ def _refuse_or_remove(found: HostKeys, key: HostKey, state: KeyState, replace: b
 
 
 def _shown(endpoint: Endpoint, timeout: float) -> list[tuple[str, str, str]]:
-    """Host, type and key of each line that ssh writes into an empty known_hosts."""
+    """Keys that the node shows.
+
+    Host, type and key of each line that ssh writes into an empty known_hosts.
+    """
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "known_hosts"
         command = endpoint.knock(
@@ -188,7 +191,7 @@ def _state(host: str, kind: str, data: str, files: tuple[Path, ...], node: str) 
 
 
 def _known(host: str, files: tuple[Path, ...], node: str) -> Iterator[tuple[str, str, str]]:
-    """Marker, type and key of all that the files say about `host`, hashed lines included."""
+    """Known keys of `host`: marker, type and key in all the files, hashed lines included."""
     for file in files:
         if not file.exists():
             continue

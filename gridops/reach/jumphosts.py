@@ -1,5 +1,7 @@
-"""Jump hosts: sshd drops whoever comes while ten have not logged in yet (MaxStartups 10:30:100), so
-of all the nodes behind one jump host only so many are logged in to at once.
+"""Limit on concurrent logins through one jump host.
+
+sshd drops whoever comes while ten have not logged in yet (MaxStartups 10:30:100), so of all the
+nodes behind one jump host only so many are logged in to at once.
 
 Which way OpenSSH takes only OpenSSH knows (`ssh -G`). That costs a process for every login, so it
 is asked only where the configuration has the word for it at all.
@@ -51,7 +53,7 @@ def turn(endpoint: Endpoint, end: float) -> Iterator[None]:
 
 
 def way_of(endpoint: Endpoint) -> str | None:
-    """What many endpoints go through: the first jump host, or the ProxyCommand; None: nothing."""
+    """The way that many endpoints share: the first jump host, or ProxyCommand; None: nothing."""
     given = {name.lower(): value for name, value in endpoint.options}
     if not any(name in given for name in PROXIES) and not _mentioned(endpoint.config_file):
         return None
@@ -65,7 +67,7 @@ def way_of(endpoint: Endpoint) -> str | None:
 
 @lru_cache(maxsize=64)
 def _mentioned(config_file: str | None) -> bool:
-    """Whether ssh's configuration has either word, whatever host it is about."""
+    """True if ssh's configuration has a word of PROXIES, about any host."""
     return any(_says(Path(file), DEEPEST) for file in configuration(config_file))
 
 
@@ -84,7 +86,7 @@ def _says(file: Path, deeper: int) -> bool:
 
 
 def _included(name: str, by: Path, deeper: int) -> bool:
-    """Whether the files of an Include say it; what we cannot spell out may."""
+    """True if the files of an Include say it; what we cannot spell out may."""
     if deeper == 0 or any(char in name for char in '"%$'):
         return True
     base = (

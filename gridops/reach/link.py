@@ -1,4 +1,4 @@
-"""The one shape of a reached node, whatever reaches it (OpenSSH or this machine itself).
+"""Interface of a reached node: through OpenSSH, or this machine itself.
 
 A `Link` starts processes on a node. What it is given runs under the node's login shell, so keep it
 to plain words that sh, fish and csh read alike; shell code goes through `script`, which hands it to
@@ -20,7 +20,7 @@ REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a `script` reply may h
 
 
 class Process(Protocol):
-    """A process on a node, its streams as file descriptors of this process.
+    """A process on a node; its streams are file descriptors of this process.
 
     `stdin` is writable, `stdout` and `stderr` are readable. Closing `stdin` (or losing the
     connection) is how the other side learns that nobody listens any more.
@@ -42,7 +42,7 @@ class Process(Protocol):
 
 
 class Stream(Protocol):
-    """What a socket, a connection to a node's port and Paramiko's Channel have in common."""
+    """Interface of sockets, connections to a node's port and Paramiko's Channel."""
 
     def recv(self, size: int, /) -> bytes: ...
     def sendall(self, data: bytes, /) -> None: ...
@@ -63,7 +63,7 @@ class Link(Protocol):
         """
 
     def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:
-        """Run POSIX sh `text` with positional `args`, then whatever is in `stdin` on its input.
+        """Run POSIX sh `text` with positional `args`, and `stdin` on its input.
 
         One round trip. Whatever a chatty login shell prints before the script is dropped.
         Raises NodeTimeout when it takes longer than `timeout` seconds (connecting included),
@@ -80,7 +80,7 @@ class Link(Protocol):
         """
 
     def rsync_shell(self) -> str | None:
-        """What `rsync -e` takes to come through this link (the shared connection); None: local.
+        """The `rsync -e` argument to come through this link (the shared connection); None: local.
 
         Raises a ReachError when the node cannot be reached.
         """
@@ -91,7 +91,7 @@ class Link(Protocol):
 
 @contextmanager
 def on_node(name: str) -> Iterator[None]:
-    """Errors that are raised inside carry the node's name, unless they carry one already."""
+    """Put the node's name on errors raised inside that carry none yet."""
     try:
         yield
     except GridError as exc:

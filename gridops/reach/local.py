@@ -16,7 +16,7 @@ from gridops.reach.pump import run_script
 
 
 class LocalProcess:
-    """A child of ours in a session of its own, so that it can be ended whole."""
+    """A child of ours in a session of its own: it can be ended whole."""
 
     def __init__(self, command: str) -> None:
         self._child = subprocess.Popen(

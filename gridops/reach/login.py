@@ -13,7 +13,7 @@ BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through 
 
 
 def log_in(endpoint: Endpoint, socket: str, end: float) -> None:
-    """Run the ssh that opens a master at `socket`, until it has logged in or `end`.
+    """Open a master at `socket`: run its ssh until it has logged in or `end`.
 
     Raises a ReachError that says why it could not.
     """
@@ -32,7 +32,10 @@ def log_in(endpoint: Endpoint, socket: str, end: float) -> None:
 
 
 def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError:
-    """What a jump host or ProxyCommand said, which ssh hides when it opens a lasting master."""
+    """The error of a jump host or ProxyCommand.
+
+    ssh hides what they said when it opens a lasting master.
+    """
     left = min(2 * endpoint.connect_timeout, end - time.monotonic())
     if left <= 0:
         return error

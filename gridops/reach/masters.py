@@ -37,11 +37,11 @@ T = TypeVar("T")
 
 MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
 HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
-GLANCE = 0.5  # seconds for a master that may hang to hear that it is retired
+RETIRE_TIMEOUT = 0.5  # seconds for a master that may hang to hear that it is retired
 
 
 def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
-    """A connection to the endpoint's master number `index`, opened first where there is none.
+    """Connect to the endpoint's master number `index`; it is opened first where there is none.
 
     Returns it and whether the master is new. `timeout` is seconds for all of it.
     Raises a ReachError that says why the node cannot be reached.
@@ -69,11 +69,11 @@ def through(
     ask: Callable[[Control, float], T],
     end: float | None = None,
 ) -> tuple[T, bool]:
-    """What `ask(control, seconds)` gets from the endpoint's master `index`; whether that is new.
+    """Call `ask(control, seconds)` on the endpoint's master `index`.
 
-    A master that was there already and does not answer within the connect timeout, or hangs up, is
-    replaced and the new one asked. The control is closed when `ask` raises. `end` is on
-    time.monotonic(); None: as long as a login may take.
+    Returns its result and whether the master is new. A master that was there already and does not
+    answer within the connect timeout, or hangs up, is replaced and the new one asked. The control
+    is closed when `ask` raises. `end` is on time.monotonic(); None: as long as a login may take.
     Raises what `ask` does, a ReachError, or a NodeError where sshd grants no session at all.
     """
     if end is None:
@@ -92,7 +92,7 @@ def through(
 
 
 def answers(control: Control, seconds: float) -> None:
-    """For `through`: see that the master is there, without using it."""
+    """Check that the master is there, without using it; an `ask` for `through`."""
     with closing(control):
         control.alive(seconds)
 
@@ -132,7 +132,7 @@ def retire(endpoint: Endpoint, index: int, control: Control, reason: str) -> Non
         if not control.is_current():
             return
         with suppress(OSError, GridError), closing(Control(str(path))) as master:
-            master.stop_listening(GLANCE)
+            master.stop_listening(RETIRE_TIMEOUT)
         path.unlink(missing_ok=True)
     events.emit(events.CONNECTION_REPLACED, node=endpoint.name, reason=reason)
 
@@ -156,7 +156,10 @@ def _attach(path: Path) -> Control | None:
 
 
 def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
-    """Run ssh until it has logged in and gone to the background, then publish its socket."""
+    """Open the master at `path`.
+
+    Runs ssh until it has logged in and gone to the background, then publishes its socket.
+    """
     # Here, since whoever finds a master open does not need them.
     from gridops.reach.jumphosts import turn
     from gridops.reach.login import log_in
@@ -185,7 +188,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
 
 @contextmanager
 def locked(path: Path, name: str, end: float) -> Iterator[None]:
-    """Hold the lock file of the master at `path`, waiting for it until `end`."""
+    """Hold the lock file of the master at `path`; waits for it until `end`."""
     while True:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -199,7 +202,7 @@ def locked(path: Path, name: str, end: float) -> Iterator[None]:
 
 
 def _lock_within(lock: int, name: str, end: float) -> bool:
-    """Whether we got the lock, and it is still the file that others will look for."""
+    """True if we got the lock by `end`; its file is still the one that others will look for."""
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ from gridops.reach.endpoint import Endpoint
 
 LONGEST_PACKET = 1024 * 1024  # bytes; OpenSSH's own limit is 256 KiB
 READ = 256 * 1024
-CHANNEL_PATIENCE = 15.0  # seconds; a master whose network died has ended itself by then
+CHANNEL_TIMEOUT = 15.0  # seconds; a master whose network died has ended itself by then
 
 
 class Packets(Packetizer):
@@ -81,13 +81,13 @@ class Packets(Packetizer):
     # -- what Transport does for a handshake, which is over before we begin ---------------------
 
     def write_all(self, out: object) -> None:
-        """Our banner, which the master does not want."""
+        """Send no banner: the master does not want it."""
 
     def start_handshake(self, timeout: float) -> None:
-        """There is none to watch."""
+        """Do nothing: there is no handshake to watch."""
 
     def set_keepalive(self, interval: float, callback: Callable[[], object]) -> None:
-        """The master watches its connection itself."""
+        """Do nothing: the master watches its connection itself."""
 
 
 class MuxTransport(Transport):
@@ -108,7 +108,7 @@ class MuxTransport(Transport):
     ) -> None:
         super().__init__(control.socket, packetizer_class=Packets)
         control.socket.settimeout(None)  # closing wakes the reader, so it need not look up
-        self.channel_timeout = CHANNEL_PATIENCE
+        self.channel_timeout = CHANNEL_TIMEOUT
         self.control = control
         self.username = username
         self.proven = proven
@@ -131,10 +131,10 @@ class MuxTransport(Transport):
         self.remote_version = "SSH-2.0-OpenSSH_mux"
 
     def _send_kex_init(self) -> None:
-        """Keys are the master's business."""
+        """Do nothing: keys are the master's business."""
 
     def _expect_packet(self, *ptypes: int) -> None:
-        """Nothing is expected in particular."""
+        """Do nothing: no packet is expected in particular."""
 
     def is_authenticated(self) -> bool:
         return bool(self.active)
@@ -145,7 +145,10 @@ class MuxTransport(Transport):
     # -- channels ------------------------------------------------------------------------------
 
     def open_channel(self, kind: str, *args: Any, **kwargs: Any) -> Channel:
-        """As Transport's; a session that is refused here is opened over the next master."""
+        """Open a channel as Transport does.
+
+        A session that is refused here is opened over the next master.
+        """
         end = time.monotonic() + (kwargs.get("timeout") or self.channel_timeout)
         try:
             channel: Channel = super().open_channel(kind, *args, **kwargs)
@@ -176,19 +179,22 @@ class MuxTransport(Transport):
     # -- what the master does not pass on ------------------------------------------------------
 
     def global_request(self, kind: str, data: Any = None, wait: bool = True) -> Message | None:
-        """Refused: the master drops most of them and never hands back the answer, so that one
-        would wait for ever. `Connection.forward_remote` asks the master itself."""
+        """Refuse the request.
+
+        The master drops most of them and never hands back the answer, so that one would wait for
+        ever. `Connection.forward_remote` asks the master itself.
+        """
         raise SSHException(f"a shared connection takes no {kind!r} request")
 
     def cancel_port_forward(self, address: str, port: int) -> None:
-        """Nothing was forwarded."""
+        """Do nothing: nothing was forwarded."""
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         super()._log(DEBUG, msg, *args)  # type: ignore[misc]  # what matters is raised to whoever asked for it
 
 
 def ride(endpoint: Endpoint, index: int = 0) -> MuxTransport:
-    """A transport over the endpoint's master number `index`, opened first where there is none.
+    """A transport over the endpoint's master `index`, opened where there is none.
 
     Raises a ReachError that says why the node cannot be reached.
     """
@@ -207,7 +213,10 @@ def ride(endpoint: Endpoint, index: int = 0) -> MuxTransport:
 
 
 def _handle_request(channel: Channel, message: Message) -> None:
-    """As Channel's own, which drops the one request that says which signal ended the command."""
+    """Handle a request as Channel does, and `exit-signal` as well.
+
+    Channel's own drops that one, which says which signal ended the command.
+    """
     if message.get_text() == "exit-signal":
         message.get_boolean()  # whether an answer is wanted: never
         channel.exit_status = 128 + _number(message.get_text())

@@ -1,4 +1,4 @@
-"""The shared connections (control masters) as things to see, open ahead and close.
+"""The shared connections (control masters): see them, open them ahead, close them.
 
 Only what gridops made is ever touched: its names in its own directory (`runtime_dir`).
 """
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 MASTER = re.compile(r"([0-9a-f]{16})\.\d+")
 LEFTOVER = re.compile(r"[0-9a-f]{16}(\.\w{16})?")  # of an opening that was killed half-way
-OLD = 3600.0  # seconds after which a leftover is nobody's any more
-GLANCE = 1.0  # seconds for a master to say that it is there
+LEFTOVER_AGE = 3600.0  # seconds after which a leftover is nobody's any more
+ALIVE_TIMEOUT = 1.0  # seconds for a master to say that it is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Master:
 
 
 def open(nodes: Sequence[Node], ssh: SshSettings) -> Iterator[Outcome[Master]]:
-    """Connect to every node that SSH leads to, at most `ssh.pool_size` at a time."""
+    """Connect to every node behind SSH, at most `ssh.pool_size` at a time."""
 
     def work(node: Node) -> Master:
         endpoint = Endpoint.of(node, ssh)
@@ -63,7 +63,7 @@ def open(nodes: Sequence[Node], ssh: SshSettings) -> Iterator[Outcome[Master]]:
 
 
 def status() -> tuple[Master, ...]:
-    """The masters that are there, whatever inventory they were opened for; clears away the dead."""
+    """The masters that are there, opened for any inventory; clears away the dead."""
     directory = runtime_dir()
     _sweep(directory)
     paths = [path for path in directory.iterdir() if MASTER.fullmatch(path.name)]
@@ -73,7 +73,7 @@ def status() -> tuple[Master, ...]:
 
 
 def close(nodes: Sequence[Node] | None = None, ssh: SshSettings | None = None) -> int:
-    """End the masters of these nodes (None: all) and what runs over them; returns how many."""
+    """End the masters of these nodes (None: all) and all that runs over them; returns how many."""
     masters = status()
     if nodes is not None and ssh is not None:
         endpoints = [Endpoint.of(node, ssh) for node in nodes if node.connection == "ssh"]
@@ -102,7 +102,7 @@ def _look(path: Path, users: Mapping[str, int]) -> Master | None:
     )
     try:
         with closing(Control(str(path))) as control:
-            control.alive(GLANCE)
+            control.alive(ALIVE_TIMEOUT)
     except (FileNotFoundError, ConnectionRefusedError, ConnectionLost):
         _forget(path)
         return None
@@ -125,7 +125,7 @@ def _close(master: Master) -> bool:
 
 
 def _kill(master: Master) -> None:
-    """End a master that does not answer, if its pid is certainly still its own."""
+    """Kill a hung master, if its pid is certainly still its own."""
     bound = str(_note(master.socket).get("bound", ""))
     with suppress(OSError):
         words = Path(f"/proc/{master.pid}/cmdline").read_bytes()
@@ -153,14 +153,14 @@ def _listens(path: Path) -> bool:
 
 
 def _sweep(directory: Path) -> None:
-    """Clear away notes and locks without a socket, and what openings left that were killed."""
+    """Clear away leftovers: notes and locks without a socket, and those of killed openings."""
     for path in tuple(directory.iterdir()):
         stem = path.with_suffix("") if path.suffix in (".json", ".lock") else path
         if stem != path and MASTER.fullmatch(stem.name) and not stem.exists():
             _forget(stem)
         elif LEFTOVER.fullmatch(path.name):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > OLD and not _listens(path):
+                if time.time() - path.stat().st_mtime > LEFTOVER_AGE and not _listens(path):
                     path.unlink()
 
 
@@ -173,8 +173,10 @@ def _note(path: Path) -> dict[str, Any]:
 
 
 def _users() -> Mapping[str, int]:
-    """How many are connected to each socket, by the name that it was bound as: the kernel's own
-    list, read once for all. Nothing where there is none."""
+    """Clients of each socket, counted by the name it was bound as.
+
+    From the kernel's own list, read once for all. Empty where there is none.
+    """
     try:
         lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     except OSError:

@@ -15,11 +15,11 @@ from gridops.errors import GridError, PortClosed, UsageError
 from gridops.model import PortForward
 from gridops.observe import events
 from gridops.reach.link import Link, Stream
-from gridops.reach.ports import ASKING, Ports, any_port, look, this_port, why_not
+from gridops.reach.ports import ASK_TIMEOUT, Ports, any_port, look, this_port, why_not
 from gridops.reach.tunnel import MOST, Switchboard
 from gridops.system.rundir import make_room
 
-DIALLING = 30.0  # seconds for one connection; a master whose network died has ended by then
+DIAL_TIMEOUT = 30.0  # seconds for one connection; a master whose network died has ended by then
 FILES = 5  # descriptors of one connection
 
 
@@ -57,7 +57,7 @@ class Forwards:
         self.close()
 
     def prepare(self, link: Link) -> None:
-        """See what this node says about its ports: to be called before the command starts there.
+        """Ask this node about its ports: to be called before the command starts there.
 
         Nothing leads to an earlier node any more. A node that shares this machine's network has
         the same ports, so where both numbers are the same we let go of ours, for the command to
@@ -81,8 +81,10 @@ class Forwards:
         self._link = link
 
     def lead(self) -> None:
-        """From now on the ports lead to the node that was prepared. Waits for nothing; twice is
-        harmless."""
+        """Lead the ports to the node that was prepared, from now on.
+
+        Waits for nothing; twice is harmless.
+        """
         link, self._link = self._link, None
         if link:
             for one in self._forwards:
@@ -97,7 +99,7 @@ class Forwards:
 
 class _Forward:
     def __init__(self, port: PortForward, avoid: frozenset[int]) -> None:
-        """`avoid`: what a free port must not be, because it may be wanted on this machine."""
+        """Take the local port; a free one is none of `avoid`: this machine may want those."""
         self.remote = port.remote
         self.local = 0
         self._wanted = port.local
@@ -147,7 +149,7 @@ class _Forward:
         if link is None:
             raise PortClosed("it leads nowhere at the moment")
         try:
-            stream = link.dial(self.remote, timeout=DIALLING)
+            stream = link.dial(self.remote, timeout=DIAL_TIMEOUT)
         except GridError as exc:
             if self.link is link and not self._failing:
                 self._failing = True
@@ -173,11 +175,11 @@ def _no_circle(forwards: Sequence[_Forward]) -> None:
 
 
 def _busy(link: Link, remote: int, found: Ports, ours: set[int]) -> bool:
-    """Whether something listens there already. Raises ForwardingForbidden."""
+    """True if something listens there already. Raises ForwardingForbidden."""
     if remote in ours or (found.known and remote not in found.busy):
         return False
     try:
-        link.dial(remote, timeout=ASKING).close()
+        link.dial(remote, timeout=ASK_TIMEOUT).close()
     except PortClosed:
         if found.known:
             raise why_not(link, remote) from None

@@ -25,7 +25,7 @@ from gridops.reach.tunnel import listen
 from gridops.system import scripts
 
 HOST = "127.0.0.1"
-ASKING = 10.0  # seconds for what a node says about its ports
+ASK_TIMEOUT = 10.0  # seconds for what a node says about its ports
 
 
 def any_port(avoid: frozenset[int]) -> socket.socket:
@@ -63,7 +63,7 @@ def this_port(port: int) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """` by NAME (pid N)` as far as Linux tells us, else empty."""
+    """Holder of a port: ` by NAME (pid N)` as far as Linux tells us, else empty."""
     with suppress(OSError, ValueError):
         sockets = {
             f"socket:[{words[9]}]"
@@ -80,7 +80,7 @@ def _holder(port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a node says about some of its ports."""
+    """A node's answer about some of its ports."""
 
     known: bool  # whether it can tell; only Linux can
     shared: bool  # whether its network is this machine's
@@ -88,8 +88,8 @@ class Ports:
 
 
 def look(link: Link, remotes: Iterable[int]) -> Ports:
-    """Raises a ReachError, or NodeTimeout."""
-    reply = link.script(_script(), *map(str, sorted(set(remotes))), timeout=ASKING)
+    """Ask the node about its ports. Raises a ReachError, or NodeTimeout."""
+    reply = link.script(_script(), *map(str, sorted(set(remotes))), timeout=ASK_TIMEOUT)
     here = re.search(rb"^here (\S+) (\S+)$", reply.stdout, re.MULTILINE)
     ours = _network()
     return Ports(
@@ -100,7 +100,7 @@ def look(link: Link, remotes: Iterable[int]) -> Ports:
 
 
 def _network() -> tuple[bytes, bytes] | None:
-    """What `ports.sh` says here."""
+    """Boot id and network namespace of this machine, as `ports.sh` says them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
         return boot, os.readlink(b"/proc/self/ns/net")  # noqa: PTH115 - not a path
@@ -109,7 +109,7 @@ def _network() -> tuple[bytes, bytes] | None:
 
 
 def why_not(link: Link, remote: int) -> NodeError:
-    """The reason why there was no connection to this port of the node (see PortClosed)."""
+    """The reason for a failed connection to the node's port (see PortClosed)."""
     node = link.node.name
     try:
         found = look(link, [remote])

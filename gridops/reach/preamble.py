@@ -1,4 +1,4 @@
-"""The head of every script that runs on a node, and how a login's shell hands it to `sh`.
+"""The head of every script that runs on a node; how a login's shell hands it to `sh`.
 
 A login may put another shell in the place of the `sh` that we ask for, read some of what we send,
 or export what changes a shell: a script begins only when it is whole and read by that `sh`, and
@@ -38,7 +38,7 @@ def preamble(again: str) -> str:
 
 @cache
 def shield() -> str:
-    """Shell text of the function that puts away what the login exported for tools."""
+    """Shell text of the function `shield`: it puts away what the login exported for tools."""
     return scripts.script("reach/shield.sh")
 
 
@@ -54,11 +54,11 @@ def error_mark(mark: str) -> str:
 
 
 def script_input(text: str, args: tuple[str, ...], mark: str, *, has_input: bool = True) -> bytes:
-    """The bytes that make a POSIX sh say its markers on both streams and then run `text`.
+    """Input that makes a POSIX sh say its markers and run `text`.
 
-    `has_input`: as `command_for` was told. The marker of stderr comes first: where the login has
-    merged the streams, both are before the first word of `text`. Nothing of `text` is run unless
-    the lines before it, and all of it, have arrived.
+    `has_input`: as `command_for` was told. There is a marker on each stream. That of
+    stderr comes first: where the login has merged the streams, both are before the first word of
+    `text`. Nothing of `text` is run unless the lines before it, and all of it, have arrived.
     """
     again = 'gridops_begin=${gridops_begin-} exec "$BASH" -p -s "$1"'
     if has_input:
@@ -96,7 +96,7 @@ def command_for(script: bytes, mark: str, *, has_input: bool) -> str:
 
 
 def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None) -> NodeError:
-    """The error for a login that ended, having said this, before the script's first word."""
+    """The error for a login that ended before the script's first word; it had said this."""
     said = first_words(stderr) or first_words(stdout)
     return NodeError(
         f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
@@ -106,12 +106,12 @@ def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None)
 
 
 def first_words(said: bytes) -> str:
-    """What a login said first, on one line."""
+    """The first words of a login, on one line."""
     return " ".join(said.decode(errors="replace").split())[:WORDS_LIMIT]
 
 
 def login_files(said: str) -> str:
-    """The files that a login reads, of the shell that `said` names or of all."""
+    """The files that a login reads: of the shell that `said` names, or of all."""
     shell = re.search(r" is \S*/(\w+)$", said)
     known = _FILES.get(shell[1]) if shell else None
     return known or "~/.bashrc, ~/.zshenv, ~/.config/fish/config.fish, ~/.cshrc and the like"

@@ -1,4 +1,4 @@
-"""Feed and drain a Process with a limit on time and on memory."""
+"""Feed and drain a Process, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gridops.reach.link import REPLY_LIMIT, Process
 from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
 
 CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
-LOOK = 0.2  # seconds between two looks whether a silent command has ended
-LINGER = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
+POLL_INTERVAL = 0.2  # seconds between two looks whether a silent command has ended
+OUTPUT_GRACE = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
 Sink = Callable[[bytes], None]
 
@@ -29,12 +29,13 @@ def pump(
     timeout: float | None,
     tick: Callable[[], None] | None = None,
 ) -> int:
-    """Write `stdin`, hand every chunk of output to the sinks as it comes, return the exit status.
+    """Write `stdin`, hand the output to the sinks, return the exit status.
 
-    Memory stays bounded: a sink that blocks holds the node back. A process left behind in the
-    background that keeps the streams open does not hold us: when the command has ended and nothing
-    came for LINGER seconds, that is the end. `tick` is called at least every 0.2 s; what it raises
-    ends the pump. Raises NodeTimeout after `timeout` seconds.
+    Every chunk is handed on as it comes. Memory stays bounded: a sink that blocks holds the node
+    back. A process left behind in the background that keeps the streams open does not hold us: when
+    the command has ended and nothing came for OUTPUT_GRACE seconds, that is the end. `tick` is
+    called at least every 0.2 s; what it raises ends the pump. Raises NodeTimeout after `timeout`
+    seconds.
     """
     return _Pump(process, stdin, keep_stdin, on_stdout, on_stderr, timeout, tick).run()
 
@@ -68,7 +69,7 @@ class _Pump:
             self._look()
             if self._status is None and self._ended():
                 continue
-            if self._status is not None and self._silent > LINGER:
+            if self._status is not None and self._silent > OUTPUT_GRACE:
                 break
         if self._status is None:
             self._status = self._process.wait(self._left())
@@ -84,7 +85,9 @@ class _Pump:
 
     def _look(self) -> None:
         left = self._left()
-        for fd, _ in self._poll.poll(1000 * (LOOK if left is None else min(LOOK, left))):
+        for fd, _ in self._poll.poll(
+            1000 * (POLL_INTERVAL if left is None else min(POLL_INTERVAL, left))
+        ):
             if fd in self._sinks:
                 self._drain(fd)
             else:
@@ -137,7 +140,7 @@ class _Pump:
 
 
 class Prelude:
-    """Drops everything before a marker line: what a chatty login shell says first."""
+    """A sink that drops everything before a marker line: what a chatty login shell says first."""
 
     def __init__(self, marker: bytes, sink: Sink, limit: int = 1024 * 1024) -> None:
         self._marker = marker + b"\n"
@@ -176,7 +179,7 @@ def marker() -> str:
 
 
 class Collected:
-    """A sink that keeps what it is given, up to a limit."""
+    """A sink that keeps its input, up to a limit."""
 
     def __init__(self, limit: int = REPLY_LIMIT) -> None:
         self.data = bytearray()

@@ -36,7 +36,7 @@ class SshProcess:
     """A process on the node; its streams are pipes whose other ends the master holds."""
 
     def __init__(self, control: Control, command: str, timeout: float) -> None:
-        """Takes `control` over."""
+        """Take `control` over."""
         self._control = control
         self._status: int | None = None
         self._open: set[int] = set()
@@ -57,7 +57,7 @@ class SshProcess:
                 os.close(fd)
 
     def _pipe(self, theirs: list[int], end: int) -> tuple[int, int]:
-        """A pipe of which the master gets `end` (0 reads, 1 writes) and we keep the other."""
+        """A pipe shared with the master: it gets `end` (0 reads, 1 writes), we keep the other."""
         pipe = os.pipe()
         theirs.append(pipe[end])
         self._open.add(pipe[1 - end])
@@ -74,7 +74,7 @@ class SshProcess:
         return self._status
 
     def _master_lives(self) -> bool:
-        """A session that ends without a status was killed, if the connection is still there."""
+        """True if the connection is still there: a session without a status was killed then."""
         try:
             control = Control(self._control.path)
         except OSError:

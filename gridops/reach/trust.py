@@ -1,3 +1,3 @@
-"""Words for what trust.sh finds on a node: a directory that others may write into."""
+"""Words for a finding of trust.sh on a node: a directory that others may write into."""
 
 DANGER = "whoever may write there could run programs as you"  # why that is refused

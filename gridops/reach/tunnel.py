@@ -1,4 +1,4 @@
-"""A local port that leads to an address on the far side of a connection.
+"""A local port that leads to an address beyond a connection.
 
 Unlike Fabric's own: that the port is taken is said at once, one connection that fails harms no
 other, an end of input travels alone, and the port is free again when the block ends, however.
@@ -17,16 +17,17 @@ from gridops.reach.link import Stream
 
 CHUNK = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
 MOST = 200  # connections at once, five descriptors each; further ones wait for their turn
-PATIENCE = 5.0  # seconds for threads to end once what they wait on is closed
+JOIN_TIMEOUT = 5.0  # seconds for threads to end once what they wait on is closed
 
 Dial = Callable[[tuple[str, int]], Stream]  # from the peer's address to the far side
 
 
 @contextmanager
 def tunnel(host: str, port: int, dial: Dial) -> Iterator[int]:
-    """Listen on `host`:`port` while the block runs and connect whoever comes to what `dial` opens.
+    """Listen on `host`:`port` while the block runs.
 
-    Yields the port (a free one for 0). Raises OSError when it cannot be had.
+    Whoever comes is connected to what `dial` opens. Yields the port (a free one for 0). Raises
+    OSError when it cannot be had.
     """
     listener = listen(host, port)
     switchboard = Switchboard(listener, dial)
@@ -37,15 +38,15 @@ def tunnel(host: str, port: int, dial: Dial) -> Iterator[int]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises OSError when the port cannot be had."""
+    """Listen on `host`:`port`. Raises OSError when the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
 
 
 class Switchboard:
-    """Connects whoever comes to `listener` (which it owns from now on) with what `dial` opens.
+    """Connector of a listener's clients with the streams that `dial` opens.
 
-    Whoever comes while `dial` raises sees the connection end.
+    It owns `listener` from now on. Whoever comes while `dial` raises sees the connection end.
     """
 
     def __init__(self, listener: socket.socket, dial: Dial) -> None:
@@ -68,7 +69,7 @@ class Switchboard:
         self._listener.close()
         for stream in streams:
             _end(stream)
-        self._acceptor.join(PATIENCE)
+        self._acceptor.join(JOIN_TIMEOUT)
 
     def _accept(self) -> None:
         while not self._closed:
@@ -107,7 +108,7 @@ class Switchboard:
             self._drop(far)
 
     def _keep(self, stream: Stream) -> bool:
-        """Whether it is not too late; if so, `close` will end `stream` as well."""
+        """True if it is not too late; then `close` will end `stream` as well."""
         with self._lock:
             self._open.add(stream)
             return not self._closed
@@ -119,7 +120,7 @@ class Switchboard:
 
 
 def _thread(work: Callable[..., None], *args: object) -> threading.Thread:
-    """A running one, whose events are of the same task and run as ours."""
+    """A running thread; its events are of the same task and run as ours."""
     made = threading.Thread(target=copy_context().run, args=(work, *args), daemon=True)
     made.start()
     return made

@@ -314,7 +314,7 @@ class TestMaster:
     def test_a_network_that_goes_silent_hangs_nobody(
         self, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(endpoint, "KEEPALIVE", 1)
+        monkeypatch.setattr(endpoint, "KEEPALIVE_INTERVAL", 1)
         with silenceable(sandbox.node("node1").port) as way:
             c = Connection("far", ssh=way.settings(sandbox, tmp_path, connect_timeout=1))
             c.run("true", **QUIET)

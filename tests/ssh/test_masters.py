@@ -315,7 +315,7 @@ class TestStaleMasters:
     def test_a_command_under_which_the_network_goes_silent_is_lost(
         self, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(endpoint, "KEEPALIVE", 1)
+        monkeypatch.setattr(endpoint, "KEEPALIVE_INTERVAL", 1)
         with silenceable(sandbox.node("node1").port) as way:
             link = link_to(Node("far", "far"), way.settings(sandbox, tmp_path))
             process = link.start("sleep 60", timeout=20)
@@ -441,7 +441,7 @@ class TestLogins:
     ) -> None:
         path = str(tmp_path / "agent")
         warned: list[str] = []
-        monkeypatch.setattr(agent, "PATIENCE", 0.5)
+        monkeypatch.setattr(agent, "ANSWER_TIMEOUT", 0.5)
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
 
         def listen(event: events.Event) -> None:

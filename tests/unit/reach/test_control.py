@@ -178,7 +178,7 @@ def test_where_nobody_listens_there_is_an_os_error(session_dir: Path) -> None:
 def test_a_master_whose_queue_is_full_is_given_time_and_then_given_up(
     session_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mux, "LOCAL_PATIENCE", 0.3)
+    monkeypatch.setattr(mux, "LOCAL_TIMEOUT", 0.3)
     path = session_dir / "full"
     waiting: list[Control] = []
     with socket.socket(socket.AF_UNIX) as server:
