@@ -1,4 +1,4 @@
-"""What a failed rsync means: its exit status and stderr to the error that says so.
+"""Diagnosis of a failed rsync: its exit status and stderr to the error that says so.
 
 Source: rsync(1), EXIT VALUES; the messages are those of 3.0 to 3.5 under LC_ALL=C. A message about
 a file ends in the error number, which holds whatever language the node speaks.
@@ -53,7 +53,7 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a transfer goes, as far as messages need it."""
+    """The ends of a transfer, as far as messages need them."""
 
     node: str  # its name in the inventory
     host: str = ""  # what ssh was told
@@ -79,7 +79,7 @@ class Complaints:
 
     @property
     def lines(self) -> list[str]:
-        """What was said, without what rsync always says; the middle may be missing."""
+        """Lines of stderr, without rsync's usual ones; the middle may be missing."""
         kept = [*self._first, *self._last]
         if rest := self._lines.rest.strip():
             kept.append(printable(unescape(rest[:MAX_LINE])))
@@ -127,7 +127,7 @@ def error_of(status: int, said: Complaints, place: Place) -> GridError:
 
 
 def _refused(status: int, said: Complaints, place: Place) -> GridError | None:
-    """The node has no room or takes nothing at all."""
+    """Error for a node that has no room or takes nothing."""
     where = place.target or "there"
     found = said.numbers
     if found.intersection(FULL):
@@ -152,7 +152,7 @@ def _unclean(status: int, said: Complaints, place: Place) -> GridError | None:
 
 
 def _never_began(status: int, said: Complaints, place: Place) -> GridError | None:
-    """rsync or ssh was missing, or ssh could not log in."""
+    """Error for a missing rsync or ssh, or a failed ssh login."""
     if any("Failed to exec" in line for line in said.lines):
         return ReachError(
             "there is no `ssh` on this machine", node=place.node, hint="install openssh-client"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gridops.transfers import program
 from gridops.transfers.errors import Complaints, Place, error_of
-from gridops.transfers.program import STALLED, Job
+from gridops.transfers.program import STALL_TIMEOUT, Job
 from gridops.transfers.shell import host_of, remote_shell
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def rsync(
     rsync_opts: str | Sequence[str] = "",
     ssh_opts: str | Sequence[str] = "",
 ) -> Result | None:
-    """Copy `source` on this machine to `target` on the host of the Fabric Connection `c`.
+    """Copy `source` here to `target` on the host of Fabric Connection `c`.
 
     Runs `rsync [--delete] [--exclude …] -lpthrvz [rsync_opts] -e ssh… source host:target` with the
     Connection's host, port, user, key files, gateway and ssh_config_path; a gridops Connection
@@ -68,7 +68,11 @@ def _job(
     patterns = [exclude] if isinstance(exclude, str) else exclude
     options = ["--delete"] if delete else []
     options += [f"--exclude={pattern}" for pattern in patterns]
-    options += ["-lpthrvz", f"--timeout={STALLED}", *(program.client().literal if literal else [])]
+    options += [
+        "-lpthrvz",
+        f"--timeout={STALL_TIMEOUT}",
+        *(program.client().literal if literal else []),
+    ]
     host = host_of(c)
     return Job(
         options=[*options, *_words(rsync_opts)],
@@ -84,9 +88,9 @@ def _words(text: str | Sequence[str]) -> list[str]:
 
 
 def _remote(path: str) -> tuple[str, bool]:
-    """The target as rsync takes it, and whether it may be kept from the remote shell.
+    """The target as rsync takes it; True if the remote shell need not see it.
 
-    What the shell would expand and rsync would not: ~ is where a relative path begins anyway; only
+    The shell would expand ~ and rsync would not: that is where a relative path begins anyway; only
     for ~user the shell is needed.
     """
     if path == "~" or path.startswith("~/"):
@@ -112,7 +116,7 @@ def _expand(text: str) -> list[str]:
 
 
 def _plain(path: str) -> str:
-    """So that a colon in the first name is not taken for a host's."""
+    """Guard a colon in the first name, which would mean a host."""
     return f"./{path}" if ":" in path.split("/")[0] else path
 
 
@@ -161,7 +165,7 @@ class _Run:
 
 
 class _Shown:
-    """A sink that keeps what it is given (up to KEPT bytes) and shows it, unless hidden."""
+    """A sink that keeps up to KEPT bytes; all that comes is shown, unless hidden."""
 
     def __init__(self, name: str, hide: Sequence[str]) -> None:
         self.data = bytearray()

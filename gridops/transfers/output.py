@@ -1,4 +1,4 @@
-"""What rsync prints: the itemized changes, the progress and the totals of a transfer.
+"""Parser of rsync's output: the itemized changes, the progress and the totals of a transfer.
 
 Source: rsync(1), --out-format, --info=progress2 and --stats. With LC_ALL=C a byte that is not
 printable ASCII comes as a backslash, a number sign and three octal digits.
@@ -32,18 +32,18 @@ _UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*?)" -> "')
 
 
 def unescape(text: bytes) -> bytes:
-    """A name as rsync prints it → the name's own bytes."""
+    """Turn a name as rsync prints it into the name's own bytes."""
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
 def printable(name: bytes) -> str:
-    """A name for people, on one line: whatever cannot be shown is written as `ls -b` would."""
+    """A name for people, on one line: escaped as `ls -b` does where it cannot be shown."""
     return text.printable(name.decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What a transfer did. Names are relative to the source, a directory's with a slash."""
+    """Outcome of a transfer. Names are relative to the source, a directory's with a slash."""
 
     added: tuple[bytes, ...] = ()
     changed: tuple[bytes, ...] = ()
@@ -69,7 +69,7 @@ class Output:
     """A sink for rsync's standard output."""
 
     def __init__(self, on_progress: Progress | None = None, most: int = 1_000_000) -> None:
-        """`most`: how many items rsync can have to tell of; 0: they are passed over."""
+        """`most`: limit of the items that rsync can have to tell of; 0: they are passed over."""
         self._lines = Lines(self._line, LIMIT)
         self._most = most
         self._on_progress = on_progress
@@ -85,7 +85,7 @@ class Output:
         self._lines(data.replace(b"\r", b"\n"))
 
     def result(self) -> Transfer:
-        """What has been printed so far."""
+        """The outcome as printed so far."""
         return Transfer(
             tuple(self._added),
             tuple(self._changed),
@@ -112,7 +112,7 @@ class Output:
             _note(self._hidden, match[1])
 
     def _item(self, item: bytes) -> None:
-        """`YXcstpoguax name`: Y how it is updated, X what it is, then + for new or the changes."""
+        """Parse `YXcstpoguax name`: Y the update, X the file type, then + for new or changes."""
         what, _, name = item.partition(b" ")
         if len(what) < 3 or what.startswith(b"*") or not self._most:
             return

@@ -1,4 +1,4 @@
-"""Names that are each machine's own: no fetch brings them, whatever the file system makes of them.
+"""Names that are each machine's own: no fetch brings them, in any file system's spelling.
 
 A repository (`.git`, directory or file) names programs that git starts for whoever asks in it; in
 `.gridops` lies what gridops believes of a directory.
@@ -24,17 +24,17 @@ _SHORT = ("git~1", "gridop~1")  # as NTFS and FAT call them as well
 
 
 def is_private(name: str) -> bool:
-    """Whether one name, no path, means one of them to some file system: `.GIT`, `GIT~1`."""
+    """True if some file system reads a name (no path) as private: `.GIT`, `GIT~1`."""
     plain = name.partition(":")[0].translate(_IGNORED).rstrip(" .").lower()
     return plain in PRIVATE or plain in _SHORT
 
 
 def holds_private(names: Iterable[str]) -> bool:
-    """Whether one of the names on a way is private."""
+    """True if one of a path's names is private."""
     return any(map(is_private, names))
 
 
 def is_repository(names: Iterable[str]) -> bool:
-    """Whether git would take a directory with these entries for a (bare) repository."""
+    """True if these entries make a directory a (bare) repository to git."""
     found = {name.lower() for name in names}
     return "head" in found and ("commondir" in found or {"objects", "refs"} <= found)

@@ -1,4 +1,4 @@
-"""The rsync program of this machine, run as a child: what it can do, and one transfer with it."""
+"""The rsync program of this machine, run as a child: its abilities, and one transfer with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything
 PACKING = (3, 2, 0)  # the first rsync whose compression does not slow a fast network down
 NANOSECONDS = (3, 1, 3)  # the first rsync that can tell apart what was written in one second
 MAX_PARENTS = 16  # directories that a file may bring along, on the average
-STALLED = 300  # seconds without a byte after which rsync itself gives up
+STALL_TIMEOUT = 300  # seconds without a byte after which rsync itself gives up
 
 _asking = threading.Lock()
 
@@ -37,7 +37,7 @@ class Client:
 
     @property
     def reporting(self) -> list[str]:
-        """Options that make it say what it does, as `gridops.transfers.output` reads it."""
+        """Options for the output that `gridops.transfers.output` reads."""
         modern = ["--info=progress2", "--outbuf=L"] if self.version >= (3, 1, 0) else []
         return [OUT_FORMAT, "--stats", *modern]
 
@@ -96,7 +96,7 @@ def run(
     on_stderr: Callable[[bytes], None],
     env: dict[str, str] | None = None,
 ) -> int:
-    """Run it and return its exit status, 128 + n when it died of signal n.
+    """Run it and return its exit status; 128 + n: killed by signal n.
 
     Never a shell line; whatever ends the wait (an error, Ctrl-C) ends rsync too.
     Raises NodeTimeout after `timeout` seconds and NoRsync.
@@ -122,7 +122,7 @@ def command(job: Job) -> list[str | bytes]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what would change rsync's behaviour or the language of its messages."""
+    """Our environment, less all that changes rsync's behaviour or its messages' language."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}
     return {**kept, "LC_ALL": "C"}
 
@@ -135,7 +135,7 @@ def transfer(
     on_progress: Progress | None = None,
     items: bool = True,
 ) -> None:
-    """Run it, and more than once where one command line cannot hold the sources.
+    """Run it, in batches where one command line cannot hold the sources.
 
     `record` gets what each run did (without `items`: no names of files), also of one that fails.
     Files that are deleted here meanwhile are passed over with a warning event. Raises
@@ -143,7 +143,7 @@ def transfer(
     after `timeout` seconds in all, UnreadableAnswer, or a ReachError.
     """
     end = time.monotonic() + timeout
-    options = [*job.options, *_capable().reporting, f"--timeout={STALLED}"]
+    options = [*job.options, *_capable().reporting, f"--timeout={STALL_TIMEOUT}"]
     batches = tuple(in_batches(job.sources, _room()))
     partial = None
     for index, batch in enumerate(batches):
@@ -172,7 +172,7 @@ def _capable() -> Client:
 
 
 def _passed_over(error: GridError) -> PartialTransfer | None:
-    """What to raise once everything else is there; other errors are raised now."""
+    """Error to raise once everything else is there; other errors are raised now."""
     if not isinstance(error, PartialTransfer):
         raise error
     if error.vanished:
@@ -190,7 +190,7 @@ def _share(on_progress: Progress | None, index: int, runs: int) -> Progress | No
 
 
 def _room() -> int:
-    """Bytes of sources that one command line may hold, beside the environment and some reserve."""
+    """Bytes of sources that one command line may hold; the rest is environment and reserve."""
     try:
         most = os.sysconf("SC_ARG_MAX")
     except (ValueError, OSError):
@@ -200,7 +200,7 @@ def _room() -> int:
 
 
 def in_batches(names: Iterable[str | bytes], room: int) -> Iterator[list[str | bytes]]:
-    """The names in order, in lists whose arguments take `room` bytes at most."""
+    """Lists of the names, in order; as arguments each takes `room` bytes at most."""
     batch: list[str | bytes] = []
     used = 0
     for name in names:

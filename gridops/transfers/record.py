@@ -1,4 +1,4 @@
-"""The record of what fetches brought into a directory: results of runs, not the user's source.
+"""Record of the files fetched into a directory: results of runs, not the user's source.
 
 `DIRECTORY/.gridops/fetched` holds one entry for each file, ended by NUL: size, mtime_ns and name
 (relative to DIRECTORY) with a space between; a directory that a fetch made has a slash at its end
@@ -25,7 +25,7 @@ def stamp_of(info: os.stat_result) -> Stamp:
 
 
 def read_record(directory: bytes) -> Record:
-    """What is recorded in `directory`; nothing where there is no record of this user's own."""
+    """Read the record in `directory`; it is empty where there is no record of this user's own."""
     try:
         with open(directory + b"/" + RECORD, "rb") as file:  # noqa: PTH123 - a Path holds no bytes
             if os.fstat(file.fileno()).st_uid != os.geteuid():
@@ -64,7 +64,7 @@ def directories_above(root: bytes) -> Iterable[bytes]:
 
 
 def brought_above(root: bytes) -> Record:
-    """What the records in `root` and the directories it lies in tell, by absolute name."""
+    """Entries of the records in `root` and above it, by absolute name."""
     found: Record = {}
     for directory in directories_above(root):
         for name, stamp in read_record(directory).items():

@@ -1,4 +1,4 @@
-"""How rsync reaches what a Fabric Connection points at: the words of an ssh command."""
+"""The ssh command by which rsync reaches a Fabric Connection's host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of a run, brought home: what patterns name on its node comes here, and what changed only.
+"""Fetch of a run's results: of the files that patterns name on its node, the changed ones.
 
 A fetch asks the node what the patterns name, has rsync bring to a stage beside their places what
 is not here already, and moves each file into its place.
@@ -34,15 +34,16 @@ def bring_home(
     overwrite: bool = False,
     run: str = "",
 ) -> FetchReport:
-    """Bring what `patterns` name in the node's `directory` to the same relative places in `into`.
+    """Fetch the files that `patterns` name in the node's `directory` into `into`.
 
-    What a pattern that begins with / or ~/ names lands by its own name, what its wildcards match
-    by where that is below the last directory without one. A file here that is newer and differs is
-    kept, unless `overwrite`. Each file takes its place whole and in one step, none outside `into`.
-    A symlink that a pattern names outright comes as what it leads to; any other stays one, and one
-    that leads out of the directory stays there. `home_instead`: a `directory` that is not there
-    stands for the node's home directory. `run`: of all that, only what the run of this id wrote or
-    changed, and nobody has changed since its end (written.py).
+    They land in the same relative places. What a pattern that begins with / or ~/ names lands by
+    its own name, what its wildcards match by where that is below the last directory without one. A
+    file here that is newer and differs is kept, unless `overwrite`. Each file takes its place whole
+    and in one step, none outside `into`. A symlink that a pattern names outright comes as what it
+    leads to; any other stays one, and one that leads out of the directory stays there.
+    `home_instead`: a `directory` that is not there stands for the node's home directory. `run`: of
+    all that, only what the run of this id wrote or changed, and nobody has changed since its end
+    (written.py).
 
     The connection is tried again as `settings.retry` says. Everything there is to say is said by
     events. What has come by then is in its place when this raises UsageError, PartialTransfer

@@ -1,4 +1,4 @@
-"""From the stage to their places: what has come whole takes the place of what is here, or not."""
+"""Move whole files from the stage into place, or keep those here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECIAL = "what is in its place here is no regular file"
 
 @dataclass
 class Landing:
-    """Moves files from one directory into another and keeps account. Names are relative.
+    """Mover of files from one directory into another; it keeps account. Names are relative.
 
     A file here that is newer and differs stays, unless `overwrite`. Each file takes its place in
     one step. Nothing is written outside `into`: a symlink here that leads out is not followed.
@@ -40,7 +40,7 @@ class Landing:
     _ready: set[str] = field(default_factory=set)  # directories that are there
 
     def take(self, name: str) -> None:
-        """Move the file or directory `name`, if there is one in the stage. Raises OSError."""
+        """Move the file or directory `name`, if it is in the stage. Raises OSError."""
         parts = [] if name == "." else name.split("/")
         folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
         if any(os.path.islink(self._staged(folder)) for folder in folders):  # noqa: PTH114
@@ -68,7 +68,7 @@ class Landing:
         return f"{self.into}/{name}"
 
     def _private(self, name: str) -> bool:
-        """Whether it would be a repository here, or part of one, or gridops' own."""
+        """True for (part of) a repository or gridops' own, once in place."""
         above, _, last = name.rpartition("/")
         found = is_private(last) or (
             last.lower() in REPOSITORY and is_repository(self._beside(above or "."))
@@ -78,7 +78,7 @@ class Landing:
         return found
 
     def _beside(self, directory: str) -> set[str]:
-        """What will be in a directory here, and what of it is in the stage still."""
+        """Names in a directory here or still staged for it."""
         names: set[str] = set()
         for path in (self._staged(directory), self._here(directory)):
             with suppress(OSError):
@@ -86,7 +86,7 @@ class Landing:
         return names
 
     def _directory(self, name: str) -> bool:
-        """Have the directory here; its parents are there. False: it cannot be had."""
+        """Make the directory here if need be; its parents are there. False: it cannot be had."""
         if name in self._ready:
             return True
         path = self._here(name)
@@ -145,7 +145,7 @@ class Landing:
             self._copy(name)
 
     def _copy(self, name: str) -> None:
-        """The same onto another file system, which some directory here may be."""
+        """Move it onto another file system, which some directory here may be."""
         folder = os.path.dirname(self._here(name))  # noqa: PTH120
         half = f"{folder}/.gridops-{secrets.token_hex(6)}"
         try:

@@ -22,7 +22,7 @@ def no_access(into: Path) -> NotWritable:
 
 @contextmanager
 def errors_here(into: Path) -> Iterator[None]:
-    """What the file system here says, as an error for the user."""
+    """Turn errors of the file system here into errors for the user."""
     try:
         yield
     except GridError:

@@ -1,4 +1,4 @@
-"""Of what patterns match on a node only what a run wrote: `times.sh`, sent over a link."""
+"""Narrow matches on a node to the files that a run wrote: `times.sh`, sent over a link."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STDERR_LIMIT = 1024 * 1024  # bytes
 
 @dataclass
 class Narrowed:
-    """What is left of the groups, in their order, and what is not."""
+    """The narrowed groups, in their order, and the files left out."""
 
     groups: Sequence[Group]
     older: int = 0  # files that the run did not write
@@ -31,7 +31,7 @@ class Narrowed:
 
 
 def narrow(link: Link, run: str, groups: Sequence[Group]) -> Narrowed:
-    """What the run `run` wrote or changed of the `groups`.
+    """Narrow `groups` to the files that the run `run` wrote or changed.
 
     Raises NodeError where the node cannot tell, a ReachError.
     """
@@ -45,7 +45,7 @@ def narrow(link: Link, run: str, groups: Sequence[Group]) -> Narrowed:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What the run wrote in one directory."""
+    """The files that the run wrote in one directory."""
 
     names: dict[str, list[str]]
     copied: frozenset[str]
@@ -89,7 +89,7 @@ def _ask(
     words: Sequence[tuple[str, Sequence[str]]],
     take: Callable[[str, Entry, Window], None],
 ) -> None:
-    """`words`: names for times.sh, with their letters."""
+    """Ask times.sh about `words`: names, with their letters."""
     mark = os.urandom(6).hex()
     kinds = "".join(letter for letter, some in words if some)
     args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))

@@ -1,4 +1,4 @@
-"""What a user may ask for: paths and wildcards, in the run's directory or elsewhere on its node.
+"""Patterns of files to fetch: paths and wildcards, in the run's directory or elsewhere on its node.
 
 `*`, `?` and `[…]` mean what they mean to a shell, so they match no slash and no leading dot; `**`
 stands for any number of directories. A directory is brought with all that is in it.
@@ -26,7 +26,7 @@ class Pattern:
     glob: str  # below that: names and wildcards, one slash between two
 
     def covers(self, name: str) -> bool:
-        """Whether `name` may be what the node says that it matches.
+        """True if `name` can match, as the node says that it does.
 
         The node has done the matching; this only holds it to the names that were asked for.
         """
@@ -34,7 +34,7 @@ class Pattern:
 
 
 def parse(text: str) -> Pattern:
-    """Raises UsageError."""
+    """Parse one pattern. Raises UsageError."""
     if not text or "\0" in text:
         raise UsageError(f"{text!r} names no file", hint="such as 'results/*.json'")
     names = _names(text)

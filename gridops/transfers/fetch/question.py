@@ -15,7 +15,7 @@ LOOK_TIMEOUT = 300.0  # seconds that looking through the node's directories may 
 
 @dataclass
 class Group:
-    """What is to be brought of one directory of the node. Names are relative to it."""
+    """Names to bring from one directory of the node. They are relative to it."""
 
     base: str  # absolute
     names: list[str] = field(default_factory=list)  # as they are
@@ -54,6 +54,6 @@ def ask_script(
 
 
 def is_below(name: str) -> bool:
-    """Whether `name` lies in the directory that it is relative to."""
+    """True if `name` lies in the directory that it is relative to."""
     parts = name.removesuffix("/").split("/")
     return name == "." or not any(part in ("", ".", "..") for part in parts)

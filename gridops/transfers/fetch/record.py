@@ -1,4 +1,4 @@
-"""Noting what a fetch has brought, so that no sync takes it for the user's source."""
+"""Keep the record of fetched files: no sync is to take them for the user's source."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from gridops.transfers.record import (
     still_there,
 )
 
-WAIT = 10.0  # seconds for other fetches into the same directory to write theirs
+LOCK_TIMEOUT = 10.0  # seconds for other fetches into the same directory to write theirs
 PAUSE = 0.01
 
 
 def note(landing: Landing) -> None:
-    """Record what has landed; entries that no longer hold are dropped. Raises OSError.
+    """Record the files that have landed; entries that no longer hold are dropped. Raises OSError.
 
     What was new is a result, and so is what took the place of one. A file that took the place of
     the user's own remains the user's: a sync may have brought it to the node in the first place.
@@ -49,7 +49,7 @@ def note(landing: Landing) -> None:
 
 
 def _real(into: bytes, name: bytes) -> bytes:
-    """Where it lies, whatever symlinks within `into` lead there."""
+    """Absolute path of a name in `into`, with its directory's symlinks resolved."""
     above, _, last = (into + b"/" + name).rpartition(b"/")
     return os.path.realpath(above) + b"/" + last
 
@@ -64,7 +64,7 @@ def _entries(into: bytes, names: list[bytes]) -> Record:
 
 
 def _write(into: bytes, record: Record) -> None:
-    """At once or not at all, and such that git shows nothing of it."""
+    """Write the record at once or not at all, hidden from git."""
     path = Path(os.fsdecode(into + b"/" + RECORD))
     path.parent.mkdir(exist_ok=True)
     with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as file:
@@ -85,7 +85,7 @@ def _alone(into: bytes) -> Iterator[None]:
     lock = os.open(
         runtime_dir() / f"fetched-{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
-    end = time.monotonic() + WAIT
+    end = time.monotonic() + LOCK_TIMEOUT
     try:
         while True:
             try:

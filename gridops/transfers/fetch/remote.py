@@ -1,4 +1,4 @@
-"""What patterns name on a node: `find.sh`, sent over a link, and its answer."""
+"""Files that patterns name on a node: `find.sh`, sent over a link, and its answer."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def find(
     home_instead: bool = False,
     run: str = "",
 ) -> Found:
-    """What `patterns` name, those without a base in `directory`; of the run `run` what it wrote.
+    """Find the files that `patterns` name; of the run `run` those it wrote.
 
-    `home_instead`: where there is no such directory, in the home directory. Raises NodeError when
-    there is none, NodeTimeout, a ReachError.
+    Patterns without a base begin in `directory`; with `home_instead`, where there is no such
+    directory, in the home directory. Raises NodeError when there is none, NodeTimeout, a
+    ReachError.
     """
     answers = _ask(link, [(one.base or directory, one.glob) for one in patterns])
     if any(
@@ -130,7 +131,7 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
 
 
 def _understood(fields: Sequence[bytes]) -> list[Group]:
-    """No groups when the answer has not come to its end; names elsewhere are passed over."""
+    """Parse the answer: no groups if it is not at its end; names elsewhere are passed over."""
     found: list[Group] = []
     for field_ in fields[:-2]:
         kind, text = field_[:1], os.fsdecode(field_[1:])

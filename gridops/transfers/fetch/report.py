@@ -1,4 +1,4 @@
-"""What a fetch did."""
+"""Report of a fetch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gridops.model import Node
 
 @dataclass(frozen=True, slots=True)
 class FetchReport:
-    """Names are printable, and relative to `into`."""
+    """Outcome of a fetch. Names are printable, and relative to `into`."""
 
     node: Node
     into: str
@@ -27,10 +27,10 @@ class FetchReport:
 
     @property
     def files(self) -> int:
-        """How many files came home."""
+        """Number of files that came home."""
         return len(self.new) + len(self.replaced)
 
     @property
     def found(self) -> bool:
-        """Whether there was anything to bring."""
+        """True if there was anything to bring."""
         return self.matched > 0

@@ -1,4 +1,4 @@
-"""One fetch: find what the patterns name, bring it to the stage, move it to its places."""
+"""One fetch: find the matches, bring them to the stage, move them to their places."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from gridops.transfers.output import Progress, Transfer, printable
 from gridops.transfers.private import PATTERNS
 from gridops.transfers.program import NANOSECONDS, PACKING, Job, client, transfer
 
-PROGRESS_EVERY = 0.1  # seconds
+PROGRESS_INTERVAL = 0.1  # seconds
 SHOWN = 3  # names in a message
 
 
 @dataclass
 class Session:
-    """What comes of one node's directory."""
+    """A fetch from one node's directory."""
 
     link: Link
     patterns: Sequence[Pattern]
@@ -80,8 +80,10 @@ class Session:
                 self._through(stage, group)
 
     def _through(self, stage: Stage, group: Group) -> None:
-        """Whatever ends it: what has come whole lands, and of the rest what can be continued is
-        kept."""
+        """Transfer a group, and move it to its places.
+
+        Whatever ends it, what has come whole lands, and of the rest what can be continued is kept.
+        """
         resume = True
         try:
             self.problems += self._transfer(stage, group)
@@ -116,7 +118,7 @@ class Session:
             )
 
     def _transfer(self, stage: Stage, group: Group) -> list[PartialTransfer]:
-        """What could not come, where the rest has."""
+        """Transfer a group; return the problems of what could not come, where the rest has."""
         for attempt in attempts(self.retry, what=f"fetch from {self._node}"):
             problems: list[PartialTransfer] = []
             with attempt:
@@ -152,7 +154,10 @@ class Session:
         return []
 
     def _options(self, stage: Stage) -> list[str]:
-        """Times are kept, modes as far as our umask allows; what is here already stays away."""
+        """rsync's options: they keep times, and modes as far as our umask allows.
+
+        What is here already stays away.
+        """
         program = client()
         options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
         options += [f"--exclude={pattern}" for pattern in PATTERNS]
@@ -176,7 +181,7 @@ class Session:
         def tell(percent: int, count: int) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= PROGRESS_EVERY:
+            if now - last >= PROGRESS_INTERVAL:
                 last = now
                 name = events.FETCH_PROGRESS
                 events.emit(name, node=self._node, percent=percent, bytes=count)
@@ -257,7 +262,7 @@ class Session:
             self._warn(f"left there, since no regular files: {_few(names)}")
 
     def _repositories(self) -> list[str]:
-        """What did not come, but of gridops' own, which nobody has missed."""
+        """Names that did not come, without gridops' own, which nobody has missed."""
         names = {*self.done.hidden, *map(os.fsencode, self.private)}
         names |= {os.fsencode(name) for one in self.landings for name in one.private}
         plain = {name.rstrip(b"/") for name in names}
@@ -282,7 +287,7 @@ def _where(pattern: str, directory: str) -> str:
 
 
 def _hint(pattern: str) -> str:
-    """A shell here spells a tilde out before we see it."""
+    """Hint to quote a tilde: a shell here spells it out before we see it."""
     home = str(Path.home())
     if home != "/" and pattern.startswith(f"{home}/"):
         return f" (quote '~{pattern[len(home) :]}' to mean the node's home)"

@@ -1,4 +1,4 @@
-"""Where files arrive: a directory beside their places, so that each can be moved there whole."""
+"""Stage of a fetch: a directory beside the files' places, so that each can be moved there whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gridops.model import Node
 from gridops.observe import events
 from gridops.system.rundir import runtime_dir
 
-WAIT = 3600.0  # seconds that another fetch of the same files may take
+LOCK_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
 PAUSE = 0.1
 
 
@@ -28,7 +28,7 @@ class Stage:
     """
 
     def __init__(self, into: Path, key: str) -> None:
-        """Makes it. Raises OSError."""
+        """Make it. Raises OSError."""
         self._root = into / ".gridops" / f"fetch-{key}"
         self.tree = self._root / "tree"  # whole files
         self.temporary = self._root / "tmp"  # the one that is coming
@@ -40,12 +40,12 @@ class Stage:
         self._root.chmod(0o700)
 
     def write(self, names: Iterable[str]) -> Path:
-        """A file that lists `names` as rsync reads it with --from0 (# would begin a comment)."""
+        """Write `names` to a file for rsync's --from0; a leading # would begin a comment."""
         self.list.write_bytes(b"".join(b"./" + os.fsencode(name) + b"\0" for name in names))
         return self.list
 
     def remove(self, *, resume: bool) -> bool:
-        """Remove it, but with `resume` not what half a file has come; whether that remains."""
+        """Remove it, but with `resume` keep half-received files; True if some remain."""
         with suppress(OSError):
             if resume and any(self.partial.iterdir()):
                 for path in (self.tree, self.temporary):
@@ -59,7 +59,7 @@ class Stage:
 
 @contextmanager
 def staging(into: Path, node: Node, what: str) -> Iterator[Stage]:
-    """The stage for `what` of `node`, ours alone; whoever has it removes it.
+    """The stage for `what` of `node`, ours alone; the caller removes it.
 
     Raises OSError, and NodeTimeout when another process has had it for an hour.
     """
@@ -75,7 +75,7 @@ def staging(into: Path, node: Node, what: str) -> Iterator[Stage]:
 
 
 def _locked(path: Path, node: Node) -> int:
-    end, said = time.monotonic() + WAIT, False
+    end, said = time.monotonic() + LOCK_TIMEOUT, False
     while time.monotonic() < end:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with suppress(BlockingIOError, FileNotFoundError):

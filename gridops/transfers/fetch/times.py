@@ -13,7 +13,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( [-+]\d{4})?")
 
 
 class Times:
-    """A sink for what times.sh says; it hands on the entries, with the window, as they come.
+    """A sink for the answer of times.sh; it hands on the entries, with the window, as they come.
 
     A record may hold line ends, but no mark. `window` is None where it is not known.
     """
@@ -44,7 +44,7 @@ class Times:
             self._fault = ValueError(str(exc))
 
     def finish(self) -> None:
-        """The answer is at its end. Raises ValueError when it is not whole, or no answer."""
+        """Take the end of the answer. Raises ValueError when it is not whole, or no answer."""
         if self._fault:
             raise self._fault
         if self._rest != b"done\n":
@@ -68,7 +68,7 @@ class Times:
                 self._on_entry(name, entry, self.window)
 
     def _begin(self) -> None:
-        """The window, once all is there that tells of it."""
+        """Set the window, once all is there that tells of it."""
         if not self._begun:
             self._begun = True
             self.window = _window(self._run, self._runs, self._times)

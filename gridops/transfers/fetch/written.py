@@ -1,4 +1,4 @@
-"""What of the files on a node a run wrote or changed: by the times that the node tells of them.
+"""Files on a node that a run wrote or changed: by the times that the node tells of them.
 
 A file's own time (mtime) proves nothing, since `cp -p`, `tar` and `touch` set it. That of its
 inode's last change (ctime) is the file system's own; but a rename of a directory leaves those
@@ -16,14 +16,14 @@ from typing import Literal
 
 SECONDS = 19  # characters of a time without its fraction
 NANOSECONDS = 29
-CLOCK_MARGIN = 0.02  # seconds by which two clocks that were read one after the other may seem apart
+CLOCK_GRACE = 0.02  # seconds by which two clocks that were read one after the other may seem apart
 
 Verdict = Literal["written", "older", "later"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a node tells of one name."""
+    """Times, links and mode of one name, as a node tells them."""
 
     changed: str
     modified: str
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When a run was there, by the clock of the files' own file system."""
+    """Time span of a run; by the clock of the files' own file system."""
 
     began: str
     ended: str | None = None  # it goes on
@@ -45,7 +45,7 @@ class Window:
     shared: bool = False  # other runs have snapshots, which may be hard links to these files
 
     def judge(self, entry: Entry) -> Verdict:
-        """Whether the run was the last to change it."""
+        """Judge whether the run was the last to change it."""
         if precedes(entry.changed, self.began):
             return "older"
         earlier = precedes(entry.modified, self.began)
@@ -59,7 +59,7 @@ class Window:
         return "later" if self._of_another(entry) else "written"  # or changed by a person since
 
     def _of_another(self, entry: Entry) -> bool:
-        """Whether another run was there when it changed."""
+        """True if another run was there when it changed."""
         return any(
             not precedes(time, began) and (ended is None or not precedes(ended, time))
             for began, ended in self.others
@@ -67,7 +67,7 @@ class Window:
         )
 
     def moved(self, entry: Entry) -> bool:
-        """Whether the run gave this directory its name: it changed, and no name in it did."""
+        """True if the run gave this directory its name: it changed, and no name in it did."""
         return (
             entry.is_directory
             and self.judge(entry) == "written"
@@ -75,12 +75,12 @@ class Window:
         )
 
     def shifted(self, seconds: float) -> Window:
-        """By a clock that is so much ahead."""
-        if abs(seconds) < CLOCK_MARGIN:
+        """The window by a clock that is `seconds` ahead."""
+        if abs(seconds) < CLOCK_GRACE:
             return self
 
         def shift(began: str, ended: str | None) -> tuple[str, str | None]:
-            early, late = seconds - CLOCK_MARGIN, seconds + CLOCK_MARGIN
+            early, late = seconds - CLOCK_GRACE, seconds + CLOCK_GRACE
             return _shift(began, early), ended and _shift(ended, late)
 
         others = tuple(shift(*other) for other in self.others)
@@ -89,7 +89,7 @@ class Window:
 
 @dataclass
 class Choice:
-    """What is to come, and what is not."""
+    """Files that are to come, and those that are not."""
 
     names: dict[str, list[str]] = field(default_factory=dict)  # for each name that was matched
     older: int = 0  # files that the run did not write
@@ -97,18 +97,18 @@ class Choice:
 
 
 def precedes(one: str, other: str) -> bool:
-    """Whether one time is before the other; where one has no fraction, by their seconds."""
+    """True if one time is before the other; where one has no fraction, by their seconds."""
     fine = _is_fine(one) and _is_fine(other)
     size = NANOSECONDS if fine else SECONDS
     return one[:size] < other[:size]
 
 
 class Chooser:
-    """For each of `names` what of it the run wrote, of entries that come one by one.
+    """Collect for each of `names` the files that the run wrote.
 
-    They come as find walks: a directory right before what is in it; those above the names first,
-    the outer ones before the inner. A name that ends with a slash is a symlink to a directory, and
-    comes as a whole. What the run did not write takes no memory.
+    Entries come one by one, as find walks: a directory right before what is in it; those above the
+    names first, the outer ones before the inner. A name that ends with a slash is a symlink to a
+    directory, and comes as a whole. What the run did not write takes no memory.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -119,7 +119,7 @@ class Chooser:
         self._open: tuple[str, Verdict] | None = None  # a directory in which nothing was found yet
 
     def add(self, path: str, entry: Entry, window: Window, *, counts: bool = True) -> None:
-        """One that does not count is never chosen."""
+        """Take the next entry; one that does not count is never chosen."""
         parent = path.rpartition("/")[0]
         if self._open and self._open[0] == parent:
             self._open = None
@@ -141,7 +141,7 @@ class Chooser:
                 share.add_file(path, verdict)
 
     def choice(self) -> Choice:
-        """What is to come of all that was added."""
+        """The files to come, of all that was added."""
         self._close()
         shares = self._shares.values()
         return Choice(
@@ -151,7 +151,7 @@ class Chooser:
         )
 
     def _close(self) -> None:
-        """The open directory is empty, so it counts itself."""
+        """Count the open directory itself, since it is empty."""
         if self._open:
             path, verdict = self._open
             for share in self._shares_of(path):
@@ -164,7 +164,7 @@ class Chooser:
         return self._way[-1][1] if self._way else self._moved.get(parent, False)
 
     def _shares_of(self, path: str) -> Iterator[_Share]:
-        """Those of the names that it is, or is below."""
+        """Shares of the names that `path` is, or is below."""
         if path != "." and "." in self._shares:
             yield self._shares["."]
         while path:
@@ -175,7 +175,7 @@ class Chooser:
 
 @dataclass
 class _Share:
-    """What was found of one name."""
+    """Entries found of one name."""
 
     name: str
     files: list[str] = field(default_factory=list)  # that the run wrote, as it did these
@@ -206,7 +206,7 @@ class _Share:
 
 
 def topmost(names: Iterable[str]) -> list[str]:
-    """Those that are not below another of the names."""
+    """Names that are not below another of the names."""
     plain = {name.removesuffix("/"): name for name in names}
     if "." in plain:
         return ["."]

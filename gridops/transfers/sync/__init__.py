@@ -1,4 +1,4 @@
-"""A project tree on a node: what belongs to it, and bringing it there.
+"""Sync of a project tree to a node: listing its files, and bringing them there.
 
 `list_tree` says what travels; `sync_tree` makes a node's `<remote_root>/<project>` the same, over
 the connection that is open already. Protocol: one `prepare` on the node; when the list of names is
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
 
 def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
-    """Where `src` goes on the node, as the inventory spells it: `~/gridops/NAME`.
+    """Target of `src` on the node, as the inventory spells it: `~/gridops/NAME`.
 
     Raises UsageError when the project has no usable name.
     """
@@ -41,7 +41,7 @@ def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
 
 
 def earlier_target(node: Node, src: str | None) -> str:
-    """Where an earlier sync brought `src`; "" for none, and for /, which has no name."""
+    """Target of an earlier sync of `src`; "" for none, and for /, which has no name."""
     path = None if src is None else Path(src).expanduser().resolve()
     return target_of(node, path) if path and path.name else ""
 
@@ -56,13 +56,13 @@ def sync_tree(
     own: str | None = None,
     exact: bool = False,
 ) -> SyncReport:
-    """Make the node's directory of the project the same as the tree, and say what that took.
+    """Make the node's directory of the project the same as the tree.
 
-    `src` may be a Tree from `list_tree`, which saves listing it for every node. Files of the tree
-    replace the node's, one at a time and each whole. What an earlier sync brought and the tree has
-    no more is deleted there; anything else there stays. The connection is tried again as
-    `settings.retry` says; all of it takes `settings.sync.timeout` seconds at most. A dry run
-    changes nothing anywhere.
+    The report says what that took. `src` may be a Tree from `list_tree`, which saves listing
+    it for every node. Files of the tree replace the node's, one at a time and each whole. What an
+    earlier sync brought and the tree has no more is deleted there; anything else there stays. The
+    connection is tried again as `settings.retry` says; all of it takes `settings.sync.timeout`
+    seconds at most. A dry run changes nothing anywhere.
 
     `own` names a directory that is one run's own, and may hold what links to the files of others:
     then each file of the tree is written anew there. `exact` compares the bytes of every file.

@@ -1,4 +1,4 @@
-"""Doubts about the files on a node: which of them the last sync has left as they are here."""
+"""Doubts about the files on a node: those the last sync may not have left as they are here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gridops.transfers.sync.tree import Seen, Tree
 
 @dataclass(frozen=True)
 class Doubts:
-    """What of the files on a node is known from the last sync."""
+    """Knowledge of the files on a node, from the last sync."""
 
     last: Record
     ready: Prepared
@@ -23,21 +23,21 @@ class Doubts:
 
     @property
     def known(self) -> bool:
-        """Whether nobody else has synced there since."""
+        """True if nobody else has synced there since."""
         return bool(self.ready.token) and self.ready.token == self.last.token
 
     @property
     def fresh(self) -> bool:
-        """Whether there is nothing yet."""
+        """True if there is nothing yet."""
         return self.ready.state != "marked" or self.ready.token == self.new
 
     @property
     def settled(self) -> bool:
-        """Whether the node has our token already."""
+        """True if the node has our token already."""
         return bool(self.ready.token)
 
     def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
-        """The files whose bytes are to be compared."""
+        """The files to compare by their bytes."""
         if self.known:
             return self.last.to_compare(tree, seen)
         return set() if self.fresh else set(tree.names)

@@ -20,8 +20,9 @@ Excluded = Callable[[bytes, bool], bool]  # (path relative to the tree, is it a 
 
 
 def compile_patterns(patterns: Iterable[str]) -> Excluded | None:
-    """Whether a path itself is excluded (not: lies in an excluded directory); None: nothing is.
+    """Predicate for the paths that are excluded; None: nothing is.
 
+    It says of a path that it is itself excluded (not: that it lies in an excluded directory).
     Raises UsageError for a pattern that means nothing, such as `[z-a]`.
     """
     always: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What fetches brought home is no source: leaving it out of a tree."""
+"""Leave fetched results out of a tree: they are no source."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from gridops.transfers.sync.walk import Files, parent
 
 
 def leave_out_results(found: Files, tracked: Callable[[], set[bytes]]) -> int:
-    """Leave out files that are as a fetch brought them and that git does not track, and the records
-    of that below the root; how many results that were.
+    """Leave out the results of fetches; return their number.
 
-    Outside git a directory with nothing else in it stays, as an empty one, unless a fetch made it.
+    They are the files that are as a fetch brought them and that git does not track; the records of
+    that below the root are left out too. Outside git a directory with nothing else in it stays, as
+    an empty one, unless a fetch made it.
     """
     below = {path: read_record(found.root + b"/" + path) for path in found.state_holders() if path}
     holders = [path for path, record in below.items() if record]
@@ -31,7 +32,7 @@ def leave_out_results(found: Files, tracked: Callable[[], set[bytes]]) -> int:
 
 
 def _results(top: bytes, below: dict[bytes, Record]) -> Record:
-    """Relative to `top`, the root; `below` are the records of directories in it."""
+    """Unchanged results, relative to `top`, the root; `below` are records of directories in it."""
     before = top + b"/"
     above = brought_above(top).items()
     record = {name[len(before) :]: stamp for name, stamp in above if name.startswith(before)}
@@ -41,7 +42,10 @@ def _results(top: bytes, below: dict[bytes, Record]) -> Record:
 
 
 def _emptied(found: Files, directories: set[bytes], results: Record) -> Iterable[bytes]:
-    """Those of `directories`, or of what they lie in, that are not to vanish with the results."""
+    """Emptied directories that are not to vanish with the results.
+
+    They are of `directories`, or of those that these lie in.
+    """
     kept = {b""}
     for path in (*found.names, *found.special, *(path + b"/" for path in found.empty)):
         kept.update(_above(path))

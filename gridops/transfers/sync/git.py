@@ -1,4 +1,4 @@
-"""What git says belongs to a work tree: tracked and untracked files, minus the ignored ones."""
+"""Files of a work tree, as git lists them: tracked and untracked, minus the ignored ones."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ NO_WORK_TREE = ("not a git repository", "must be run in a work tree", "cannot us
 
 
 class NotGit(Exception):
-    """git has no say in this directory; the text says why, for the user, or is empty."""
+    """Error for a directory that git has no say in; the text says why, for users, or is empty."""
 
 
 def in_work_tree(root: Path) -> bool:
-    """Whether `root` or a directory above it has a `.git`."""
+    """True if `root` or a directory above it has a `.git`."""
     return any((directory / ".git").exists() for directory in (root, *root.parents))
 
 
 def git_files(root: Path, timeout: float) -> Files:
-    """git's files below `root`, those of submodules and of repositories in it included.
+    """git's files below `root`, with those of submodules and nested repositories.
 
     Raises NotGit, and SyncError when git refuses; `timeout` is seconds.
     """
@@ -78,7 +78,7 @@ def git_files(root: Path, timeout: float) -> Files:
 
 
 def _add(found: Files, prefix: bytes, end: float) -> None:
-    """Add what git lists in the repository at `prefix` (empty, or ending in a slash)."""
+    """Add git's files in the repository at `prefix`; that is empty, or ends in a slash."""
     directory = Path(os.fsdecode(found.root + b"/" + prefix))
     done = ask_git(directory, ["ls-files", "-t", "-co", "--exclude-standard", "-z"], end)
     if done.returncode:
@@ -107,7 +107,7 @@ def overrides(settings: Mapping[str, str]) -> list[str]:
 def ask_git(
     directory: Path, words: Sequence[str], end: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Ask git in `directory`, with all switched off that a repository's configuration can start.
+    """Ask git in `directory`; all that a repository's configuration can start is switched off.
 
     `end` is on the monotonic clock. Raises NotGit, SyncError.
     """

@@ -1,7 +1,8 @@
-"""A copy of a tree on this machine, for a run that is asked for now and begins later.
+"""A copy of a tree on this machine, for a later run.
 
-Each copy is a directory of its own below the state directory, locked for as long as its process
-lives; whoever makes the next one removes those whose processes have died.
+That run is asked for now and begins later. Each copy is a directory of its own below the state
+directory, locked for as long as its process lives; whoever makes the next one removes those whose
+processes have died.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FICLONE = 0x40049409  # ioctl(2): share the bytes, where the file system can (XF
 
 @contextmanager
 def keep_tree(tree: Tree) -> Iterator[Tree]:
-    """`tree` as it is now, until the block ends; what it is named after stays the original.
+    """`tree` as it is now, until the block ends; it is still named after the original.
 
     Raises SyncError when it is larger than KEEP_LIMIT, or cannot be read or written.
     """
@@ -78,7 +79,7 @@ def _directory(home: Path) -> Iterator[Path]:
 
 
 def _copy(tree: Tree, root: Path) -> int:
-    """Copy all that travels, times and modes too; the bytes of it."""
+    """Copy all that travels, times and modes too; return their size in bytes."""
     folders: dict[bytes, None] = {b"": None}
     for name in (*tree.names, *(name + b"/" for name in tree.empty)):
         for at in (at for at, byte in enumerate(name) if byte == ord("/")):

@@ -1,4 +1,4 @@
-"""Names of files, as a sync says them to people and to rsync."""
+"""Names of files, as a sync spells them for people and rsync."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def few(names: Sequence[str]) -> str:
 
 
 def shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
-    """For the report: files, and directories only where they are entries of their own."""
+    """Names for the report: files, and directories only where they are entries of their own."""
     kept = {name for name in names if not name.endswith(b"/") or name in folders}
     return tuple(sorted(map(printable, kept)))
 
 
 def plain(name: bytes) -> bytes:
-    """A source of rsync's: one whose first name has a colon is not to be taken for a host."""
+    """A source for rsync: a colon in its first name is not to mean a host."""
     return b"././" + name if b":" in name.partition(b"/")[0] else name
 
 
 def refuse_blocked(names: Sequence[bytes]) -> None:
-    """Raise PartialTransfer if something on the node, under these names, is to stay there."""
+    """Refuse names under which something on the node is to stay. Raises PartialTransfer."""
     if names:
         files = [printable(name) for name in names]
         raise PartialTransfer(

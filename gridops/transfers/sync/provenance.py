@@ -1,4 +1,4 @@
-"""From which commit a tree comes, and what in it was never committed; for people who ask later."""
+"""Provenance of a tree: its commit and uncommitted changes, for people who ask later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from gridops.errors import SyncError
 from gridops.transfers.sync.git import NotGit, ask_git, in_work_tree, overrides
 
-PATIENCE = 3.0  # seconds for all that git is asked: a run does not wait for its biography
+GIT_TIMEOUT = 3.0  # seconds for all that git is asked: a run does not wait for its biography
 DIFF_LIMIT = 1024 * 1024  # bytes of uncommitted changes that are kept
 # Whatever the user's configuration is, `git apply` is to understand it.
 OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short",
@@ -21,14 +21,16 @@ CUT = b"\n# cut here: it was longer\n"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`diff` is what `git apply` takes, with the names of untracked files above it; both are empty
-    where git does not know."""
+    """A tree's commit and uncommitted changes; both are empty where git does not know.
+
+    `diff` is what `git apply` takes, with the names of untracked files above it.
+    """
 
     commit: str = ""
     diff: str = ""
 
     def tracked(self) -> tuple[str, ...]:
-        """The commit, and the changes of what git tracks, line by line."""
+        """The commit, and the changes of tracked files, line by line."""
         lines = self.diff.splitlines()
         return (self.commit, *(line for line in lines if not line.startswith("# untracked: ")))
 
@@ -37,7 +39,7 @@ def origin_of(root: Path) -> Origin:
     """The commit of the work tree at `root`, and the changes since; never raises."""
     if not in_work_tree(root):
         return Origin()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + GIT_TIMEOUT
     try:
         commit = _said(root, ["rev-parse", "--verify", "-q", "HEAD"], end).decode().strip()
         return Origin(commit, _changes(root, end) if commit else "")
@@ -78,7 +80,7 @@ def _no_filters(root: Path, end: float) -> list[str] | None:
 
 
 def unkept(diff: bytes) -> str:
-    """What is missing in a diff of an Origin, in words; "" for nothing."""
+    """Parts that a diff of an Origin lacks, in words; "" for none."""
     missing = {
         "new files that git does not know": diff.startswith(b"# untracked: "),
         "binary files": b"\nBinary files " in diff,

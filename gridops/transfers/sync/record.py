@@ -1,4 +1,4 @@
-"""The record of the last sync from here to one directory of a node: what needs no second look.
+"""Record of the last sync from here to a node's directory: the files that need no second look.
 
 rsync takes a file of the same size and the same time for the same file. That is wrong for another
 tree that came there meanwhile, and for a file that was replaced with its time kept. So each sync
@@ -32,7 +32,7 @@ HEAD = 256  # bytes before the marks
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the last sync left known."""
+    """State that the last sync left known."""
 
     end: float = inf  # no file was written later, as of then; infinite: it did not come to its end
     token: str = ""  # what the node has while nobody else has synced there; "": nothing is known
@@ -45,7 +45,7 @@ class Record:
 
     @classmethod
     def parse(cls, text: bytes) -> Record:
-        """An empty one for what is none."""
+        """Parse a record; one that is none gives an empty one."""
         try:
             end, token, fine, digest, count = text[:HEAD].decode("ascii").split()
             marks = array("q")
@@ -63,7 +63,7 @@ class Record:
         return " ".join(map(str, words)).ljust(HEAD - 1).encode() + b"\n"
 
     def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
-        """The files whose bytes are to be compared, since their size and time do not tell.
+        """Files to compare by their bytes: their size and time do not tell.
 
         Where much has changed since, it often is what was there before (a checkout, a touch, a
         build): to compare is cheaper then than to send and write it all.
@@ -83,7 +83,7 @@ class Record:
         }
 
     def after(self, tree: Tree, seen: Seen, *, token: str, fine: str) -> Record:
-        """The record of a sync that looked at the files as in `seen` and has come to its end."""
+        """Record of a sync that has come to its end; it looked at the files as in `seen`."""
         now = time.time()
         if self.digest == tree.digest and self.marks == seen.marks and self.end < inf:
             return replace(self, end=max(now, self.end), token=token, fine=fine)
@@ -93,7 +93,7 @@ class Record:
 
 
 def maker(origin: str) -> str:
-    """What the tokens of syncs from `origin` begin with, whose records lie where ours do.
+    """Prefix of the tokens of syncs from `origin`; their records lie where ours do.
 
     Machines may share a home, and containers a host and a name.
     """

@@ -1,4 +1,4 @@
-"""The node's side of a sync: its directory, the manifest of what we brought, and deleting by it.
+"""The node's side of a sync: its directory, the manifest of our files, and deleting by it.
 
 All of it is `node.sh`, sent over a link; the protocol is described there.
 """
@@ -59,13 +59,13 @@ class Prepared:
     blocked: tuple[bytes, ...] = ()  # as in Deleted, by the names that it knows
 
     def up_to_date(self, tree: Tree, delete: bool) -> bool:
-        """Whether its manifest is the tree's, and nothing remains to be deleted."""
+        """True if its manifest is the tree's and no deletion remains."""
         return self.digest == tree.digest and (self.exact or not delete)
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What `stage` deleted or `plan` would; `more` such names were too many to send."""
+    """Names that `stage` deleted or `plan` would; `more` such names were too many to send."""
 
     names: tuple[bytes, ...] = ()
     more: int = 0
@@ -74,7 +74,7 @@ class Deleted:
 
 
 def origin_of(root: Path) -> str:
-    """Who syncs: the trees that share it may delete each other's files on a node.
+    """Origin of a sync: the trees that share it may delete each other's files on a node.
 
     GRIDOPS_ORIGIN, else user@host:directory; machines of a CI system, which change names from one
     job to the next, all count as `ci`.
@@ -157,13 +157,13 @@ class NodeTree:
         return [f"--temp-dir={state}.tmp", f"--partial-dir={target}/{state}.partial"]
 
     def plan(self, ready: Prepared, tree: Tree, *, timeout: float) -> Deleted:
-        """What `stage` would delete."""
+        """Names that `stage` would delete."""
         if ready.state != "marked":
             return Deleted()
         return self._deletions(ready, tree, "plan", timeout=timeout)
 
     def stage(self, ready: Prepared, tree: Tree, *, delete: bool, timeout: float) -> Deleted:
-        """Make the tree's manifest the node's, and with `delete` delete what the old one had more.
+        """Make the tree's manifest the node's; with `delete`, delete what the old one had more.
 
         The manifest always names at least what is there of ours, whenever this is interrupted.
         """
@@ -175,7 +175,7 @@ class NodeTree:
         self._ask("clean", ready.target, self.id, self._key, timeout=timeout)
 
     def vouch(self, ready: Prepared, token: str, *, timeout: float) -> None:
-        """Have the node know that all of the tree is there, whoever else synced before."""
+        """Have the node know that all of the tree is there; others may have synced before."""
         args = (ready.target, self.id, self._key, self.origin, token)
         self._ask("vouch", *args, timeout=timeout)
 
@@ -221,7 +221,7 @@ def _not_understood(node: Node) -> SyncError:
 
 
 def _names(lines: str) -> tuple[bytes, ...]:
-    """Raises ValueError when there are more than we asked for."""
+    """Parse names. Raises ValueError when there are more than we asked for."""
     if lines.count("\n") > MAX_NAMES:
         raise ValueError("too many names")
     return tuple(

@@ -29,7 +29,7 @@ from gridops.transfers.sync.turn import Turn
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-PROGRESS_EVERY = 0.1  # seconds
+PROGRESS_INTERVAL = 0.1  # seconds
 EXACT = "--modify-window=-1"  # rsync's option to compare times to the nanosecond
 PROBES = 20  # files by which a node is asked whether it can
 
@@ -96,7 +96,7 @@ class Session:
         )
 
     def _try(self) -> str:
-        """Returns the absolute directory on the node."""
+        """Sync, again if it breaks; return the absolute directory on the node."""
         config = RetryConfig.of(self.settings.retry)
         left = self.end - time.monotonic()
         config = replace(config, max_elapsed=min(left, config.max_elapsed or left))
@@ -132,7 +132,7 @@ class Session:
         return Seen.of(self.tree.root, self.tree.names)
 
     def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
-        """Delete what is gone from the tree; returns what could not be deleted."""
+        """Delete names that are gone from the tree; return those that could not be deleted."""
         wanted = self.settings.sync.delete and not self.tree.unreadable
         if ready.up_to_date(self.tree, wanted):
             refuse_blocked(ready.blocked)
@@ -172,7 +172,7 @@ class Session:
             self.turn.finish(last.after(self.tree, seen, token=doubts.token, fine=fine))
 
     def _is_fine(self, node: NodeTree, ready: Prepared, doubts: Doubts, seen: Seen) -> str:
-        """Whether times there are kept and compared to the nanosecond: yes, no, ? for unknown.
+        """Tell whether times there are kept and compared to the nanosecond: yes, no, ? for unknown.
 
         An old rsync or a coarse file system there would have every file sent each time. It is asked
         once, about files that are known to be there.
@@ -223,8 +223,11 @@ class Session:
         self.done += done
 
     def _options(self, node: NodeTree, ready: Prepared) -> list[str]:
-        """Symlinks, permissions and times are kept (but no directory's times: jobs write there);
-        the parents of each file are made as they are here, no directory is descended into."""
+        """rsync's options: symlinks, permissions and times are kept.
+
+        No directory's times are: jobs write there. The parents of each file are made as they are
+        here, no directory is descended into.
+        """
         program = client()
         options = ["-lptORd", *program.literal, *program.lenient]
         if node.node.connection != "local" and program.version >= PACKING:
@@ -237,7 +240,7 @@ class Session:
         def tell(percent: int, count: int) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= PROGRESS_EVERY:
+            if now - last >= PROGRESS_INTERVAL:
                 last = now
                 self._tell(events.SYNC_PROGRESS, percent=percent, bytes=count)
 
@@ -261,7 +264,10 @@ class Session:
         events.emit(events.WARNING, message=message)
 
     def _explained(self, error: PartialTransfer) -> bool:
-        """In a dry run a directory is in the way of a file although its own files would go."""
+        """True if the error is only due to a dry run.
+
+        In one a directory is in the way of a file although its own files would go.
+        """
         gone = [printable(name) for name in self.deleted]
         freed = [f for f in error.files if any(name.startswith(f"{f}/") for name in gone)]
         self.done += Transfer(changed=tuple(name.encode() for name in freed))
@@ -285,7 +291,7 @@ class Session:
 
 @contextmanager
 def _meanwhile(work: Callable[[], Seen]) -> Iterator[Callable[[], Seen]]:
-    """Do `work` in a thread beside the block; what is yielded tells its result after the block."""
+    """Do `work` in a thread beside the block; the yielded function tells its result after it."""
     results: list[Seen] = []
 
     def quietly() -> None:

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import SyncSettings
 
 _ODD = re.compile(rb"[^ -\[\]-~]")  # everything but printable ASCII without the backslash
-GRAIN = 0.05  # seconds by which a file's time may be older than the moment it was written
+TIMESTAMP_GRACE = 0.05  # seconds by which a file's time may be older than the moment it was written
 _SHOWN = 3  # names in a warning
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the system says of files, as of a moment on time.time().
+    """Stat of the files, as of a moment on time.time().
 
     Of each file when it was last written, its size in bytes (nan and 0 for what rsync will have to
     tell), and its mark: another one whenever the file may be another one. 0 is no mark: it changed
@@ -53,7 +53,7 @@ class Seen:
         at = time.time()
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            low = int((at - GRAIN) * 1e9)
+            low = int((at - TIMESTAMP_GRACE) * 1e9)
             marks = array("q")
             files = tuple([_look(name, descriptor, low, marks.append) for name in names])
             return cls(at, files, marks)
@@ -74,7 +74,7 @@ def _look(name: bytes, root: int, low: int, mark: Callable[[int], None]) -> tupl
 
 @dataclass(frozen=True)
 class Tree:
-    """What travels. Names are bytes relative to `root`."""
+    """Names of all that travels. They are bytes relative to `root`."""
 
     root: Path  # absolute, without symlinks
     names: tuple[bytes, ...]  # files and symlinks
@@ -86,7 +86,7 @@ class Tree:
     source: Path | None = None  # where it comes from, when `root` is a copy of that
 
     def for_many(self) -> Tree:
-        """The same, with what every node's sync would else find out by itself."""
+        """The same tree, looked at once; else every node's sync would do that by itself."""
         tree = replace(self, seen=Seen.of(self.root, self.names))
         _ = tree.digest
         return tree
@@ -98,7 +98,7 @@ class Tree:
 
     @property
     def project(self) -> str:
-        """What the tree's directory on a node is called."""
+        """Name of the tree's directory on a node."""
         return self.origin.name
 
     @cached_property
@@ -118,7 +118,7 @@ class Tree:
         return hashlib.sha256(self.manifest).hexdigest()
 
     def as_new(self) -> Transfer:
-        """What a transfer to a node that has nothing does."""
+        """Outcome of a transfer to a node that has nothing."""
         folders = tuple(name + b"/" for name in self.empty)
         files = tuple(name for name in self.names if name not in self.symlinks)
         return Transfer(added=(*self.names, *folders), files=files)
@@ -185,7 +185,7 @@ def _git(root: Path, timeout: float) -> Files | None:
 
 
 def _tracked(root: Path, found: Files, timeout: float) -> set[bytes]:
-    """What git tracks, also where it was not asked what belongs to the tree."""
+    """Names that git tracks; also where it was not asked what belongs to the tree."""
     if found.untracked is None:
         try:
             found = git_files(root, timeout) if in_work_tree(root) else Files(b"")

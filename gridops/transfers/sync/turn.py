@@ -1,4 +1,4 @@
-"""One sync at a time from this machine to one directory of a node, whatever process it is in."""
+"""Lock of a sync: one at a time, in any process, from this machine to one directory of a node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gridops.observe import events
 from gridops.system.rundir import runtime_dir
 from gridops.transfers.sync.record import HEAD, Record
 
-PAUSE = 0.05  # seconds between two looks at a lock that is taken
+POLL_INTERVAL = 0.05  # seconds between two looks at a lock that is taken
 
 
 class Turn:
@@ -29,12 +29,12 @@ class Turn:
         self.last = Record.parse(self._read())
 
     def begin(self, *, known: bool) -> None:
-        """From now on the node's files change; unless they are `known`, all are in doubt."""
+        """Note that the node's files change now; unless they are `known`, all are in doubt."""
         unfinished = replace(self.last, end=inf, token=self.last.token if known else "")
         os.pwrite(self._descriptor, unfinished.head(), 0)
 
     def finish(self, record: Record) -> None:
-        """Everything is settled."""
+        """Write the record: everything is settled."""
         if record.digest != self.last.digest or record.marks != self.last.marks:
             os.pwrite(self._descriptor, replace(self.last, end=inf, token="").head(), 0)
             body = record.marks.tobytes() + record.names
@@ -80,4 +80,4 @@ def _wait(descriptor: int, node: Node, project: str, end: float) -> None:
             said = True
             message = f"{node.name}: waiting for another sync of {project} to it"
             events.emit(events.WARNING, message=message)
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL)

@@ -20,7 +20,7 @@ def parent(path: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Files:
-    """What was found below `root`, relative to it. Every directory is read at most once."""
+    """Names found below `root`, relative to it. Every directory is read at most once."""
 
     root: bytes
     names: list[bytes] = field(default_factory=list)  # files and symlinks
@@ -32,7 +32,7 @@ class Files:
     _seen: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
 
     def add(self, path: bytes) -> Kind:
-        """Look what `path` is, and take in a file or symlink.
+        """Look up the kind of `path`; take in a file or symlink.
 
         What lies behind a symlink is missing: it is not part of the tree.
         """
@@ -43,7 +43,7 @@ class Files:
         return kind
 
     def walk(self, excluded: Excluded | None) -> None:
-        """Take in everything below the root but `.git` and what is `excluded`.
+        """Take in everything below the root but `.git` and `excluded` paths.
 
         Raises OSError when the root itself cannot be read.
         """
@@ -67,7 +67,7 @@ class Files:
                 self.empty.append(directory)
 
     def exclude(self, excluded: Excluded) -> None:
-        """Leave out what is excluded, or lies in an excluded directory."""
+        """Leave out names that are excluded, or lie in an excluded directory."""
         inside: dict[bytes, bool] = {b"": False}
 
         def hidden(directory: bytes) -> bool:
@@ -80,7 +80,7 @@ class Files:
         self.unreadable[:] = [p for p in self.unreadable if not hidden(p)]
 
     def state_holders(self) -> Iterator[bytes]:
-        """Those that have been read and hold a directory of our own."""
+        """Directories that have been read and hold one of our own."""
         for path, kinds in self._seen.items():
             if kinds and kinds.get(STATE) == "directory":
                 yield path
@@ -98,7 +98,7 @@ class Files:
             self.special.append(path)
 
     def _inside(self, directory: bytes) -> dict[bytes, Kind] | None:
-        """What the names in a directory are; None when it cannot be read."""
+        """Kinds of the names in a directory; None when it cannot be read."""
         if directory not in self._seen:
             self._seen[directory] = self._read(directory)
         return self._seen[directory]
