@@ -1,4 +1,4 @@
-"""What can go wrong, one class a cause.
+"""Error tree: one class per cause.
 
 Every error carries its exit status, the node it happened on (when there is one), a hint that tells
 the user what to do next, and whether trying again may help (`transient`). Errors pickle.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class GridError(Exception):
-    """Base of all that gridops raises on purpose; `str()` of it is one line for the user."""
+    """Base of all errors that gridops raises on purpose; its `str()` is one line for the user."""
 
     exit_status = 125
     transient = False
@@ -37,7 +37,7 @@ class UsageError(GridError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`did you mean X? ` for the valid name that is close to `name`; empty without one."""
+    """Hint at the valid name close to `name`: `did you mean X? `; empty without one."""
     from difflib import get_close_matches  # 3 ms that only a mistake costs
 
     close = get_close_matches(name, valid, 1)
@@ -60,7 +60,7 @@ class UnknownNameError(UsageError):
 
 
 class InventoryError(UsageError):
-    """The inventory cannot be used: `file:line: key: what is wrong`."""
+    """Unusable inventory: `file:line: key: what is wrong`."""
 
     def __init__(
         self, message: str, *, file: str = "", line: int = 0, key: str = "", hint: str = ""
@@ -76,65 +76,65 @@ class InventoryError(UsageError):
 
 
 class ReachError(GridError):
-    """The node could not be reached."""
+    """Failure to reach a node."""
 
 
 class ConnectTimeout(ReachError):
-    """The node did not answer in time."""
+    """No answer from the node in time."""
 
     transient = True
 
 
 class ConnectRefused(ReachError):
-    """Nothing listens there, or no route leads there."""
+    """Connection refused: nothing listens there, or no route leads there."""
 
     transient = True
 
 
 class ConnectDropped(ReachError):
-    """The node closed the connection before it said who it is (often sshd's MaxStartups)."""
+    """Connection closed by the node before its identification (often sshd's MaxStartups)."""
 
     transient = True
 
 
 class ConnectionLost(ReachError):
-    """The connection ended while it was in use."""
+    """Connection that ended while it was in use."""
 
     transient = True
 
 
 class SessionRefused(ReachError):
-    """sshd refused one more session on this connection (MaxSessions)."""
+    """Refusal by sshd of one more session on this connection (MaxSessions)."""
 
     transient = True
 
 
 class HostUnknown(ReachError):
-    """The host name does not resolve."""
+    """Host name that does not resolve."""
 
 
 class HostKeyUnknown(ReachError):
-    """The node's host key is not in known_hosts."""
+    """Host key of a node that is not in known_hosts."""
 
 
 class HostKeyChanged(ReachError):
-    """The node shows another host key than the one in known_hosts."""
+    """Host key of a node that is not the one in known_hosts."""
 
 
 class AuthenticationFailed(ReachError):
-    """The node refused the login."""
+    """Login refused by the node."""
 
 
 class NodeError(GridError):
-    """The node was reached but could not do what was asked of it."""
+    """Failure of a node that was reached: it could not do what was asked of it."""
 
 
 class NodeTimeout(NodeError):
-    """The node did not finish in the time it was given."""
+    """Node that did not finish in the time it was given."""
 
 
 class ProcessKilled(NodeError):
-    """A process on the node ended without an exit status.
+    """A process on the node that ended without an exit status.
 
     It was killed; or dropbear is its sshd, which now and then cuts a session off that begins while
     another one of the same connection ends.
@@ -146,32 +146,32 @@ class PortClosed(NodeError):
 
 
 class ForwardingForbidden(NodeError):
-    """The node's sshd makes no connections to its ports for us."""
+    """Port forwarding forbidden: the node's sshd makes no connections to its ports for us."""
 
 
 class UnreadableAnswer(NodeError):
-    """The node's answer is not what it should be, or does not end."""
+    """Malformed answer of a node, or one that does not end."""
 
 
 class ProbeError(NodeError):
-    """The probe's answer could not be understood."""
+    """Answer of the probe that could not be understood."""
 
 
 # -- moving files, running commands -------------------------------------------------------------
 
 
 class SyncError(GridError):
-    """The project tree could not be brought to the node."""
+    """Failure to bring the project tree to a node."""
 
 
 class TransferLost(SyncError):
-    """The connection broke during a transfer (rsync's transport codes)."""
+    """Connection broken during a transfer (rsync's transport codes)."""
 
     transient = True
 
 
 class PartialTransfer(SyncError):
-    """Some files could not be transferred; `files` names them (the first thousand).
+    """Transfer in which some files failed; `files` names them (the first thousand).
 
     `vanished`: the only reason was that they were deleted here meanwhile.
     """
@@ -191,64 +191,64 @@ class PartialTransfer(SyncError):
 
 
 class SourceUnreadable(PartialTransfer):
-    """Files cannot be read here, or have changed: another node would not get them either."""
+    """Files that cannot be read here, or have changed: another node would not get them either."""
 
 
 class NoRsync(SyncError):
-    """rsync is missing, here or on the node."""
+    """Missing rsync, here or on the node."""
 
 
 class DiskFull(SyncError):
-    """No room is left there, or the quota is used up."""
+    """Full disk at the target, or a quota that is used up."""
 
 
 class NotWritable(SyncError):
-    """The place may not be written to: permissions, or a read-only file system."""
+    """Target that may not be written to: permissions, or a read-only file system."""
 
 
 class UnmarkedTarget(SyncError):
-    """The target directory exists and gridops did not make it."""
+    """Existing target directory that gridops did not make."""
 
 
 class UnsafeTarget(SyncError):
-    """Others may write to the target directory, or put another in its place."""
+    """Target directory that others may write to or replace by another."""
 
 
 class NoNode(GridError):
-    """No node can serve the request."""
+    """No node that can serve the request."""
 
 
 class RunTimeout(GridError):
-    """The command ran longer than it was allowed to."""
+    """Command that ran longer than it was allowed to."""
 
     exit_status = 124
 
 
 class OutputError(GridError):
-    """What we have to say cannot be written: the disk behind our stdout is full, say."""
+    """Failure to write our own output: the disk behind our stdout is full, say."""
 
 
 class SandboxError(GridError):
-    """The sandbox of sshd nodes on this machine cannot be had."""
+    """Failure to set up the sandbox of sshd nodes on this machine."""
 
 
 class StoreError(GridError):
-    """Metrics and history cannot be written or read here."""
+    """Failure to write or read metrics and history here."""
 
 
 class ServeError(GridError):
-    """Metrics cannot be served, or not be pushed."""
+    """Failure to serve metrics, or to push them."""
 
 
 # -- durable runs -------------------------------------------------------------------------------
 
 
 class JobError(GridError):
-    """A durable run could not be dealt with."""
+    """Failure of an operation on a durable run."""
 
 
 class NotStarted(JobError):
-    """The node will certainly not run it; another one may be asked.
+    """Run that the node will certainly not start; another node may be asked.
 
     `reason` is busy, gpus, nospace, snapshot, rebooted, cancelled, killed, supervisor, short or
     error; for busy, `holders` are the ids of the runs that have the node's slots.
@@ -269,16 +269,18 @@ class NotStarted(JobError):
 
 
 class StartUnknown(JobError):
-    """The connection broke while it was handed over: it may run, so it must not run elsewhere."""
+    """Connection broken while a run was handed over: it may run, so it must not run elsewhere."""
 
 
 class JobUnreachable(JobError):
-    """The node of a run cannot be reached; the run itself goes on."""
+    """Unreachable node of a run; the run itself goes on."""
 
 
 class RunLost(JobError):
-    """The run `id` did not end by itself, or nobody saw how: its supervisor was killed, its node
-    rebooted or shut down."""
+    """Lost run `id`: it did not end by itself, or nobody saw how.
+
+    Its supervisor was killed, or its node rebooted or shut down.
+    """
 
     def __init__(
         self, message: str, *, id: str = "", node: str | None = None, hint: str = ""
@@ -288,11 +290,11 @@ class RunLost(JobError):
 
 
 class UnreadableRecord(JobError):
-    """The node's record of a run is not what it should be; its other runs are not affected."""
+    """Malformed record of a run; the node's other runs are not affected."""
 
 
 class NoJob(JobError):
-    """The node knows no such run."""
+    """Run that the node does not know."""
 
     exit_status = 2
 
@@ -301,17 +303,17 @@ class NoJob(JobError):
 
 
 class RayJobError(GridError):
-    """A job of the Ray cluster could not be dealt with."""
+    """Failure of an operation on a job of the Ray cluster."""
 
 
 class RayUnavailable(RayJobError):
-    """Ray's own servers cannot answer now."""
+    """No answer from Ray's own servers now."""
 
     transient = True
 
 
 class NoRayJob(RayJobError):
-    """The cluster knows no such job."""
+    """Job that the Ray cluster does not know."""
 
     exit_status = 2
 
@@ -320,15 +322,15 @@ class NoRayJob(RayJobError):
 
 
 class ClusterError(GridError):
-    """The Ray cluster could not be dealt with."""
+    """Failure of an operation on the Ray cluster."""
 
 
 class ClusterDown(ClusterError):
-    """The Ray cluster is not started."""
+    """Ray cluster that is not started."""
 
 
 class ClusterFailures(ClusterError):
-    """What went wrong on several nodes; `failures` has an error for each."""
+    """Failures on several nodes; `failures` has an error for each."""
 
     def __init__(
         self,

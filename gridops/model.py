@@ -1,4 +1,4 @@
-"""Frozen values that flow between the rooms. No I/O here, no behaviour beyond small properties."""
+"""Frozen values that the packages exchange. No I/O here, no behaviour beyond small properties."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What one node gave in a fan-out: a value or an error, never both."""
+    """Result of one node in a fan-out: a value or an error, never both."""
 
     node: Node
     value: T | None = None
@@ -62,7 +62,7 @@ class Gpu:
 
     @property
     def free(self) -> bool:
-        """Whether a run may have it: nobody's processes are on it, and no run has it."""
+        """True if a run may have it: nobody's processes are on it, and no run has it."""
         return not self.processes and self.lease is None
 
 
@@ -95,13 +95,13 @@ class Jobs:
 
     @property
     def full(self) -> bool:
-        """Whether another run would have to wait; none overtakes those that do already."""
+        """True if another run would have to wait; none overtakes those that do already."""
         return self.running >= self.slots or self.queued > 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHealth:
-    """What a probe found. An unreachable node has `error` and no figures."""
+    """Result of a probe. An unreachable node has `error` and no figures."""
 
     node: Node
     state: State
@@ -123,7 +123,7 @@ class NodeHealth:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did, or with `dry_run` would do. Paths are relative to the tree."""
+    """Changes made by a sync, or with `dry_run` to be made. Paths are relative to the tree."""
 
     node: Node
     source: str
@@ -154,7 +154,7 @@ JobState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A process of a run that could not be ended, and still runs."""
+    """Process of a run that could not be ended and still runs."""
 
     pid: int
     user: str
@@ -202,13 +202,13 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """Whether it has, or waits for, a slot."""
+        """True if it has, or waits for, a slot."""
         return self.state in ("queued", "held", "running") or self.orphan
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one short command on a node said."""
+    """Exit status and output of one short command on a node."""
 
     status: int  # 128 + n when it died of signal n
     stdout: bytes = b""
@@ -218,7 +218,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class PortForward:
-    """A port of this machine (127.0.0.1) that leads to one of the node's own (localhost there)."""
+    """Local port forward: from 127.0.0.1 of this machine to localhost of the node."""
 
     remote: int  # on the node
     local: int | None = None  # None: one that is free
@@ -226,7 +226,7 @@ class PortForward:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """A command to run and what it needs; everything the executor has to know."""
+    """A command to run and its needs; everything the executor has to know."""
 
     command: str  # shell text, run by bash where the node has it, else sh
     src: str | None = None  # the tree to sync; None: run in the node's home

@@ -1,4 +1,4 @@
-"""Trying again, on the backoff library: only what may help, with growing and jittered pauses.
+"""Retries on the backoff library: only where one may help, with growing and jittered pauses.
 
 What is retried is a cause that gridops knows as transient (`GridError.transient`) or an exception
 of the caller's own that the caller names; never a command that ran and failed, a refused login or a
@@ -31,7 +31,7 @@ _waiting = True
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """How often and how patiently; delays in seconds.
+    """Number of retries and the pauses between them; delays in seconds.
 
     The pause after attempt n (from 0) is `min(initial_delay * exponential_base**n, max_delay)`,
     times a random factor within ±25 % when `jitter` is on. `max_elapsed` bounds the whole: no
@@ -53,7 +53,7 @@ class RetryConfig:
 
     @classmethod
     def of(cls, settings: object) -> RetryConfig:
-        """The same as a section of settings says it (`inventory.settings.RetrySettings`)."""
+        """Build it from a section of settings (`inventory.settings.RetrySettings`)."""
         return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
 
     def delay(self, attempt: int) -> float:
@@ -123,7 +123,7 @@ class Attempt:
 def attempts(
     config: RetryConfig | None = None, exceptions: Exceptions = GridError, *, what: str = "block"
 ) -> Iterator[Attempt]:
-    """The same for code that is not a function:
+    """Retry a block of code that is not a function:
 
     for attempt in attempts(config, ConnectRefused):
         with attempt:
@@ -134,7 +134,7 @@ def attempts(
     pause = 0.0
 
     def forgive(exc: BaseException) -> bool:
-        """Whether one more try follows; plans the pause before it."""
+        """True if one more try follows; plans the pause before it."""
         nonlocal pause
         if not isinstance(exc, exceptions) or not _may_pass(exc):
             return False
@@ -156,7 +156,7 @@ def attempts(
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Pauses are zero inside the block: for tests."""
+    """Make pauses zero inside the block: for tests."""
     global _waiting
     before, _waiting = _waiting, False
     try:

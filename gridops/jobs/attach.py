@@ -1,4 +1,4 @@
-"""Staying with a durable run until it ends, or until the user wants to leave it."""
+"""Follow a durable run until it ends or the user leaves it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gridops.reach.link import Link
 from gridops.reach.pump import Sink
 
 # Who read our output may have gone because all of the session did; then a signal comes, too.
-HANGUP_COMES = 0.5  # seconds
+HANGUP_GRACE = 0.5  # seconds
 
 
 class Attendance:
-    """Follows the run `job_id`, and does to it what is wished of `stop` meanwhile."""
+    """Follow the run `job_id`, and stop or leave it as `stop` asks."""
 
     def __init__(self, link: Link, job_id: str, stop: Stop, stdout: Sink, stderr: Sink) -> None:
         self._link = link
@@ -35,9 +35,10 @@ class Attendance:
         self._wished: float | None = None
 
     def stay(self, follow: Callable[..., JobEnd]) -> JobEnd | None:
-        """What `follow` (`follow.run`, say, all but the sinks and `tick` given) comes to.
+        """Call `follow` and return its result; None when we were to leave.
 
-        None: we were to leave, and the run goes on. Raises what `follow` raises.
+        `follow` is `follow.run`, say, with all but the sinks and `tick` given. After None the run
+        goes on. Raises what `follow` raises.
         """
         with suppress(_Left):
             return follow(on_stdout=self._stdout, on_stderr=self._stderr, tick=self._tick)
@@ -54,10 +55,13 @@ class Attendance:
     def _is_time(self) -> bool:
         now = time.monotonic()
         self._wished = self._wished or now
-        return self._stop.reason != OUTPUT_CLOSED or now - self._wished >= HANGUP_COMES
+        return self._stop.reason != OUTPUT_CLOSED or now - self._wished >= HANGUP_GRACE
 
     def _end(self) -> None:
-        """Beside the follower, which sees the run end, or comes back to see it."""
+        """Kill the run, in a thread beside the follower.
+
+        The follower sees the run end, or comes back to see it.
+        """
         try:
             job = kill_until_heard(self._link, self._id)
             if job.active and job.left:  # nobody knows whether it ever ends
@@ -68,17 +72,17 @@ class Attendance:
 
 
 class _Left(Exception):
-    """We are to leave the run."""
+    """Exception that stops `follow`: we are to leave the run."""
 
 
 @contextmanager
 def stop_or_leave(
     stop: Stop, tell: Callable[[str], None], *, kill_on_exit: bool = False
 ) -> Iterator[None]:
-    """The first SIGINT asks for a stop, a second one leaves; so do SIGTERM and SIGHUP at once.
+    """Stop at the first SIGINT; leave at a second one, or at SIGTERM and SIGHUP at once.
 
-    With `kill_on_exit` these ask for a stop first, too. `tell` is called with the signal's name
-    when it asks.
+    With `kill_on_exit` SIGTERM and SIGHUP ask for a stop first, too. `tell` is called with the
+    signal's name when it asks.
     """
 
     def take(name: str) -> None:
@@ -94,7 +98,10 @@ def stop_or_leave(
 
 
 def _closing(sink: Sink, stop: Stop) -> Sink:
-    """`sink`, whose reader may go away: with `| head` the run is to end, with the terminal not."""
+    """`sink` with a reader that may go away.
+
+    With `| head` the run is to end, with the terminal not.
+    """
 
     def write(data: bytes) -> None:
         try:

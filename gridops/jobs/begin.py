@@ -1,4 +1,4 @@
-"""Whether the command of a run has begun, where its node has an `env_setup` that comes first."""
+"""Check that a run's command has begun after its node's `env_setup`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def await_begin(link: Link, job_id: str, timeout: int = SETUP_TIMEOUT) -> Job | 
 
 
 def setup_failure(link: Link, job: Job) -> NotStarted:
-    """The refusal of a node whose env_setup kept `job` from beginning, with its last words."""
+    """Build the NotStarted error of a failed env_setup, with its last words.
+
+    The env_setup kept `job` from beginning.
+    """
     said = bytearray()
     with suppress(GridError):  # then without them
         offset = max(0, job.err_bytes - WORDS_LIMIT)

@@ -1,4 +1,4 @@
-"""Ending runs, letting held ones begin, and forgetting those that ended."""
+"""Kill runs, let held ones begin, and prune those that ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gridops.model import Job
 from gridops.reach.link import Link
 
 SEED_TIMEOUT = 600.0  # seconds that linking a large directory may take
-AFTER_KILL = 7.0  # seconds beyond the grace in which a killed run has ended
+KILL_TIMEOUT = 7.0  # seconds beyond the grace in which a killed run has ended
 
 
 def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:
@@ -39,7 +39,7 @@ def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:
 
 
 def tree_users(link: Link, job_id: str) -> tuple[str, ...]:
-    """The other runs that use the directory of a run which holds a slot. Raises a ReachError."""
+    """Other runs in the directory of a run that holds a slot. Raises a ReachError."""
     return _users(ask(link, "users", checked(job_id)), link)
 
 
@@ -56,9 +56,10 @@ def _users(lines: Sequence[str], link: Link) -> tuple[str, ...]:
 
 
 def seed_tree(link: Link, job_id: str) -> None:
-    """Give a run a directory of its own, with what lies in the shared one where that is cheap.
+    """Give a run its own directory, seeded from the shared one.
 
-    Raises SyncError when the node cannot make it, or a ReachError.
+    The files of the shared one are taken over where that is cheap. Raises SyncError when the node
+    cannot make it, or a ReachError.
     """
     if "seed yes" not in ask(link, "seed", checked(job_id), silence=SEED_TIMEOUT):
         raise SyncError(
@@ -80,13 +81,13 @@ def stay(link: Link, job_id: str) -> Job | None:
 def kill(
     link: Link, job_id: str, *, by: str | None = None, grace: int = 10, wait: float | None = None
 ) -> Job:
-    """End a run, its whole process tree, and wait until it has ended (`wait` seconds at most).
+    """End a run's whole process tree and wait until it has ended.
 
-    TERM, then KILL after `grace` whole seconds. From the node's answer on this goes on by itself,
-    whatever becomes of the connection. An id that was never started never will be. A run that has
-    ended already stays as it is. Raises a ReachError.
+    The wait is `wait` seconds at most. TERM, then KILL after `grace` whole seconds. From the node's
+    answer on this goes on by itself, whatever becomes of the connection. An id that was never
+    started never will be. A run that has ended already stays as it is. Raises a ReachError.
     """
-    patience = grace + AFTER_KILL if wait is None else wait
+    patience = grace + KILL_TIMEOUT if wait is None else wait
     lines = ask(
         link,
         "kill",
@@ -111,7 +112,7 @@ def kill_until_heard(
     give_up_after: float | None = None,
     sleep: Sleep = time.sleep,
 ) -> Job:
-    """`kill`, again and again until the node has taken it; for a thread beside a follower.
+    """Repeat `kill` until the node has taken it; for a thread beside a follower.
 
     Raises JobUnreachable after `give_up_after` seconds, or when only a person can mend it.
     """
@@ -132,7 +133,7 @@ def kill_until_heard(
 
 
 def prune(link: Link, older_than: float) -> tuple[str, ...]:
-    """Forget what ended over `older_than` seconds ago; the ids that went. Never a running one.
+    """Forget runs that ended over `older_than` seconds ago; the ids that went. Never a running one.
 
     The ids themselves, and how it ended, are remembered for 30 days: a start that arrives late must
     not run anything.

@@ -1,4 +1,7 @@
-"""A run's output, byte for byte, from any offset to its end, across broken connections."""
+"""Follow a run's output from any offset across broken connections.
+
+The output comes byte for byte, to its end.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Callable
 from gridops.errors import GridError, NoJob, UnreadableAnswer
 from gridops.jobs.follower import Follower, JobEnd
 from gridops.jobs.paths import checked
-from gridops.jobs.protocol import SILENCE, Finished, Sleep, Speaker, ask, converse
+from gridops.jobs.protocol import SILENCE_TIMEOUT, Finished, Sleep, Speaker, ask, converse
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import ACK, ACK_TIMEOUT, GIVE_UP, Starting, StartReply
+from gridops.jobs.start import ACK_SILENCE_TIMEOUT, ACK_TIMEOUT, RETRY_TIMEOUT, Starting, StartReply
 from gridops.reach.answers import whole
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
@@ -28,14 +31,15 @@ def follow(
     on_stdout: Sink,
     on_stderr: Sink,
     live: bool = True,
-    silence: float = SILENCE,
+    silence: float = SILENCE_TIMEOUT,
     tick: Callable[[], None] | None = None,
 ) -> JobEnd:
-    """Hand on the output from these offsets until the run ends, over one session of the link.
+    """Hand on a run's output over one session of the link.
 
-    With `live` False, hand on what there is now. `tick` is called a few times a second; what it
-    raises ends this. Raises NodeTimeout after `silence` seconds without a sign of life,
-    ConnectionLost when the connection broke, a ReachError, or NoJob.
+    It goes from these offsets until the run ends. With `live` False, hand on what there is now.
+    `tick` is called a few times a second; what it raises ends this. Raises NodeTimeout after
+    `silence` seconds without a sign of life, ConnectionLost when the connection broke, a
+    ReachError, or NoJob.
     """
     return Follower(
         link, checked(job_id), on_stdout, on_stderr, out_offset, err_offset, silence, tick
@@ -51,12 +55,14 @@ def follow_through(
     on_stdout: Sink,
     on_stderr: Sink,
     give_up_after: float | None = None,
-    silence: float = SILENCE,
+    silence: float = SILENCE_TIMEOUT,
     tick: Callable[[], None] | None = None,
     sleep: Sleep = time.sleep,
 ) -> JobEnd:
-    """The same, but a broken connection is made anew, with growing pauses, and the output goes on
-    at the very byte. Emits CONNECTION_LOST and CONNECTION_REGAINED.
+    """Do as `follow`, but reconnect when the connection breaks.
+
+    A broken connection is made anew, with growing pauses, and the output goes on at the very byte.
+    Emits CONNECTION_LOST and CONNECTION_REGAINED.
 
     Raises JobUnreachable after `give_up_after` seconds without the node (None: never), or when only
     a person can mend it (host key, login); NoJob.
@@ -76,11 +82,11 @@ def run(
     on_started: Callable[[StartReply], None] | None = None,
     deliver: Callable[[StartReply], None] | None = None,
     give_up_after: float | None = None,
-    silence: float = SILENCE,
+    silence: float = SILENCE_TIMEOUT,
     tick: Callable[[], None] | None = None,
     sleep: Sleep = time.sleep,
 ) -> JobEnd:
-    """`start` and `follow_through`, sharing their first session: the quickest way to a result.
+    """Call `start` and `follow_through`, sharing their first session: the quickest way to a result.
 
     `on_started` is called once, when the node has the run. Until then this raises what `start`
     raises (another node may be tried, except after StartUnknown), after that only JobUnreachable
@@ -92,7 +98,7 @@ def run(
     """
     follower = Follower(link, spec.id, on_stdout, on_stderr, silence=silence, tick=tick)
     session = _FirstSession(follower, on_started or _nothing, deliver)
-    starting = Starting(link, spec, GIVE_UP, lambda pause: follower.pause(pause, sleep))
+    starting = Starting(link, spec, RETRY_TIMEOUT, lambda pause: follower.pause(pause, sleep))
     try:
         reply = starting.run(session)
         if not session.told:
@@ -103,14 +109,14 @@ def run(
 
 
 class _NotDelivered(Exception):
-    """No fault of the connection: the start is not to be tried again."""
+    """Failure of `deliver`, not of the connection: the start is not to be tried again."""
 
     def __init__(self, why: GridError) -> None:
         self.why = why
 
 
 class _FirstSession:
-    """Hands a run over and follows it for as long as that one session lasts."""
+    """Hand a run over and follow it while that one session lasts."""
 
     def __init__(
         self,
@@ -127,7 +133,10 @@ class _FirstSession:
         self.told = False
 
     def begin(self, reply: StartReply) -> None:
-        """Bring what the run begins with, and say that it has been handed over."""
+        """Call `deliver`, and report that the run has been handed over.
+
+        `deliver` brings what the run begins with.
+        """
         if self._deliver:
             try:
                 self._deliver(reply)
@@ -158,7 +167,7 @@ class _FirstSession:
                 on_line=hear,
                 on_piece=self._follower.take,
                 stdin=starting.upload,
-                silence=lambda: self._follower.silence if starting.reply else ACK,
+                silence=lambda: self._follower.silence if starting.reply else ACK_SILENCE_TIMEOUT,
                 timeout=lambda: math.inf if starting.reply else ACK_TIMEOUT,
                 tick=self._follower.beat,
                 sent=starting.sent,
@@ -169,7 +178,7 @@ class _FirstSession:
             raise
 
     def result(self) -> JobEnd:
-        """What the session came to; raises what ended it."""
+        """Result of the session; raises what ended it."""
         if not self._followed:
             return self._follower.once()
         if self._broke:
@@ -182,7 +191,7 @@ def _nothing(reply: StartReply) -> None:
 
 
 def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:
-    """From which byte on the stream ("out" or "err") has its last `lines` lines."""
+    """Byte offset of the last `lines` lines of "out" or "err"."""
     for line in ask(link, "tail", checked(job_id), stream, str(lines)):
         if line.startswith("offset "):
             try:

@@ -1,4 +1,4 @@
-"""Where a follower is in a run's output, over one session or as many as it takes."""
+"""Follower that keeps its place in a run's output: over one session or as many as it takes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from gridops.errors import (
 )
 from gridops.jobs.frames import DONE
 from gridops.jobs.looking import readable
-from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE, Sleep, converse
+from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE_TIMEOUT, Sleep, converse
 from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
 
-SLICE = 0.1  # seconds between two looks at `tick` while we wait to reconnect
+TICK_INTERVAL = 0.1  # seconds between two looks at `tick` while we wait to reconnect
 MAX_END_LINES = 1000  # that tell of a run which has ended; a dozen do
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a followed run is now, and how much of its output was handed on."""
+    """Present state of a followed run, and the offsets of its output.
+
+    The offsets say how much of each stream was handed on.
+    """
 
     job: Job
     out_offset: int
@@ -41,7 +44,7 @@ class JobEnd:
 
 @dataclass(slots=True)
 class Follower:
-    """Where we are in a run's output, and who wants it."""
+    """Offsets reached in a run's output, and the sinks for it."""
 
     link: Link
     id: str
@@ -49,7 +52,7 @@ class Follower:
     on_stderr: Sink
     out: int = 0
     err: int = 0
-    silence: float = SILENCE
+    silence: float = SILENCE_TIMEOUT
     tick: Callable[[], None] | None = None
     state: str = ""
     delivered: bool = False  # it may still have to hear that its tree is there
@@ -58,9 +61,9 @@ class Follower:
     _end_by: float = math.inf  # when the node must have told how the run ended
 
     def once(self, *, live: bool = True) -> JobEnd:
-        """Follow until the run ends (with `live` False: to what there is now), over one session.
+        """Follow until the run ends, over one session.
 
-        Raises what `follow` raises.
+        With `live` False, follow to what there is now. Raises what `follow` raises.
         """
         self._ended, self._end_by = None, math.inf
         args = (self.id, str(self.out), str(self.err), *(() if live else ("once",)))
@@ -161,8 +164,8 @@ class Follower:
         while seconds > 0:
             if self.tick:
                 self.tick()
-            sleep(min(SLICE, seconds))
-            seconds -= SLICE
+            sleep(min(TICK_INTERVAL, seconds))
+            seconds -= TICK_INTERVAL
 
     def _gone(self, exc: GridError) -> JobUnreachable:
         return JobUnreachable(

@@ -1,4 +1,4 @@
-"""A command that lives as long as the client listens to it.
+"""Foreground command: it lives as long as the client listens to it.
 
 What is sent is `attached.sh` with its arguments, over the standard input of a POSIX sh on the node:
 nothing of it, the environment least of all, is ever in a command line of ours. Until the whole of
@@ -26,9 +26,9 @@ from gridops.reach.pump import Prelude, Sink, marker, pump
 from gridops.system import scripts
 
 GRACE = 10  # whole seconds between TERM and KILL
-START = 30.0  # seconds that a login shell may take until it has read the script
-QUICK_START = 5.0  # and where the command has less time than START: as long as that, or this
-LAST_WORDS = GRACE + 5.0  # seconds that a command may take to end once it has been told to
+START_TIMEOUT = 30.0  # seconds that a login shell may take until it has read the script
+QUICK_START_TIMEOUT = 5.0  # and where the command has less time: as long as that, or this
+END_TIMEOUT = GRACE + 5.0  # seconds that a command may take to end once it has been told to
 LONGEST_LINE = 2048  # bytes of what attached.sh says that it could not end
 LEFT = re.compile(rb"gridops: (what could not be ended [\x20-\x7e]+)\n\Z")
 TIMEOUT = "timeout"
@@ -37,7 +37,7 @@ STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 1
 
 
 class Stop:
-    """What is wished of running commands; any thread may wish, the first reason counts."""
+    """Request to stop or leave running commands; any thread may ask, the first reason counts."""
 
     def __init__(self) -> None:
         self.reason: str | None = None  # why they are to end
@@ -123,7 +123,7 @@ class Attached:
 
 
 class _LastLine:
-    """A sink that hands on all, and knows what the node says at the very end."""
+    """Sink that hands on all, and keeps the node's last words."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -135,13 +135,13 @@ class _LastLine:
 
     @property
     def left(self) -> str:
-        """What of the command could not be ended, in the words of attached.sh; else ""."""
+        """Processes that could not be ended, in the words of attached.sh; else ""."""
         found = LEFT.search(self._tail)
         return found[1].decode() if found else ""
 
 
 class _Watch:
-    """Looks, a few times a second, whether it is time to begin, to stop or to give up."""
+    """Deadlines of a command: to begin, to stop, to give up; looked at a few times a second."""
 
     def __init__(
         self,
@@ -158,7 +158,9 @@ class _Watch:
         self._node = node
         self._begun = begun
         self._last = last
-        self._patience = START if limit is None else min(START, max(QUICK_START, limit))
+        self._patience = (
+            START_TIMEOUT if limit is None else min(START_TIMEOUT, max(QUICK_START_TIMEOUT, limit))
+        )
         self._must_begin = now + self._patience
         self._must_end = math.inf if limit is None else now + limit
         self._give_up = math.inf
@@ -173,7 +175,7 @@ class _Watch:
         elif self._stop.reason or now >= self._must_end:
             # The limit is this command's alone, the wish may be shared with others'.
             self.stopped = self._stop.reason or TIMEOUT
-            self._give_up = now + LAST_WORDS
+            self._give_up = now + END_TIMEOUT
             self._process.close_stdin()
 
     def _check_begin(self, now: float) -> None:
@@ -188,14 +190,14 @@ class _Watch:
             rest = f"; {left}" if (left := self._last.left) else ""
             raise NodeTimeout(
                 f"the command was told to stop ({self.stopped}) and has not ended within"
-                f" {LAST_WORDS:g} s{rest}",
+                f" {END_TIMEOUT:g} s{rest}",
                 node=self._node,
             )
 
 
 @contextmanager
 def stop_on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask for a stop; a second SIGINT interrupts as usual.
+    """Ask for a stop at SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts as usual.
 
     `tell` is called with the signal's name when it asks.
     """
@@ -213,7 +215,7 @@ def stop_on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def on_signals(take: Callable[[str], None]) -> Iterator[None]:
-    """Have `take` called with the name of each SIGINT, SIGTERM and SIGHUP that comes."""
+    """Call `take` with the name of each SIGINT, SIGTERM and SIGHUP."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -234,7 +236,7 @@ def on_signals(take: Callable[[str], None]) -> Iterator[None]:
 
 
 def _closing(sink: Sink, stop: Stop) -> Sink:
-    """`sink`, whose reader may go away (`| head`): then the command is to end as well."""
+    """`sink` with a reader that may go away (`| head`): then the command is to end as well."""
 
     def write(data: bytes) -> None:
         try:

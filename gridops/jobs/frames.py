@@ -1,4 +1,4 @@
-"""The node's side of a conversation, taken apart: lines, and pieces of the two streams.
+"""Parser of the node's side of a conversation: lines, and pieces of the two streams.
 
 `out OFFSET LENGTH` or `err OFFSET LENGTH` is followed by so many bytes; every other line stands for
 itself. Nothing is kept longer than a line, and lines are taken as far as the limit goes; pieces,
@@ -21,7 +21,7 @@ OnPiece = Callable[[str, int, bytes], None]  # stream, offset, bytes
 
 
 class Frames:
-    """A sink for what the node sends. Raises UnreadableAnswer when that does not end."""
+    """Sink for the bytes that a node sends. Raises UnreadableAnswer when they do not end."""
 
     def __init__(self, on_line: OnLine, on_piece: OnPiece, limit: Limit) -> None:
         self._on_line = on_line

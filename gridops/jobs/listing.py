@@ -1,4 +1,4 @@
-"""Which runs a list shows: those that have not ended and the newest of the others."""
+"""Choice of the runs that a list shows: those that have not ended and the newest of the others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def states(text: str | None) -> tuple[str, ...]:
 def listed(
     jobs: Sequence[Job], of: Sequence[str] = (), ended: int | None = None
 ) -> tuple[tuple[Job, ...], int]:
-    """Those of `jobs`, oldest first, that are in a state `of` these, and how many are left out.
+    """Runs of `jobs` to show, and how many are left out.
 
-    At most `ended` that have ended (None: all, with the attempts that another node or the line took
-    over, which are no runs; else those are there only if `of` names their state).
+    `jobs` are oldest first; shown are those in a state `of` these. At most `ended` that have ended
+    (None: all, with the attempts that another node or the line took over, which are no runs; else
+    those are there only if `of` names their state).
     """
     wanted = [
         job

@@ -1,4 +1,4 @@
-"""Coming back to a run: what it printed, and when it has ended."""
+"""Come back to a run: hand on its output, wait for its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
 
-ASKING = 2.0  # seconds
+ANSWER_TIMEOUT = 2.0  # seconds
 BEYOND = 1 << 53  # an offset past any output: nothing of that stream is sent
 
 
@@ -24,7 +24,7 @@ def logs(
     live: bool = False,
     tail: int | None = None,
 ) -> JobEnd:
-    """Hand on what the run has printed; with `live` also what it prints until it ends.
+    """Hand on the run's output so far; with `live` also what it prints until it ends.
 
     A sink that is None gets nothing, and nothing of its stream travels. `tail`: only the last so
     many lines of each, and with `live` what follows on them. With `live` broken connections are
@@ -42,14 +42,14 @@ def logs(
 def wait(
     link: Link, job_id: str, *, timeout: float | None = None, since: float | None = None
 ) -> Job:
-    """The run, once it has ended. Raises RunTimeout after `timeout` seconds; the run goes on.
+    """Wait for a run to end. Raises RunTimeout after `timeout` seconds; the run goes on.
 
-    They count from `since`, if given, but leave ASKING seconds to hear how it is now.
+    They count from `since`, if given, but leave ANSWER_TIMEOUT seconds to hear how it is now.
     """
     now = time.monotonic()
     end = None
     if timeout is not None:
-        end = max((now if since is None else since) + timeout, now + min(timeout, ASKING))
+        end = max((now if since is None else since) + timeout, now + min(timeout, ANSWER_TIMEOUT))
 
     def look_at_the_clock() -> None:
         if end is not None and time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""What a node knows of its runs."""
+"""Query a node's records of its runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gridops.errors import NoJob, UnreadableAnswer, UnreadableRecord
 from gridops.jobs.paths import JobPaths, checked
-from gridops.jobs.protocol import ANSWER_TIMEOUT, SILENCE, ask, complete, converse, uncut
+from gridops.jobs.protocol import ANSWER_TIMEOUT, SILENCE_TIMEOUT, ask, complete, converse, uncut
 from gridops.jobs.records import Records, jobs_from
 from gridops.model import Job
 from gridops.reach.answers import Limit
@@ -19,7 +19,7 @@ TEXT_LIMIT = 16 * 1024 * 1024  # bytes of a text that a run was started with
 
 
 def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
-    """What the node knows of these runs, by id; those it does not know are missing."""
+    """Look up these runs on the node, by id; those it does not know are missing."""
     lines = ask(link, "status", *(checked(job_id) for job_id in ids))
     return jobs_from(lines, link.node.name)
 
@@ -33,7 +33,7 @@ def list_jobs(link: Link) -> tuple[Job, ...]:
             link,
             "list",
             on_line=records.hear,
-            timeout=lambda: SILENCE + ANSWER_TIMEOUT,
+            timeout=lambda: SILENCE_TIMEOUT + ANSWER_TIMEOUT,
             limit=LISTING_LIMIT,
         )
         complete([records.last], link)
@@ -78,7 +78,7 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
             name,
             on_line=lines.append,
             on_piece=take,
-            timeout=lambda: SILENCE + ANSWER_TIMEOUT,
+            timeout=lambda: SILENCE_TIMEOUT + ANSWER_TIMEOUT,
         )
         complete(lines, link)
         return bytes(text[:-1])

@@ -1,4 +1,7 @@
-"""Which run is meant: by its id, the beginning or end of one, or `@last`; asked of many nodes."""
+"""Resolve a run id, a part of one, or `@last` across nodes.
+
+The part is the beginning or the end.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ T = TypeVar("T")
 HOPELESS = (*FINAL, UnreadableAnswer)  # what asking again does not change
 
 LAST = "@last"
-ANSWER = 30.0  # seconds that a node may take to tell of its runs
+ANSWER_TIMEOUT = 30.0  # seconds that a node may take to tell of its runs
 SHOWN = 5  # runs that a message names
 ENDING = 4  # characters that the end of an id needs to name a run
 BEGINNING = 8  # and its beginning, to end one
@@ -44,9 +47,12 @@ def ask_all(
     ssh: SshSettings,
     question: Callable[[Link], T],
     *,
-    limit: float = ANSWER,
+    limit: float = ANSWER_TIMEOUT,
 ) -> Iterator[Outcome[T]]:
-    """What each node answers, as it comes; an error for one that takes over `limit` seconds."""
+    """Ask each node and yield the answers as they come.
+
+    A node that takes over `limit` seconds gives an error.
+    """
     yield from fan_out(
         nodes,
         lambda node: question(link_to(node, ssh)),
@@ -70,14 +76,17 @@ def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
 
 
 def _say(job: Job) -> int:
-    """How much its node has to say of it: where it went on, where it may, where it was refused."""
+    """Weight of a node's word on a run: 2 where it went on, 1 where it may, 0 where refused."""
     if job.began or job.state == "finished":
         return 2
     return int(job.active or job.state == "unreadable")
 
 
 def _standing(job: Job) -> tuple[int, bool]:
-    """The same, and whether it was placed there: of nodes that share a home, that one is meant."""
+    """Sort key of a node's word on a run: `_say`, then placement.
+
+    Of nodes that share a home, the one where the run was placed is meant.
+    """
     return _say(job), job.node == job.placed
 
 
@@ -118,14 +127,15 @@ def find_in_time(
     timeout: float | None = None,
     sleep: Sleep = time.sleep,
 ) -> Job:
-    """`find`; but while only nodes out of reach may know an id in full, it asks again.
+    """Repeat `find` while only nodes out of reach may know the id.
 
-    With growing pauses, for as long as it takes; a WARNING says so once. Raises RunTimeout after
-    `timeout` seconds, JobUnreachable when only a person can mend the connections.
+    Only an id in full is asked for again, with growing pauses, for as long as it takes; a WARNING
+    says so once. Raises RunTimeout after `timeout` seconds, JobUnreachable when only a person can
+    mend the connections.
     """
     if not WHOLE.fullmatch(job_id):
         return find(nodes, ssh, job_id)
-    began, tries, limit = time.monotonic(), 0, ANSWER
+    began, tries, limit = time.monotonic(), 0, ANSWER_TIMEOUT
     while True:
         best, errors = _ask_for(nodes, ssh, job_id, limit)
         if (best and _say(best)) or all(isinstance(one, HOPELESS) for one in errors):
@@ -141,13 +151,13 @@ def find_in_time(
                     f"no node that knows the run {job_id} could be reached within {timeout:g} s",
                     hint="it goes on, where it is",
                 )
-            pause, limit = min(pause, left), max(1.0, min(ANSWER, left))
+            pause, limit = min(pause, left), max(1.0, min(ANSWER_TIMEOUT, left))
         sleep(pause)
         tries += 1
 
 
 def check(text: str) -> None:
-    """Raises UsageError for what can be no run's name, before any node is asked."""
+    """Check that `text` can name a run, before any node is asked. Raises UsageError."""
     if text.startswith("-"):
         raise UsageError(
             f"{text!r} is not the id of a run", hint="`inv --help jobs.logs`, say, shows the flags"
@@ -160,16 +170,17 @@ def check(text: str) -> None:
 
 
 def passed_over(job: Job) -> bool:
-    """Whether it never was more than an attempt: the node had no slot, or another one took it."""
+    """True if it never was more than an attempt: the node had no slot, or another one took it."""
     return job.state == "refused" and not job.began and job.reason in ("busy", "unconfirmed")
 
 
 def _ask_for(
-    nodes: Sequence[Node], ssh: SshSettings, job_id: str, limit: float = ANSWER
+    nodes: Sequence[Node], ssh: SshSettings, job_id: str, limit: float = ANSWER_TIMEOUT
 ) -> tuple[Job | None, list[GridError]]:
-    """What the nodes know of one run, and the errors of those that could not be asked.
+    """Look up one run on all nodes.
 
-    Where it ran has the last word: the other nodes, dead ones too, are not waited for then.
+    Also returns the errors of those that could not be asked. Where it ran has the last word: the
+    other nodes, dead ones too, are not waited for then.
     """
     errors: list[GridError] = []
     best: Job | None = None
@@ -192,9 +203,10 @@ def _whole(best: Job | None, errors: Sequence[GridError], job_id: str) -> Job:
 
 
 def meant(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ()) -> Job:
-    """Which of `jobs`, oldest first, is meant; `errors` are of nodes that could not tell theirs.
+    """Pick the run of `jobs`, oldest first, that `text` means.
 
-    What never was more than an attempt is meant only when nothing else is, and never by `@last`.
+    `errors` are of nodes that could not tell theirs. What never was more than an attempt is meant
+    only when nothing else is, and never by `@last`.
     """
     real = [job for job in jobs if not passed_over(job)]
     if text == LAST:
@@ -215,7 +227,7 @@ def _names(text: str, job_id: str) -> bool:
 
 
 def _is_plain(job: Job, text: str) -> bool:
-    """Whether `text`, which names the job, is long enough to mean it."""
+    """True if `text` is long enough to mean the job it names."""
     return job.id == text or len(text) >= (BEGINNING if job.id.startswith(text) else ENDING)
 
 
@@ -230,7 +242,10 @@ def _perhaps_newer(jobs: Sequence[Job], error: GridError) -> JobUnreachable:
 
 
 def _doubt(job: Job, text: str, error: GridError, certain: bool) -> None:
-    """Of a run that a part of its id names, while a node that may have such a one is silent."""
+    """Warn that a silent node may have another run of that name.
+
+    `text` is a part of the id of `job`. With `certain`, raises JobUnreachable instead.
+    """
     doubt = f"{text} may name a run there as well: {error.message}"
     if certain:
         hint = f"for the one on {job.node}, give its id in full: {job.id}"
@@ -254,13 +269,15 @@ def _unknown(jobs: Sequence[Job], text: str, errors: Sequence[GridError]) -> Gri
 
 
 def _named(jobs: Sequence[Job]) -> str:
-    """The newest first."""
+    """Ids and nodes of runs, the newest first."""
     shown = ", ".join(f"{job.id} on {job.node}" for job in jobs[: -SHOWN - 1 : -1])
     return shown + (", …" if len(jobs) > SHOWN else "")
 
 
 def _born(job: Job) -> tuple[str, str]:
-    """When it was made: an id of ours says so, by its client's clock; else its node's clock does.
+    """Creation time of a run, as a sort key.
+
+    An id of ours tells it, by its client's clock; else its node's clock does.
 
     One person's runs are in order even where the nodes' clocks disagree.
     """

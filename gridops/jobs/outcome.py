@@ -1,4 +1,4 @@
-"""How a run went: the exit status that stands for it, and what there is to say."""
+"""Outcome of a run: the exit status that stands for it, and what there is to say."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REASONS = {
 
 
 def exit_status(job: Job) -> int:
-    """The command's own status where it ended by itself or by a signal, as a shell says it.
+    """Exit status that stands for a run, as a shell says it.
 
-    124 when its time ran out; 125 when it never began or nobody saw how it ended. One that was
-    killed never counts as a success.
+    The command's own where it ended by itself or by a signal. 124 when its time ran out; 125 when
+    it never began or nobody saw how it ended. One that was killed never counts as a success.
     """
     if job.state == "timed out":
         return TIMED_OUT
@@ -41,7 +41,7 @@ def exit_status(job: Job) -> int:
 
 
 def verdict(job: Job) -> str:
-    """What became of it, when there is more to say than an exit status; else ""."""
+    """Outcome in words, when there is more than an exit status; else ""."""
     said = _end(job)
     if not job.left:
         return said
@@ -49,7 +49,7 @@ def verdict(job: Job) -> str:
 
 
 def remains(job: Job) -> str:
-    """What could not be ended of it, and what to do about that; "" when nothing is left."""
+    """Processes of it that could not be ended, and the remedy; "" when nothing is left."""
     if not job.left:
         return ""
     pids = " ".join(str(one.pid) for one in job.left)

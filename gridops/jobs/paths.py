@@ -1,4 +1,4 @@
-"""Where a run's things are on its node. Nothing else in Python spells these names.
+"""Paths of a run's files on its node. Nothing else in Python spells these names.
 
 The tilde is the node's home directory; login shells, rsync and job.sh all read it so.
 """
@@ -28,7 +28,7 @@ def checked(job_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobPaths:
-    """One run's directory and what is in it."""
+    """One run's directory and its contents."""
 
     id: str
 

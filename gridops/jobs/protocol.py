@@ -34,10 +34,10 @@ from gridops.reach.preamble import no_shell
 from gridops.reach.pump import Prelude, marker, pump
 from gridops.retry import RetryConfig
 
-CONNECT = 20.0  # seconds that a session may take to open
-SILENCE = 15.0  # seconds without a sign of life (one comes every 2) that mean a dead connection
-BEGIN = 30.0  # seconds that a login shell may take until the script speaks
-INSTALL = 60.0  # seconds
+CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open
+SILENCE_TIMEOUT = 15.0  # seconds without a sign of life (one comes every 2): a dead connection
+BEGIN_TIMEOUT = 30.0  # seconds that a login shell may take until the script speaks
+INSTALL_TIMEOUT = 60.0  # seconds
 CUTS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
 ANSWER_TIMEOUT = 60.0  # seconds, beyond the silence that is allowed, that an answer may take
 ANSWER_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024)
@@ -57,11 +57,11 @@ Sleep = Callable[[float], None]
 
 
 class Finished(Exception):
-    """Raised by a listener that needs nothing more."""
+    """Exception of a listener that needs nothing more."""
 
 
 class Speaker:
-    """The last word to a node, for a listener to say while the conversation is under way."""
+    """Channel for a listener's last words to a node during the conversation."""
 
     def __init__(self) -> None:
         self.process: Process | None = None
@@ -81,7 +81,7 @@ def converse(
     on_line: OnLine,
     on_piece: OnPiece | None = None,
     stdin: bytes = b"",
-    silence: float | Callable[[], float] = SILENCE,
+    silence: float | Callable[[], float] = SILENCE_TIMEOUT,
     timeout: Callable[[], float] = lambda: math.inf,
     limit: Limit = FOLLOW_LIMIT,
     tick: Tick | None = None,
@@ -117,7 +117,10 @@ def converse(
 
 
 def cannot(line: str) -> tuple[str, str] | None:
-    """Why the node can have no durable runs, if that is what this line says; and what to do."""
+    """Parse the line of a node that can have no durable runs.
+
+    Returns why, and what to do; None if this is no such line.
+    """
     word, _, rest = line.partition(" ")
     if line == "unsupported":
         return "durable runs need Linux there", "`inv exec` does not"
@@ -130,7 +133,7 @@ def cannot(line: str) -> tuple[str, str] | None:
 
 
 def ask(
-    link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE
+    link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE_TIMEOUT
 ) -> list[str]:
     """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once.
 
@@ -162,7 +165,7 @@ def complete(lines: list[str], link: Link) -> list[str]:
 
 
 def uncut(attempt: Callable[[], T]) -> T:
-    """What `attempt` returns; tried again when its session was cut off or its connection broke."""
+    """Call `attempt`; again when its session was cut off or its connection broke."""
     for pause in CUTS:
         with suppress(ProcessKilled, ConnectionLost):
             return attempt()
@@ -174,7 +177,9 @@ def install(link: Link) -> None:
     """Place this version of the script on the node. Raises NodeError when that cannot be."""
     text = script.text()
     args = (BASE, script.digest(), str(len(text)), script.checksum())
-    reply = uncut(lambda: link.script(script.installer(), *args, timeout=INSTALL, stdin=text))
+    reply = uncut(
+        lambda: link.script(script.installer(), *args, timeout=INSTALL_TIMEOUT, stdin=text)
+    )
     if reply.status:
         said = reply.stderr.decode(errors="replace").strip()[-200:]
         raise NodeError(
@@ -219,7 +224,7 @@ class _Call:
         there = [f'"$HOME{word[1:]}"' if word.startswith("~/") else word for word in words]
         command = f"exec sh {' '.join(there)}"
         # Whatever has begun when this fails has not got its input from us.
-        process = uncut(lambda: self._link.start(command, timeout=CONNECT))
+        process = uncut(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
         sent(True)
         self._frames = self._make_frames()
         if self._speaker:
@@ -266,7 +271,7 @@ class _Call:
         limit = self._silence() if callable(self._silence) else self._silence
         now, most = time.monotonic(), self._timeout()
         if not self._prelude.passed:
-            limit = max(BEGIN, limit)
+            limit = max(BEGIN_TIMEOUT, limit)
             if now - self._began > limit:
                 raise NodeTimeout(
                     f"its login shell has not begun our script within {limit:g} s",

@@ -1,4 +1,4 @@
-"""From the records that a node keeps of its runs to Job values, each run checked by itself.
+"""Parse a node's records of its runs into Job values. Each run is checked by itself.
 
 The node sends `state ID WORD` for what has not ended on record, `left ID PID:USER:NAME ...` for
 what could not be ended, `file MTIME SIZE 'ID/NAME'` (and
@@ -57,7 +57,7 @@ class _Facts:
 
 
 class Records:
-    """Takes an answer's lines as they come."""
+    """Parser that takes an answer's lines as they come."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -132,7 +132,10 @@ def jobs_from(lines: Iterable[str], node: str) -> dict[str, Job]:
 
 
 def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
-    """Raises UnreadableAnswer or ValueError, which say what is wrong with its records."""
+    """Build a run's Job; None for one that the node does not know, or another has.
+
+    Raises UnreadableAnswer or ValueError, which say what is wrong with its records.
+    """
     links = facts.links
     if facts.word == "absent" and facts.about is None:
         return None
@@ -184,7 +187,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
 
 
 def _leftover(word: str) -> Leftover:
-    """`PID:USER:NAME`. Raises ValueError."""
+    """Parse `PID:USER:NAME`. Raises ValueError."""
     match = LEFT.fullmatch(word)
     if match is None:
         raise ValueError(f"a process that it left is {word[:64]!r}")
@@ -192,7 +195,7 @@ def _leftover(word: str) -> Leftover:
 
 
 def _check(facts: _Facts) -> None:
-    """Raises ValueError when its records contradict each other."""
+    """Check that a run's records agree. Raises ValueError when they contradict each other."""
     if facts.word == "absent":
         raise ValueError("it has no supervisor on record")
     if facts.word == "elsewhere":
@@ -217,7 +220,10 @@ def _about(job_id: str, facts: _Facts) -> Fields:
 
 
 def _started(facts: _Facts, ended: int | None, seconds: float | None) -> float | None:
-    """To the second, but never so that a short run seems to have ended before it began."""
+    """Start time, to the second.
+
+    Never such that a short run seems to have ended before it began.
+    """
     began = facts.times.get("child")
     if began is None or ended is None or seconds is None:
         return began
@@ -225,14 +231,14 @@ def _started(facts: _Facts, ended: int | None, seconds: float | None) -> float |
 
 
 def _submitted(facts: _Facts, started: float | None) -> float | None:
-    """To the second as well, but never after it began."""
+    """Submission time, to the second as well, but never after it began."""
     submitted = facts.times.get("sup")
     return min(submitted, started) if submitted is not None and started is not None else submitted
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """`CODE.SIGNAL.CENTIS.OUT.ERR.REASON`, an x for what nobody knows."""
+    """End on record: `CODE.SIGNAL.CENTIS.OUT.ERR.REASON`, an x for what nobody knows."""
 
     status: int | None
     signal: int | None
@@ -243,7 +249,7 @@ class _End:
 
     @classmethod
     def of(cls, record: str) -> _End:
-        """Raises ValueError."""
+        """Parse an end on record. Raises ValueError."""
         words = record.split(".")
         try:
             code, signal, centis, out, err, reason = words

@@ -30,7 +30,7 @@ def text() -> bytes:
 
 @cache
 def checksum() -> str:
-    """SHA-256, in hex."""
+    """SHA-256 of the script, in hex."""
     return hashlib.sha256(text()).hexdigest()
 
 

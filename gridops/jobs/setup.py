@@ -13,11 +13,12 @@ BESIDE = '"${0%/*}/begun"'  # the record, in the directory of the script that th
 
 
 def guarded(setup: str, record: str = BESIDE) -> str:
-    """One line of shell text that runs `setup`, and goes on only where that succeeded.
+    """One line of shell text that guards a command by `setup`.
 
-    `record` is the shell word that names the record. It is read as a whole before `setup` runs, so
-    that no alias or option of that one changes it, and `setup` is a text of its own, whose open
-    quotes and here-documents end with it. attached.sh has its like.
+    The line runs `setup`, and goes on only where that succeeded. `record` is the shell word that
+    names the record. It is read as a whole before `setup` runs, so that no alias or option of that
+    one changes it, and `setup` is a text of its own, whose open quotes and here-documents end with
+    it. attached.sh has its like.
     """
     go_on = f"case $? in 0) >|{record} ;; *) exit ;; esac || exit 125"
     return f"{{ eval {shlex.quote(setup)}; {go_on}; }}"

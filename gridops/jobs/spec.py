@@ -1,4 +1,4 @@
-"""What a durable run is, and the run file that tells its node.
+"""Specification of a durable run, and the run file for its node.
 
 The run file is shell text that job.sh reads on the node: a comment with what others may want to
 know of the run (JSON), and the functions settings, environment and unpack. It travels on standard
@@ -32,14 +32,14 @@ FIXED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}  # rea
 
 
 def new_id() -> str:
-    """Sortable by time (to the millisecond) and unique: 20261124-153012-3455f3a9."""
+    """Make an id, sortable by time (to the millisecond) and unique: 20261124-153012-3455f3a9."""
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{stamp}-{int(now * 1000) % 1000:03d}{secrets.token_hex(3)[:5]}"
 
 
 def whoami() -> str:
-    """user@machine, as the node is told who starts or kills a run."""
+    """user@machine, as the node is told for starts and kills."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -91,14 +91,14 @@ class JobSpec:
             raise UsageError("a timeout must be positive")
 
     def upload(self, node: str) -> bytes:
-        """What the script reads of the run: `run_file`, after a line that shows that none is lost.
+        """Input of the script for the run: `run_file`, after a line that shows that none is lost.
 
         Another shell that a login has put in the place of the script's ends at that line.
         """
         return HEAD + self.run_file(node)
 
     def run_file(self, node: str) -> bytes:
-        """What is sent to the node called `node`."""
+        """Run file for the node called `node`."""
         lines = [f"# {self._about(node)}", "settings() {", *_assigned(self._settings()), "}"]
         record = "\n".join(lines)
         env = {**self.env, "GRIDOPS_NODE": node}

@@ -1,4 +1,4 @@
-"""Handing a run to a node, at most once, over connections that may break."""
+"""Start a run on a node at most once, despite broken connections."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gridops.reach.preamble import login_files
 from gridops.reach.trust import DANGER
 
 ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says something
-ACK = 90.0  # seconds that a node may take to acknowledge: it may copy a tree, or ask GPU drivers
-GIVE_UP = 60.0  # seconds that an ambiguous start is tried again
+ACK_SILENCE_TIMEOUT = 90.0  # seconds to an acknowledgement: it may copy a tree, or ask GPU drivers
+RETRY_TIMEOUT = 60.0  # seconds that an ambiguous start is tried again
 
 SHOWN = 200  # characters of the node's own words
 
@@ -31,8 +31,9 @@ StartState = Literal["started", "held", "queued", "exists"]
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """`state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
+    """Answer of a node to a start.
 
+    `state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
     `users` are the other runs that use its directory, as a node tells that holds a slot for it.
     """
 
@@ -42,12 +43,13 @@ class StartReply:
 
 
 def start(
-    link: Link, spec: JobSpec, *, give_up_after: float = GIVE_UP, sleep: Sleep = time.sleep
+    link: Link, spec: JobSpec, *, give_up_after: float = RETRY_TIMEOUT, sleep: Sleep = time.sleep
 ) -> StartReply:
-    """Have the node run `spec`, at most once however often this is called with its id.
+    """Have the node run `spec`, at most once per id.
 
-    Raises a ReachError or NotStarted when it will certainly not run there, StartUnknown when the
-    connection broke on the way and the node could not be asked within `give_up_after` seconds.
+    That holds however often this is called with its id. Raises a ReachError or NotStarted when it
+    will certainly not run there, StartUnknown when the connection broke on the way and the node
+    could not be asked within `give_up_after` seconds.
     """
     return Starting(link, spec, give_up_after, sleep).run(_plain_start)
 
@@ -56,7 +58,11 @@ class Starting:
     """The attempts to start one run."""
 
     def __init__(
-        self, link: Link, spec: JobSpec, give_up_after: float = GIVE_UP, sleep: Sleep = time.sleep
+        self,
+        link: Link,
+        spec: JobSpec,
+        give_up_after: float = RETRY_TIMEOUT,
+        sleep: Sleep = time.sleep,
     ) -> None:
         self.link = link
         self.spec = spec
@@ -74,7 +80,7 @@ class Starting:
         return self.spec.id, str(len(self.upload) - len(HEAD)), self.boot
 
     def hear(self, line: str) -> bool:
-        """Take a line of the node; whether it was the acknowledgement."""
+        """Take a line of the node; True if it was the acknowledgement."""
         word, _, rest = line.partition(" ")
         if why := cannot(line):
             raise NotStarted(why[0], reason=word, node=self.link.node.name, hint=why[1])
@@ -109,7 +115,7 @@ class Starting:
         raise AssertionError  # pragma: no cover
 
     def sent(self, maybe: bool) -> None:
-        """Whether the node may have got what this attempt sent."""
+        """Note whether this attempt's input may have reached the node."""
         self._sent = maybe
 
     def _positive(self) -> StartReply | None:
@@ -133,7 +139,7 @@ class Starting:
         raise self._refusal(self._ack)
 
     def _existing(self, reply: StartReply) -> StartReply:
-        """An id that is taken may have been refused or cancelled."""
+        """Check that a taken id was not refused or cancelled."""
         job = status(self.link, [self.spec.id]).get(self.spec.id)
         if job and not job.began and job.state in ("refused", "killed", "lost"):
             raise self._refusal(job.reason)
@@ -157,7 +163,7 @@ class Starting:
         )
 
     def _short_of(self) -> str:
-        """Of what, when a slot is free."""
+        """Message of a busy node that has a free slot: the resource that is short."""
         if self.spec.gpus == 0:
             return "others stand in line there"
         return "no GPU is free" if self.spec.gpus == 1 else f"{self.spec.gpus} GPUs are not free"
@@ -214,7 +220,7 @@ def _plain_start(starting: Starting) -> None:
         *starting.arguments,
         on_line=hear,
         stdin=starting.upload,
-        silence=ACK,
+        silence=ACK_SILENCE_TIMEOUT,
         timeout=lambda: ACK_TIMEOUT,
         sent=starting.sent,
     )

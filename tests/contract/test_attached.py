@@ -121,7 +121,7 @@ def tagged(run_id: str) -> dict[int, str]:
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreground, "GRACE", 0)
-    monkeypatch.setattr(foreground, "LAST_WORDS", 8.0)
+    monkeypatch.setattr(foreground, "END_TIMEOUT", 8.0)
 
 
 @pytest.fixture(params=["local", "ssh"])
@@ -631,12 +631,12 @@ def test_a_login_that_runs_something_else_is_an_error_with_its_words(make_sandbo
 def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
     made = make_sandbox(1, options={"ForceCommand": "exec sleep 302"})
     link = link_to(node_of(made), settings_of(made))
-    monkeypatch.setattr(foreground, "START", 0.5)
+    monkeypatch.setattr(foreground, "START_TIMEOUT", 0.5)
     begun = Attached(link, RunSpec("echo ran"), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout, match=r"within 0\.5 s"):
         begun.follow(Collect(), Collect(), Stop())
-    monkeypatch.setattr(foreground, "START", 60.0)
-    monkeypatch.setattr(foreground, "QUICK_START", 0.1)
+    monkeypatch.setattr(foreground, "START_TIMEOUT", 60.0)
+    monkeypatch.setattr(foreground, "QUICK_START_TIMEOUT", 0.1)
     began = time.monotonic()
     begun = Attached(link, RunSpec("echo ran", timeout=0.5), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout):

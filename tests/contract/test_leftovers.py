@@ -164,7 +164,7 @@ def test_what_outlives_the_stop_of_an_attached_command_is_named(
 def test_an_attached_command_that_cannot_be_ended_itself_is_named_when_we_give_up(
     place: Place, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreground, "LAST_WORDS", 9.0)
+    monkeypatch.setattr(foreground, "END_TIMEOUT", 9.0)
     with pytest.raises(NodeTimeout) as caught:
         stopped(place, f"exec {as_root(shared)}", monkeypatch)
     (pid,) = sleepers()
