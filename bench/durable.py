@@ -13,7 +13,7 @@ from bench.common import Claim, Measured, close_pool, inv, open_pool
 from bench.measure import Contender, Result, Sample, compare
 from gridops.inventory import load
 from gridops.jobs import client, follow
-from gridops.jobs.foreground import Attached, Stop
+from gridops.jobs.foreground import Cancel, ForegroundCommand
 from gridops.jobs.spec import JobSpec, new_id
 from gridops.model import RunSpec
 from gridops.reach import link_to
@@ -78,7 +78,7 @@ def _durability(work: Path, rounds: int) -> Measured:
 
 def _plain(link: Link) -> None:
     spec = RunSpec(command="true", src=".", sync=False)
-    Attached(link, spec, run_id=new_id(), timeout=20).follow(_drop, _drop, Stop())
+    ForegroundCommand(link, spec, run_id=new_id(), timeout=20).follow(_drop, _drop, Cancel())
 
 
 def _durable(link: Link) -> None:

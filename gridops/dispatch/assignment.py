@@ -25,12 +25,12 @@ from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.transfers.sync import earlier_target
+from gridops.transfers.sync import previous_target
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
     from gridops.transfers.sync import Tree
-    from gridops.transfers.sync.provenance import Origin
+    from gridops.transfers.sync.provenance import Provenance
 
 
 EDIT_GRACE = 1.0  # seconds in which nobody asks for a run and then edits what it is to get
@@ -48,7 +48,7 @@ class Detached:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Assignment:
     """A run as one node gets it."""
 
     link: Link
@@ -56,7 +56,7 @@ class Parcel:
     report: SyncReport | None = None
 
 
-class Handover:
+class Dispatch:
     """One durable run on its way to a node; whichever node is tried, it has one id."""
 
     def __init__(self, spec: RunSpec, settings: Settings) -> None:
@@ -64,14 +64,14 @@ class Handover:
         self._spec = spec
         self._settings = settings
         self._tree: Tree | None = None
-        self._origin: Origin | None = None
+        self._origin: Provenance | None = None
         self._asked_at = time.monotonic()
         if spec.src and spec.sync:
             from gridops.transfers.sync import list_tree
-            from gridops.transfers.sync.provenance import origin_of
+            from gridops.transfers.sync.provenance import provenance_of
 
             self._tree = list_tree(Path(spec.src), settings.sync)
-            self._origin = origin_of(Path(spec.src).resolve())
+            self._origin = provenance_of(Path(spec.src).resolve())
         self._job = client.JobSpec(
             command=spec.command,
             env=spec.env,
@@ -118,11 +118,11 @@ class Handover:
     @property
     def wanted(self) -> str:
         """The slot and GPUs that it may wait for, in words."""
-        return wanted_of(self._job.gpus)
+        return describe_resources(self._job.gpus)
 
-    def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Parcel:
-        """Make the parcel for a node; nothing is brought there yet."""
-        directory = earlier_target(node, self._spec.src)
+    def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Assignment:
+        """Make the assignment for a node; nothing is brought there yet."""
+        directory = previous_target(node, self._spec.src)
         job = replace(
             self._job,
             env_setup=node.env_setup,
@@ -134,26 +134,30 @@ class Handover:
             wait=wait,
             hold=hold,
         )
-        return Parcel(link_to(node, self._settings.ssh), job)
+        return Assignment(link_to(node, self._settings.ssh), job)
 
-    def bring(self, parcel: Parcel, reply: client.StartReply | None = None) -> Parcel:
+    def bring(
+        self, assignment: Assignment, reply: client.Acknowledgement | None = None
+    ) -> Assignment:
         """Bring the tree to the node that acknowledged the run by `reply`.
 
         Raises a ReachError, NodeError or SyncError, SourceUnreadable when the tree has come to be
         another than the record says; the run is cancelled then.
         """
         if self._tree is None:
-            return parcel
-        reply = reply or client.StartReply(parcel.job.id, "exists")
+            return assignment
+        reply = reply or client.Acknowledgement(assignment.job.id, "exists")
         report = deliver(
-            parcel.link,
+            assignment.link,
             reply,
             self._tree,
             self._settings,
             apart=self._spec.fresh,
             verify=self._check_origin,
         )
-        return replace(parcel, job=replace(parcel.job, directory=report.target), report=report)
+        return replace(
+            assignment, job=replace(assignment.job, directory=report.target), report=report
+        )
 
     def _check_origin(self, tree: Tree) -> None:
         """Check that the tree did not change while it was brought.
@@ -163,68 +167,70 @@ class Handover:
         """
         if tree.source or time.monotonic() - self._asked_at < EDIT_GRACE or not self._origin:
             return
-        from gridops.transfers.sync.provenance import origin_of
+        from gridops.transfers.sync.provenance import provenance_of
 
-        if origin_of(tree.root).tracked() != self._origin.tracked():
+        if provenance_of(tree.root).tracked() != self._origin.tracked():
             raise SourceUnreadable(
                 f"{tree.root} was changed while it was brought: it is not what was asked for",
                 hint="ask for the run again",
             )
 
 
-def with_free_id(parcel: Parcel, begin: Callable[[Parcel], T]) -> T:
-    """Call `begin` on the parcel, with a new run id if needed.
+def retry_with_new_id(assignment: Assignment, begin: Callable[[Assignment], T]) -> T:
+    """Call `begin` on the assignment, with a new run id if needed.
 
     Returns its result. A new id is needed where another node with the same home has its id (and
     refused it, or may give it a slot).
     """
     try:
-        return begin(parcel)
+        return begin(assignment)
     except NotStarted as exc:
         if exc.reason != client.ELSEWHERE:
             raise
-    return begin(replace(parcel, job=replace(parcel.job, id=client.new_id())))
+    return begin(replace(assignment, job=replace(assignment.job, id=client.new_id())))
 
 
-def detached(parcel: Parcel, bring: Callable[[Parcel, client.StartReply], Parcel]) -> Detached:
+def start_detached(
+    assignment: Assignment, bring: Callable[[Assignment, client.Acknowledgement], Assignment]
+) -> Detached:
     """Start the run, deliver its tree, and leave it.
 
     `bring` brings the tree where the node holds the run. Raises a ReachError, NodeError or
     NotStarted when it will certainly not run there, StartUnknown when it may.
     """
-    node, job = parcel.link.node, parcel.job
+    node, job = assignment.link.node, assignment.job
     try:
-        reply = client.start(parcel.link, job)
+        reply = client.start(assignment.link, job)
     except (KeyboardInterrupt, SystemExit):
         if job.hold:
-            cancel(parcel.link, job.id)
+            cancel(assignment.link, job.id)
         else:
-            events.emit(events.WARNING, message=in_doubt(job.id, node))
+            events.emit(events.WARNING, message=unknown_start_message(job.id, node))
         raise
     if job.hold:
-        parcel = bring(parcel, reply)
-        _let_begin(parcel)
+        assignment = bring(assignment, reply)
+        _let_begin(assignment)
     if job.env_setup and reply.state != "queued":
-        _check_setup(parcel)
-    tell_started(parcel, reply)
-    return Detached(job.id, node, parcel.report)
+        _check_setup(assignment)
+    announce_start(assignment, reply)
+    return Detached(job.id, node, assignment.report)
 
 
-def _check_setup(parcel: Parcel) -> None:
+def _check_setup(assignment: Assignment) -> None:
     """Check that the node's env_setup succeeds. Raises NotStarted when it does not.
 
     One that takes long, or cannot be asked about, is left to itself.
     """
     with suppress(ReachError, NodeError):
-        found = await_begin(parcel.link, parcel.job.id)
+        found = await_begin(assignment.link, assignment.job.id)
         if found and found.reason == SETUP:
-            raise setup_failure(parcel.link, found)
+            raise setup_failure(assignment.link, found)
 
 
-def _let_begin(parcel: Parcel) -> None:
-    node, job_id = parcel.link.node.name, parcel.job.id
+def _let_begin(assignment: Assignment) -> None:
+    node, job_id = assignment.link.node.name, assignment.job.id
     try:
-        begins = client.confirm(parcel.link, job_id, queued=True)
+        begins = client.confirm(assignment.link, job_id, queued=True)
     except GridError as exc:
         raise StartUnknown(
             f"the connection broke while the run was handed over: {exc.message}",
@@ -235,16 +241,16 @@ def _let_begin(parcel: Parcel) -> None:
         raise NotStarted("the run was ended before it began", node=node, hint="`inv jobs.show`")
 
 
-def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None:
+def announce_start(assignment: Assignment, reply: client.Acknowledgement | None = None) -> None:
     """Say that a node has the run, and whether it waits there."""
-    node, job = parcel.link.node.name, parcel.job
+    node, job = assignment.link.node.name, assignment.job
     if reply and reply.state == "queued":
         events.emit(
             events.RUN_QUEUED,
             nodes=(node,),
             id=job.id,
             seconds=job.wait,
-            wanted=wanted_of(job.gpus),
+            wanted=describe_resources(job.gpus),
             command=job.command,
         )
     else:
@@ -252,10 +258,10 @@ def tell_started(parcel: Parcel, reply: client.StartReply | None = None) -> None
         events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)
 
 
-def wanted_of(gpus: int) -> str:
+def describe_resources(gpus: int) -> str:
     """A run's needs before it can begin, in words: `slot`, `slot with 2 GPUs`."""
     return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
 
 
-def in_doubt(job_id: str, node: Node) -> str:
+def unknown_start_message(job_id: str, node: Node) -> str:
     return f"{node.name}: the run {job_id} was being handed over: it may run (`inv jobs` says)"

@@ -6,7 +6,7 @@ import threading
 
 from gridops.errors import ConnectionLost, RunTimeout
 from gridops.inventory.settings import Settings
-from gridops.jobs.foreground import STOPPED_STATUS, TIMEOUT, Attached, Ended, Stop
+from gridops.jobs.foreground import STOPPED_STATUS, TIMEOUT, Cancel, Ended, ForegroundCommand
 from gridops.model import Node, Reply, RunSpec
 from gridops.reach import link_to
 
@@ -30,7 +30,7 @@ class Room:
 
 
 def exec_on(
-    node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Stop, room: Room
+    node: Node, spec: RunSpec, settings: Settings, run_id: str, stop: Cancel, room: Room
 ) -> Reply:
     """Run `spec.command` in the node's home directory and keep its output.
 
@@ -40,14 +40,14 @@ def exec_on(
     """
     out, err = _Kept(room), _Kept(room)
     start = max(settings.health_check.timeout, 2 * settings.ssh.connect_timeout)
-    attached = Attached(link_to(node, settings.ssh), spec, run_id=run_id, timeout=start)
+    attached = ForegroundCommand(link_to(node, settings.ssh), spec, run_id=run_id, timeout=start)
     ended = _followed(attached, node, spec, out, err, stop)
     status = STOPPED_STATUS.get(ended.stopped or "", ended.status)
     return Reply(status, out.kept, err.kept + out.note("stdout") + err.note("stderr"))
 
 
 def _followed(
-    attached: Attached, node: Node, spec: RunSpec, out: _Kept, err: _Kept, stop: Stop
+    attached: ForegroundCommand, node: Node, spec: RunSpec, out: _Kept, err: _Kept, stop: Cancel
 ) -> Ended:
     try:
         ended = attached.follow(out, err, stop)

@@ -14,19 +14,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gridops.dispatch.assignment import (
+    Assignment,
     Detached,
-    Handover,
-    Parcel,
-    detached,
-    in_doubt,
-    tell_started,
-    wanted_of,
-    with_free_id,
+    Dispatch,
+    announce_start,
+    describe_resources,
+    retry_with_new_id,
+    start_detached,
+    unknown_start_message,
 )
-from gridops.dispatch.holders import full_among, told
+from gridops.dispatch.holders import busy_candidates, explain_busy
 from gridops.dispatch.placement import Candidate, first_able
-from gridops.dispatch.queue import Line
-from gridops.dispatch.results import after_run
+from gridops.dispatch.queue import Queue
+from gridops.dispatch.results import exit_status_after_run
 from gridops.dispatch.staging import cancel
 from gridops.errors import (
     GridError,
@@ -38,11 +38,11 @@ from gridops.errors import (
     RunTimeout,
 )
 from gridops.jobs import client, follow
-from gridops.jobs.attach import Attendance, stop_or_leave
+from gridops.jobs.attach import Attachment, cancel_or_detach_on_signals
 from gridops.jobs.begin import setup_failure
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.foreground import STOPPED_STATUS, Stop
-from gridops.jobs.outcome import SETUP, exit_status, remains, verdict
+from gridops.jobs.foreground import STOPPED_STATUS, Cancel
+from gridops.jobs.outcome import SETUP, describe_outcome, exit_status, remains
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
@@ -67,7 +67,7 @@ class Output:
 class Executor:
     """Executor of one spec on nodes, over the links of the settings."""
 
-    def __init__(self, spec: RunSpec, settings: Settings, stop: Stop) -> None:
+    def __init__(self, spec: RunSpec, settings: Settings, stop: Cancel) -> None:
         """Take `stop`, a request to end the run or to leave it.
 
         Any thread may make it.
@@ -88,93 +88,95 @@ class Executor:
         JobUnreachable when it may go on without us.
         """
         with Forwards.reserve(self._spec.ports) as self._forwards:
-            handover = Handover(self._spec, self._settings)
+            dispatch = Dispatch(self._spec, self._settings)
             if not self._spec.restart_lost:
-                return self._run(handover, choice, output)
-            with handover.keeping():
-                return self._run_again(handover, choice, output)
+                return self._run(dispatch, choice, output)
+            with dispatch.keeping():
+                return self._run_again(dispatch, choice, output)
 
     def _run_again(
-        self, handover: Handover, choice: Sequence[Candidate], output: Output
+        self, dispatch: Dispatch, choice: Sequence[Candidate], output: Output
     ) -> RunResult:
         for _ in range(RESTARTS):
             try:
-                return self._run(handover, choice, output)
+                return self._run(dispatch, choice, output)
             except RunLost as exc:
                 self._make_sure(exc, choice)
-                handover.renew()
+                dispatch.renew()
                 events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
-        return self._run(handover, choice, output)
+        return self._run(dispatch, choice, output)
 
-    def _run(self, handover: Handover, choice: Sequence[Candidate], output: Output) -> RunResult:
+    def _run(self, dispatch: Dispatch, choice: Sequence[Candidate], output: Output) -> RunResult:
         def attend(one: Candidate) -> RunResult:
-            parcel = self._addressed(handover, one, choice)
-            return with_free_id(parcel, lambda parcel: self._attend(parcel, output, handover))
+            assignment = self._addressed(dispatch, one, choice)
+            return retry_with_new_id(
+                assignment, lambda assignment: self._attend(assignment, output, dispatch)
+            )
 
-        with events.bound(run_id=handover.id):
+        with events.bound(run_id=dispatch.id):
             try:
                 return first_able(choice, attend)
             except GridError as exc:
                 full = self._full(exc, choice)
-        return self._wait(handover, full, output)
+        return self._wait(dispatch, full, output)
 
-    def _wait(self, handover: Handover, full: Sequence[Candidate], output: Output) -> RunResult:
-        with self._in_line(handover, full) as parcel:
-            if parcel is None:
+    def _wait(self, dispatch: Dispatch, full: Sequence[Candidate], output: Output) -> RunResult:
+        with self._in_line(dispatch, full) as assignment:
+            if assignment is None:
                 return self._stopped(full[0].node, "")
-            on = partial(follow.follow_through, parcel.link, parcel.job.id)
-            return self._attend(parcel, output, handover, on)
+            on = partial(follow.follow_through, assignment.link, assignment.job.id)
+            return self._attend(assignment, output, dispatch, on)
 
     def _attend(
-        self, parcel: Parcel, output: Output, handover: Handover, on: Follow | None = None
+        self, assignment: Assignment, output: Output, dispatch: Dispatch, on: Follow | None = None
     ) -> RunResult:
-        """Stay with the run of `parcel`; start it, unless `on` follows what has begun already."""
-        node, job, began = parcel.link.node, parcel.job, time.monotonic()
+        """Stay with the run; start it, unless `on` follows one that has begun."""
+        node, job, began = assignment.link.node, assignment.job, time.monotonic()
         handed_over, waits = bool(on), False
 
-        def started(reply: client.StartReply | None) -> None:
+        def started(reply: client.Acknowledgement | None) -> None:
             nonlocal handed_over, waits
             handed_over, waits = True, bool(reply and reply.state == "queued")
-            tell_started(parcel, reply)
+            announce_start(assignment, reply)
             self._forwards.lead()
 
         if on:
             started(None)
         else:
-            self._forwards.prepare(parcel.link)
-        start = partial(follow.run, parcel.link, job, on_started=started)
+            self._forwards.prepare(assignment.link)
+        start = partial(follow.run, assignment.link, job, on_started=started)
         signals = ExitStack()
 
-        def deliver(reply: client.StartReply) -> None:
-            nonlocal parcel
-            parcel = handover.bring(parcel, reply)
+        def deliver(reply: client.Acknowledgement) -> None:
+            nonlocal assignment
+            assignment = dispatch.bring(assignment, reply)
             signals.enter_context(self._signals(node))  # until now it could be interrupted
 
         if job.hold and not on:
             start = partial(start, deliver=deliver)
         else:
             signals.enter_context(self._signals(node))
-        attendance = Attendance(parcel.link, job.id, self._stop, output.stdout, output.stderr)
+        attendance = Attachment(assignment.link, job.id, self._stop, output.stdout, output.stderr)
         try:
-            with signals, self._explaining(parcel, held=bool(job.hold) and not on):
+            with signals, self._explaining(assignment, held=bool(job.hold) and not on):
                 end = attendance.stay(partial(on or start, give_up_after=self._spec.give_up_after))
         except NotStarted:
             if self._stop.reason:
                 return self._stopped(node, job.id)
             raise
         if end is None:
-            return self._left(parcel, handed_over, waits)
-        return self._concluded(parcel, end.job, time.monotonic() - began)
+            return self._left(assignment, handed_over, waits)
+        return self._concluded(assignment, end.job, time.monotonic() - began)
 
     @contextmanager
-    def _explaining(self, parcel: Parcel, *, held: bool) -> Iterator[None]:
+    def _explaining(self, assignment: Assignment, *, held: bool) -> Iterator[None]:
         """Add the run's fate to errors of staying with it; cancel one that is `held`."""
-        node, job_id = parcel.link.node, parcel.job.id
+        node, job_id = assignment.link.node, assignment.job.id
         try:
             yield
         except (KeyboardInterrupt, SystemExit):  # only until its tree is there
             if held:
-                cancel(parcel.link, job_id)
+                cancel(assignment.link, job_id)
             raise
         except OutputError as exc:
             exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job_id} --follow`"
@@ -182,18 +184,18 @@ class Executor:
         except NoJob as exc:
             raise self._forgotten(job_id, node) from exc
 
-    def _concluded(self, parcel: Parcel, job: Job, seconds: float) -> RunResult:
-        node = parcel.link.node
+    def _concluded(self, assignment: Assignment, job: Job, seconds: float) -> RunResult:
+        node = assignment.link.node
         if self._stop.reason and not job.began:
             return self._stopped(node, job.id)
         if not job.began and job.reason == SETUP:
-            raise setup_failure(parcel.link, job)
+            raise setup_failure(assignment.link, job)
         if not job.began and job.state in ("refused", "lost"):
             raise self._refused(job)
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
         status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
-        status = after_run(status, parcel.link, job, self._spec, self._settings)
+        status = exit_status_after_run(status, assignment.link, job, self._spec, self._settings)
         seconds = seconds if job.seconds is None else job.seconds
         events.emit(
             events.RUN_FINISHED,
@@ -206,7 +208,7 @@ class Executor:
         )
         if not self._stop.reason:
             self._say(job)
-        return RunResult(node, status, seconds, job.id, parcel.report, self._stop.reason)
+        return RunResult(node, status, seconds, job.id, assignment.report, self._stop.reason)
 
     def _say(self, job: Job) -> None:
         """Report details that an exit status alone does not tell. Raises RunTimeout, RunLost."""
@@ -219,12 +221,12 @@ class Executor:
             )
         if job.state == "lost":
             raise RunLost(
-                f"the run {job.id}: {verdict(job)}",
+                f"the run {job.id}: {describe_outcome(job)}",
                 id=job.id,
                 node=job.node,
                 hint=f"--restart-lost runs it again; its output: `inv jobs.logs {job.id}`",
             )
-        if said := verdict(job):
+        if said := describe_outcome(job):
             events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
 
     def _forgotten(self, job_id: str, node: Node) -> RunLost:
@@ -236,25 +238,25 @@ class Executor:
         )
 
     def _refused(self, job: Job) -> NotStarted:
-        message, hint = verdict(job), f"`inv jobs.show {job.id}`"
+        message, hint = describe_outcome(job), f"`inv jobs.show {job.id}`"
         if job.reason == "busy" and self._spec.wait is not None:
-            wanted = wanted_of(self._spec.gpus)
+            wanted = describe_resources(self._spec.gpus)
             message = f"no {wanted} came free within {self._spec.wait:g} s"
             hint = "`inv jobs` shows who has them"
         return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
-    def _left(self, parcel: Parcel, started: bool, waits: bool) -> RunResult:
-        node, job_id = parcel.link.node, parcel.job.id
+    def _left(self, assignment: Assignment, started: bool, waits: bool) -> RunResult:
+        node, job_id = assignment.link.node, assignment.job.id
         left = self._stop.left or ""
         if started:
             fate = "is being ended there" if self._stop.reason else "goes on there"
             fate = "waits for its turn there, or has begun" if waits else fate
             events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, fate=fate)
         else:
-            events.emit(events.WARNING, message=in_doubt(job_id, node))
+            events.emit(events.WARNING, message=unknown_start_message(job_id, node))
         status = STOPPED_STATUS.get(left, 0)
         return RunResult(
-            node, status, 0.0, job_id, parcel.report, stopped=self._stop.reason, left=left
+            node, status, 0.0, job_id, assignment.report, stopped=self._stop.reason, left=left
         )
 
     def _stopped(self, node: Node, run_id: str) -> RunResult:
@@ -267,7 +269,7 @@ class Executor:
         """Kill the remains of a lost run before it runs again. Raises JobUnreachable."""
         node = next(one.node for one in choice if one.node.name == lost.node)
         link = link_to(node, self._settings.ssh)
-        if client.kill_until_heard(link, lost.id, give_up_after=self._spec.give_up_after).orphan:
+        if client.kill_with_retry(link, lost.id, give_up_after=self._spec.give_up_after).orphan:
             raise JobUnreachable(
                 f"processes of the lost run {lost.id} do not end: it is not run again",
                 node=lost.node,
@@ -282,64 +284,68 @@ class Executor:
         begun on one. Raises what `run` raises, and StartUnknown when it may have begun; then no
         other node is tried.
         """
-        handover = Handover(self._spec, self._settings)
-        with events.bound(run_id=handover.id):
+        dispatch = Dispatch(self._spec, self._settings)
+        with events.bound(run_id=dispatch.id):
             try:
                 return first_able(
                     choice,
-                    lambda one: with_free_id(
-                        self._addressed(handover, one, choice),
-                        lambda parcel: detached(parcel, handover.bring),
+                    lambda one: retry_with_new_id(
+                        self._addressed(dispatch, one, choice),
+                        lambda assignment: start_detached(assignment, dispatch.bring),
                     ),
                 )
             except GridError as exc:
                 full = self._full(exc, choice)
-        with self._in_line(handover, full) as parcel:
-            if parcel is None:
+        with self._in_line(dispatch, full) as assignment:
+            if assignment is None:
                 raise KeyboardInterrupt
-            tell_started(parcel)
-            return Detached(parcel.job.id, parcel.link.node, parcel.report)
+            announce_start(assignment)
+            return Detached(assignment.job.id, assignment.link.node, assignment.report)
 
     # -- both ------------------------------------------------------------------------------------
 
-    def _addressed(self, handover: Handover, one: Candidate, choice: Sequence[Candidate]) -> Parcel:
-        """Make the parcel for one node of `choice`.
+    def _addressed(
+        self, dispatch: Dispatch, one: Candidate, choice: Sequence[Candidate]
+    ) -> Assignment:
+        """Make the assignment for one node of `choice`.
 
         A node alone queues the run by itself; of several, the next is tried first.
         """
         wait = self._spec.wait if len(choice) == 1 else None
-        return handover.address(one.node, one.reason, wait=wait or 0.0, hold=handover.hold)
+        return dispatch.address(one.node, one.reason, wait=wait or 0.0, hold=dispatch.hold)
 
     def _full(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
         """The nodes to queue on, after `exc`; raises it, or better, when there are none."""
-        full = full_among(exc, choice)
+        full = busy_candidates(exc, choice)
         if not full or (self._spec.wait is not None and len(choice) == 1):
             raise exc
         if self._spec.wait is None:
-            raise told(exc, choice, self._settings) from exc
+            raise explain_busy(exc, choice, self._settings) from exc
         return full
 
     @contextmanager
-    def _in_line(self, handover: Handover, full: Sequence[Candidate]) -> Iterator[Parcel | None]:
-        """Queue for the first free slot; yields the run's parcel there.
+    def _in_line(
+        self, dispatch: Dispatch, full: Sequence[Candidate]
+    ) -> Iterator[Assignment | None]:
+        """Queue for the first free slot; yields the run's assignment there.
 
         None when it is to begin no more.
         """
-        handover.renew()
+        dispatch.renew()
         wait = self._spec.wait or 0.0
-        with events.bound(run_id=handover.id):
-            with handover.keeping():
-                line = Line(handover, full, self._settings, wait, self._forwards.prepare)
-                with stop_or_leave(self._stop, _say_nothing):
-                    parcel = line.first(self._stop)
-            yield parcel
+        with events.bound(run_id=dispatch.id):
+            with dispatch.keeping():
+                line = Queue(dispatch, full, self._settings, wait, self._forwards.prepare)
+                with cancel_or_detach_on_signals(self._stop, _say_nothing):
+                    assignment = line.first(self._stop)
+            yield assignment
 
     @contextmanager
     def _signals(self, node: Node) -> Iterator[None]:
         def tell(reason: str) -> None:
             events.emit(events.RUN_STOPPING, node=node.name, reason=reason)
 
-        with stop_or_leave(self._stop, tell, kill_on_exit=self._spec.kill_on_exit):
+        with cancel_or_detach_on_signals(self._stop, tell, kill_on_exit=self._spec.kill_on_exit):
             yield
 
 

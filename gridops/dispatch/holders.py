@@ -18,13 +18,13 @@ NAMED = 5  # nodes that a message tells of
 COMMAND = 40  # characters of a command that it shows
 
 
-def full_among(exc: GridError, choice: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def busy_candidates(exc: GridError, choice: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Nodes of `choice` that lack only a free slot (and GPUs)."""
     names = {one.node for one in _refusals(exc) if _is_busy(one)}
     return tuple(one for one in choice if one.node.name in names)
 
 
-def told(exc: GridError, choice: Sequence[Candidate], settings: Settings) -> NotStarted:
+def explain_busy(exc: GridError, choice: Sequence[Candidate], settings: Settings) -> NotStarted:
     """The same refusal, with the holders of the slots. Asks the nodes that are full."""
     nodes = {one.node.name: one.node for one in choice}
     refusals = _refusals(exc)

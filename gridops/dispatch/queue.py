@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.dispatch.assignment import Handover, Parcel, with_free_id
+from gridops.dispatch.assignment import Assignment, Dispatch, retry_with_new_id
 from gridops.dispatch.placement import CANNOT_SERVE, Candidate, NoneAble
 from gridops.dispatch.staging import HOLD_LEASE, staying
 from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
 from gridops.jobs import client
-from gridops.jobs.foreground import Stop
+from gridops.jobs.foreground import Cancel
 from gridops.model import Job, Outcome
 from gridops.observe import events
 from gridops.reach.fanout import fan_out
@@ -30,7 +30,7 @@ ANSWER_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then
 LEAVE_TIMEOUT = 30.0  # seconds that a node may take to let us out
 
 
-class Line:
+class Queue:
     """One run's places in line, one a node, all with its id.
 
     A node whose turn has come holds the slot for us until we have brought the tree there and told
@@ -39,7 +39,7 @@ class Line:
 
     def __init__(
         self,
-        handover: Handover,
+        dispatch: Dispatch,
         choice: Sequence[Candidate],
         settings: Settings,
         wait: float,
@@ -50,25 +50,25 @@ class Line:
         `wait` is in seconds; `prepare` is called with a node before the run begins there, and
         raises what `Handover.bring` may.
         """
-        self._handover = handover
+        self._handover = dispatch
         self._wait = wait
-        self._wanted = handover.wanted
+        self._wanted = dispatch.wanted
         self._prepare = prepare
         self._at_once = settings.ssh.pool_size
         self._places = {
-            one.node.name: handover.address(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
+            one.node.name: dispatch.address(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
             for one in choice
         }
 
-    def first(self, stop: Stop) -> Parcel | None:
+    def first(self, stop: Cancel) -> Assignment | None:
         """Wait for the first slot, and let the run begin there.
 
-        Returns the run's parcel there, or None when `stop` wished for something else before.
+        Returns the run's assignment there, or None when `stop` wished for something else before.
 
         Raises NotStarted when no slot came free in time; NoneAble or a node's own error when no
         node lets us stand in line.
         """
-        chosen: Parcel | None = None
+        chosen: Assignment | None = None
         try:
             self._join()
             while chosen is None and not (stop.reason or stop.left):
@@ -98,14 +98,14 @@ class Line:
             command=job.command,
         )
 
-    def _let_in(self, link: Link, job: client.JobSpec) -> client.StartReply:
-        def begin(place: Parcel) -> client.StartReply:
+    def _let_in(self, link: Link, job: client.JobSpec) -> client.Acknowledgement:
+        def begin(place: Assignment) -> client.Acknowledgement:
             self._places[link.node.name] = place
             return client.start(link, place.job)
 
-        return with_free_id(self._places[link.node.name], begin)
+        return retry_with_new_id(self._places[link.node.name], begin)
 
-    def _turns(self) -> Iterator[Parcel]:
+    def _turns(self) -> Iterator[Assignment]:
         """Places that now hold a slot for us, best first."""
         turns = set()
         for outcome in self._ask(_standing, ANSWER_TIMEOUT):
@@ -123,7 +123,7 @@ class Line:
             )
         yield from [place for name, place in self._places.items() if name in turns]
 
-    def _begin(self, place: Parcel) -> Parcel | None:
+    def _begin(self, place: Assignment) -> Assignment | None:
         """Bring the tree to a node that holds a slot; confirm the run."""
         node, link, job_id = place.link.node, place.link, place.job.id
         try:
@@ -144,10 +144,10 @@ class Line:
             del self._places[node.name]
         return brought if begins else None
 
-    def _leave(self, but: Parcel | None) -> None:
+    def _leave(self, but: Assignment | None) -> None:
         self._cancel([p for p in self._places.values() if but is None or p.link is not but.link])
 
-    def _cancel(self, places: Sequence[Parcel]) -> None:
+    def _cancel(self, places: Sequence[Assignment]) -> None:
         """Leave the lines of `places`.
 
         A node that cannot be told gives up by itself: nobody confirms the run there.
@@ -159,7 +159,7 @@ class Line:
         return self._ask_at(tuple(self._places.values()), question, limit)
 
     def _ask_at(
-        self, places: Sequence[Parcel], question: Question[T], limit: float
+        self, places: Sequence[Assignment], question: Question[T], limit: float
     ) -> Iterator[Outcome[T]]:
         at = {place.link.node.name: place for place in places}
         return fan_out(
@@ -178,7 +178,7 @@ def _kill(link: Link, job: client.JobSpec) -> None:
     client.kill(link, job.id, grace=0, wait=5.0)
 
 
-def _pause(seconds: float, stop: Stop) -> None:
+def _pause(seconds: float, stop: Cancel) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (stop.reason or stop.left):
         time.sleep(STOP_INTERVAL)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOT_HOME = 125  # the exit status of a run that succeeded and whose results did not come home
 
 
-def fetch(
+def collect(
     link: Link,
     job: Job,
     patterns: tuple[str, ...],
@@ -30,11 +30,11 @@ def fetch(
     """Bring the run's files that match the patterns to `into`.
 
     Only what the run wrote comes, each file to the same place. Raises what
-    `gridops.transfers.fetch.bring_home` raises.
+    `gridops.transfers.fetch.fetch_results` raises.
     """
-    from gridops.transfers.fetch import bring_home
+    from gridops.transfers.fetch import fetch_results
 
-    return bring_home(
+    return fetch_results(
         link,
         job.cwd or "~",
         patterns,
@@ -46,7 +46,9 @@ def fetch(
     )
 
 
-def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settings) -> int:
+def exit_status_after_run(
+    status: int, link: Link, job: Job, spec: RunSpec, settings: Settings
+) -> int:
     """Fetch the results that `spec` names, of an ended run.
 
     It ended with `status`. Returns the exit status for both.
@@ -54,12 +56,12 @@ def after_run(status: int, link: Link, job: Job, spec: RunSpec, settings: Settin
     into = Path(spec.src or ".")
 
     def bring() -> FetchReport:
-        return fetch(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
+        return collect(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
 
-    return status_after(status, job, bring) if spec.fetch else status
+    return exit_status_with_results(status, job, bring) if spec.fetch else status
 
 
-def status_after(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
+def exit_status_with_results(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
     """Bring a run's results, and return the exit status for both.
 
     `bring` brings them. The exit status is the run's own, `status`; but a success whose results did

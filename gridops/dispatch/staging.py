@@ -31,7 +31,7 @@ CANCEL_TIMEOUT = 5.0  # seconds that a run which has not begun may take to be ca
 
 def deliver(
     link: Link,
-    reply: client.StartReply,
+    reply: client.Acknowledgement,
     tree: Tree,
     settings: Settings,
     *,
@@ -67,7 +67,9 @@ def cancel(link: Link, job_id: str) -> None:
         client.kill(link, job_id, grace=0, wait=CANCEL_TIMEOUT)
 
 
-def _bring_run(link: Link, reply: client.StartReply, tree: Tree, settings: Settings) -> SyncReport:
+def _bring_run(
+    link: Link, reply: client.Acknowledgement, tree: Tree, settings: Settings
+) -> SyncReport:
     if not reply.users:
         return sync_tree(link, tree, settings)
     plan = sync_tree(link, tree, settings, dry_run=True, exact=True)
@@ -78,7 +80,7 @@ def _bring_run(link: Link, reply: client.StartReply, tree: Tree, settings: Setti
     return report
 
 
-def _as_it_is(link: Link, reply: client.StartReply) -> client.StartReply:
+def _as_it_is(link: Link, reply: client.Acknowledgement) -> client.Acknowledgement:
     """Ask for the run's state where `reply` does not tell it.
 
     An acknowledgement got lost then, and the next one only said that the run is there. Raises
@@ -99,7 +101,7 @@ def _bring_apart(link: Link, job_id: str, tree: Tree, settings: Settings) -> Syn
     return sync_tree(link, tree, settings, own=JobPaths(job_id).tree)
 
 
-def _apart(node: Node, reply: client.StartReply, target: str) -> str:
+def _apart(node: Node, reply: client.Acknowledgement, target: str) -> str:
     return (
         f"{node.name}: {_uses(reply.users)} {target}, which this tree would change: the run"
         f" {reply.id} has a directory of its own, {JobPaths(reply.id).tree}"

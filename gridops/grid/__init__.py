@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gridops.system.ownership  # noqa: F401 # first of ours: see there
-from gridops.grid.base import telling as _task
-from gridops.grid.cluster import Clusters
-from gridops.grid.jobs import Runs
+from gridops.grid.base import task_scope as _task
+from gridops.grid.cluster import ClusterMixin
+from gridops.grid.jobs import JobsMixin
 from gridops.inventory import load
 from gridops.model import Node, NodeHealth, Outcome, Reply, RunResult, RunSpec, SyncReport
 from gridops.observe import events
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from gridops.dispatch.assignment import Detached
     from gridops.dispatch.executor import Output
     from gridops.dispatch.placement import Candidate
-    from gridops.jobs.foreground import Stop
+    from gridops.jobs.foreground import Cancel
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.pool import Master
 
 
-class Grid(Runs, Clusters):
+class Grid(JobsMixin, ClusterMixin):
     """The nodes of an inventory as one grid: health, sync, runs and the Ray cluster.
 
     Nothing connects before it is asked to.
@@ -112,7 +112,7 @@ class Grid(Runs, Clusters):
         output: Output,
         *,
         nodes: Sequence[Node] | None = None,
-        stop: Stop | None = None,
+        stop: Cancel | None = None,
     ) -> RunResult:
         """Run `spec` on the best of `nodes`, and follow it.
 
@@ -123,16 +123,16 @@ class Grid(Runs, Clusters):
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
-        from gridops.jobs.foreground import Stop
+        from gridops.jobs.foreground import Cancel
 
         with _task("run") as outcome:
             choice = candidates(self._all(nodes), self.settings, spec.gpus)
-            result = Executor(spec, self.settings, stop or Stop()).run(choice, output)
+            result = Executor(spec, self.settings, stop or Cancel()).run(choice, output)
             outcome.ok = result.status == 0
             return result
 
     def detach(
-        self, spec: RunSpec, nodes: Sequence[Node] | None = None, *, stop: Stop | None = None
+        self, spec: RunSpec, nodes: Sequence[Node] | None = None, *, stop: Cancel | None = None
     ) -> Detached:
         """Start `spec` on the best of `nodes`, and leave it there.
 
@@ -142,26 +142,26 @@ class Grid(Runs, Clusters):
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
-        from gridops.jobs.foreground import Stop
+        from gridops.jobs.foreground import Cancel
 
         with _task("run"):
             choice = candidates(self._all(nodes), self.settings, spec.gpus)
-            return Executor(spec, self.settings, stop or Stop()).detach(choice)
+            return Executor(spec, self.settings, stop or Cancel()).detach(choice)
 
     def exec(
         self,
         spec: RunSpec,
         nodes: Sequence[Node] | None = None,
         *,
-        stop: Stop | None = None,
+        stop: Cancel | None = None,
     ) -> Iterator[Outcome[Reply]]:
         """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
         from gridops.dispatch.exec import Room, exec_on
-        from gridops.jobs.foreground import Stop
+        from gridops.jobs.foreground import Cancel
         from gridops.jobs.spec import new_id
         from gridops.reach.fanout import fan_out
 
-        wish, run_id, room = stop or Stop(), new_id(), Room()
+        wish, run_id, room = stop or Cancel(), new_id(), Room()
         with _task("exec") as outcome, events.bound(run_id=run_id):
             for result in fan_out(
                 self._all(nodes),

@@ -11,16 +11,16 @@ from gridops.model import Job
 from gridops.observe import events
 
 
-class Course:
+class TaskOutcome:
     """Success of a task; a body that fails without raising sets `ok` to False."""
 
     ok = True
 
 
 @contextmanager
-def telling(task: str) -> Iterator[Course]:
+def task_scope(task: str) -> Iterator[TaskOutcome]:
     """Say that a task begins and how it ended."""
-    course = Course()
+    course = TaskOutcome()
     cause: BaseException | None = None
     began = time.monotonic()
     with events.bound(task=task):
@@ -58,10 +58,10 @@ def _status(cause: BaseException | None) -> int | None:
     return cause.code if isinstance(cause, SystemExit) and isinstance(cause.code, int) else None
 
 
-def seen(job: Job) -> Job:
+def report_end(job: Job) -> Job:
     """Say how a durable run ended, if it has; returns it."""
     if job.began and not job.active and job.state != "unknown":
-        from gridops.jobs.outcome import exit_status, verdict
+        from gridops.jobs.outcome import describe_outcome, exit_status
 
         events.emit(
             events.JOB_ENDED,
@@ -70,6 +70,6 @@ def seen(job: Job) -> Job:
             state=job.state,
             status=exit_status(job),
             seconds=job.seconds,
-            error=verdict(job),
+            error=describe_outcome(job),
         )
     return job

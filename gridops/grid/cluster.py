@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.grid.base import telling
-from gridops.grid.facade import Facade
+from gridops.grid.base import task_scope
+from gridops.grid.facade import GridBase
 from gridops.model import Node, Outcome
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gridops.ray.submit import ClusterSpec
 
 
-class Clusters(Facade):
+class ClusterMixin(GridBase):
     """Operations on the Ray cluster that an inventory describes."""
 
     def cluster(self, nodes: Sequence[Node] | None = None) -> Cluster:
@@ -45,7 +45,7 @@ class Clusters(Facade):
         from gridops.ray.install import install
 
         cluster = self.cluster(nodes)
-        with telling("cluster.install") as outcome:
+        with task_scope("cluster.install") as outcome:
             for one in install(cluster, cluster.nodes, wheelhouse=wheelhouse, timeout=timeout):
                 outcome.ok &= one.ok
                 yield one
@@ -64,7 +64,7 @@ class Clusters(Facade):
         """
         from gridops.ray.start import start
 
-        with telling("cluster.start"):
+        with task_scope("cluster.start"):
             return start(self.cluster(nodes), timeout=timeout, restart=restart)
 
     def stop_ray(
@@ -73,7 +73,7 @@ class Clusters(Facade):
         """End the Ray that we started on `nodes`, workers first; `grace` is seconds before KILL."""
         from gridops.ray.stop import stop
 
-        with telling("cluster.stop") as outcome:
+        with task_scope("cluster.stop") as outcome:
             chosen = self._all(nodes)
             for one in stop(self.cluster(chosen), chosen, grace=grace, keep_logs=keep_logs):
                 outcome.ok &= one.ok
@@ -86,7 +86,7 @@ class Clusters(Facade):
         """
         from gridops.ray.status import status
 
-        with telling("cluster.status"):
+        with task_scope("cluster.status"):
             return status(self.cluster(nodes), self.inventory.nodes)
 
     # -- the Ray cluster's jobs ----------------------------------------------------------------
@@ -108,5 +108,5 @@ class Clusters(Facade):
         """
         from gridops.ray.submit import submit
 
-        with telling("cluster.submit"):
+        with task_scope("cluster.submit"):
             return submit(client, spec, self.settings)

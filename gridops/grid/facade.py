@@ -8,7 +8,7 @@ from gridops.inventory import Inventory
 from gridops.model import Node
 
 
-class Facade:
+class GridBase:
     """An inventory's nodes and settings."""
 
     def __init__(self, inventory: Inventory) -> None:

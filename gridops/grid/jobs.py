@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import JobError
-from gridops.grid.base import seen
-from gridops.grid.facade import Facade
+from gridops.grid.base import report_end
+from gridops.grid.facade import GridBase
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 
@@ -21,7 +21,7 @@ KILL_TIMEOUT = 30.0  # seconds in which a node that cannot be reached is tried a
 PRUNE_TIMEOUT = 600.0  # seconds that deleting much output may take
 
 
-class Runs(Facade):
+class JobsMixin(GridBase):
     """Operations on the runs of an inventory's nodes.
 
     They work from any machine that has the inventory.
@@ -33,7 +33,7 @@ class Runs(Facade):
 
         for told in lookup.ask_all(self._all(nodes), self.settings.ssh, client.list_jobs):
             for job in told.value or ():
-                seen(job)
+                report_end(job)
             yield told
 
     def find_job(
@@ -60,13 +60,13 @@ class Runs(Facade):
         """
         from gridops.jobs import lookup
 
-        return lookup.find_in_time(self._all(nodes), self.settings.ssh, name, timeout=timeout)
+        return lookup.find_with_retry(self._all(nodes), self.settings.ssh, name, timeout=timeout)
 
     def show_job(self, job: Job) -> Job:
         """The run as it is now, with its whole command."""
         from gridops.jobs import client
 
-        return seen(client.show(self._link(client.readable(job)), job.id))
+        return report_end(client.show(self._link(client.readable(job)), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
@@ -90,30 +90,30 @@ class Runs(Facade):
 
         `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
         """
-        from gridops.jobs import client
-        from gridops.jobs import logs as attending
+        from gridops.jobs import client, logs
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
         link = self._link(client.readable(job))
-        end = attending.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
-        return seen(end.job)
+        end = logs.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
+        return report_end(end.job)
 
     def wait(self, job: Job, timeout: float | None = None, *, since: float | None = None) -> Job:
         """The run, once it has ended. Raises JobUnreachable, RunTimeout after `timeout` seconds.
 
         They count from `since` (as `time.monotonic` tells it; default: now).
         """
-        from gridops.jobs import client
-        from gridops.jobs import logs as attending
+        from gridops.jobs import client, logs
 
         link = self._link(client.readable(job))
-        return seen(attending.wait(link, job.id, timeout=timeout, since=since))
+        return report_end(logs.wait(link, job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
         """End the run and its process tree; the run as it is then. Raises JobUnreachable."""
         from gridops.jobs import client
 
-        return seen(client.kill_until_heard(self._link(job), job.id, give_up_after=KILL_TIMEOUT))
+        return report_end(
+            client.kill_with_retry(self._link(job), job.id, give_up_after=KILL_TIMEOUT)
+        )
 
     def fetch(
         self,
@@ -127,7 +127,7 @@ class Runs(Facade):
 
         Each file of the run's directory comes to the same place. A file here that is newer and
         differs is kept, unless `overwrite`. Raises JobError for a run that never began, and what
-        `gridops.transfers.fetch.bring_home` raises.
+        `gridops.transfers.fetch.fetch_results` raises.
         """
         from gridops.dispatch import results
         from gridops.jobs import client
@@ -135,7 +135,7 @@ class Runs(Facade):
         if not client.readable(job).began:
             raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
         with events.bound(run_id=job.id):
-            return results.fetch(
+            return results.collect(
                 self._link(job), job, tuple(patterns), Path(into), self.settings,
                 overwrite=overwrite,
             )  # fmt: skip
@@ -155,7 +155,7 @@ class Runs(Facade):
         """
         from gridops.dispatch import results
 
-        return results.status_after(
+        return results.exit_status_with_results(
             status, job, lambda: self.fetch(job, patterns, into, overwrite=overwrite)
         )
 

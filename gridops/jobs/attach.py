@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from gridops.errors import JobError
-from gridops.jobs.ending import kill_until_heard
+from gridops.jobs.ending import kill_with_retry
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.foreground import OUTPUT_CLOSED, Stop, on_signals
-from gridops.jobs.outcome import verdict
+from gridops.jobs.foreground import OUTPUT_CLOSED, Cancel, on_signals
+from gridops.jobs.outcome import describe_outcome
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
@@ -22,10 +22,10 @@ from gridops.reach.pump import Sink
 HANGUP_GRACE = 0.5  # seconds
 
 
-class Attendance:
+class Attachment:
     """Follow the run `job_id`, and stop or leave it as `stop` asks."""
 
-    def __init__(self, link: Link, job_id: str, stop: Stop, stdout: Sink, stderr: Sink) -> None:
+    def __init__(self, link: Link, job_id: str, stop: Cancel, stdout: Sink, stderr: Sink) -> None:
         self._link = link
         self._id = job_id
         self._stop = stop
@@ -63,9 +63,9 @@ class Attendance:
         The follower sees the run end, or comes back to see it.
         """
         try:
-            job = kill_until_heard(self._link, self._id)
+            job = kill_with_retry(self._link, self._id)
             if job.active and job.left:  # nobody knows whether it ever ends
-                message = f"{job.node}: the run {job.id}: {verdict(job)}; Ctrl-C leaves it"
+                message = f"{job.node}: the run {job.id}: {describe_outcome(job)}; Ctrl-C leaves it"
                 events.emit(events.WARNING, message=message)
         except JobError as exc:
             events.emit(events.WARNING, message=str(exc))
@@ -76,8 +76,8 @@ class _Left(Exception):
 
 
 @contextmanager
-def stop_or_leave(
-    stop: Stop, tell: Callable[[str], None], *, kill_on_exit: bool = False
+def cancel_or_detach_on_signals(
+    stop: Cancel, tell: Callable[[str], None], *, kill_on_exit: bool = False
 ) -> Iterator[None]:
     """Stop at the first SIGINT; leave at a second one, or at SIGTERM and SIGHUP at once.
 
@@ -97,7 +97,7 @@ def stop_or_leave(
         yield
 
 
-def _closing(sink: Sink, stop: Stop) -> Sink:
+def _closing(sink: Sink, stop: Cancel) -> Sink:
     """`sink` with a reader that may go away.
 
     With `| head` the run is to end, with the terminal not.

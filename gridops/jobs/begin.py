@@ -9,7 +9,7 @@ from gridops.errors import GridError, NotStarted
 from gridops.jobs.follow import follow
 from gridops.jobs.outcome import SETUP
 from gridops.jobs.paths import checked
-from gridops.jobs.protocol import ask
+from gridops.jobs.protocol import call
 from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.reach.link import Link
@@ -24,7 +24,7 @@ def await_begin(link: Link, job_id: str, timeout: int = SETUP_TIMEOUT) -> Job | 
 
     None: the node does not know it. Raises a ReachError, NodeError.
     """
-    lines = ask(link, "begun", checked(job_id), str(timeout), silence=timeout + ANSWER_TIMEOUT)
+    lines = call(link, "begun", checked(job_id), str(timeout), silence=timeout + ANSWER_TIMEOUT)
     return jobs_from(lines, link.node.name).get(job_id)
 
 

@@ -8,7 +8,7 @@ from gridops.jobs.ending import (
     confirm,
     directory_users,
     kill,
-    kill_until_heard,
+    kill_with_retry,
     prune,
     seed_tree,
     stay,
@@ -16,17 +16,17 @@ from gridops.jobs.ending import (
 )
 from gridops.jobs.looking import diff, list_jobs, readable, show, status
 from gridops.jobs.spec import JobSpec, new_id, whoami
-from gridops.jobs.start import ELSEWHERE, StartReply, start
+from gridops.jobs.start import ELSEWHERE, Acknowledgement, start
 
 __all__ = [
     "ELSEWHERE",
+    "Acknowledgement",
     "JobSpec",
-    "StartReply",
     "confirm",
     "diff",
     "directory_users",
     "kill",
-    "kill_until_heard",
+    "kill_with_retry",
     "list_jobs",
     "new_id",
     "prune",

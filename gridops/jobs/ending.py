@@ -18,7 +18,7 @@ from gridops.errors import (
     UsageError,
 )
 from gridops.jobs.paths import ID, checked
-from gridops.jobs.protocol import FINAL, PAUSES, Sleep, ask
+from gridops.jobs.protocol import FINAL, PAUSES, Sleep, call
 from gridops.jobs.records import jobs_from
 from gridops.jobs.spec import whoami
 from gridops.model import Job
@@ -35,17 +35,17 @@ def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:
     does not begin any more. May be repeated. Raises a ReachError; then it is not known whether it
     begins.
     """
-    return "go yes" in ask(link, "go", checked(job_id), *(["queued"] if queued else []))
+    return "go yes" in call(link, "go", checked(job_id), *(["queued"] if queued else []))
 
 
 def tree_users(link: Link, job_id: str) -> tuple[str, ...]:
     """Other runs in the directory of a run that holds a slot. Raises a ReachError."""
-    return _users(ask(link, "users", checked(job_id)), link)
+    return _users(call(link, "users", checked(job_id)), link)
 
 
 def directory_users(link: Link, directory: str) -> tuple[str, ...]:
     """The runs that use a directory, an absolute path. Raises a ReachError."""
-    return _users(ask(link, "using", stdin=os.fsencode(directory) + b"\n"), link)
+    return _users(call(link, "using", stdin=os.fsencode(directory) + b"\n"), link)
 
 
 def _users(lines: Sequence[str], link: Link) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def seed_tree(link: Link, job_id: str) -> None:
     The files of the shared one are taken over where that is cheap. Raises SyncError when the node
     cannot make it, or a ReachError.
     """
-    if "seed yes" not in ask(link, "seed", checked(job_id), silence=SEED_TIMEOUT):
+    if "seed yes" not in call(link, "seed", checked(job_id), silence=SEED_TIMEOUT):
         raise SyncError(
             "could not make a directory for the run",
             node=link.node.name,
@@ -74,7 +74,7 @@ def stay(link: Link, job_id: str) -> Job | None:
 
     A node that hears nothing for so long gives up the run's place. Raises a ReachError.
     """
-    lines = ask(link, "stay", checked(job_id))
+    lines = call(link, "stay", checked(job_id))
     return jobs_from(lines, link.node.name).get(job_id)
 
 
@@ -88,7 +88,7 @@ def kill(
     started never will be. A run that has ended already stays as it is. Raises a ReachError.
     """
     patience = grace + KILL_TIMEOUT if wait is None else wait
-    lines = ask(
+    lines = call(
         link,
         "kill",
         checked(job_id),
@@ -103,7 +103,7 @@ def kill(
     return job
 
 
-def kill_until_heard(
+def kill_with_retry(
     link: Link,
     job_id: str,
     *,
@@ -140,6 +140,6 @@ def prune(link: Link, older_than: float) -> tuple[str, ...]:
     """
     if older_than < 0:
         raise UsageError("an age cannot be negative")
-    lines = ask(link, "prune", str(round(older_than)), silence=600)
+    lines = call(link, "prune", str(round(older_than)), silence=600)
     gone = (line[7:] for line in lines if line.startswith("pruned "))
     return tuple(sorted(job_id for job_id in gone if ID.fullmatch(job_id)))

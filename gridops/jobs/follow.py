@@ -12,9 +12,15 @@ from collections.abc import Callable
 from gridops.errors import GridError, NoJob, UnreadableAnswer
 from gridops.jobs.follower import Follower, JobEnd
 from gridops.jobs.paths import checked
-from gridops.jobs.protocol import SILENCE_TIMEOUT, Finished, Sleep, Speaker, ask, converse
+from gridops.jobs.protocol import SILENCE_TIMEOUT, Finished, Sleep, Speaker, call, request
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import ACK_SILENCE_TIMEOUT, ACK_TIMEOUT, RETRY_TIMEOUT, Starting, StartReply
+from gridops.jobs.start import (
+    ACK_SILENCE_TIMEOUT,
+    ACK_TIMEOUT,
+    RETRY_TIMEOUT,
+    Acknowledgement,
+    Start,
+)
 from gridops.reach.answers import whole
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
@@ -79,8 +85,8 @@ def run(
     *,
     on_stdout: Sink,
     on_stderr: Sink,
-    on_started: Callable[[StartReply], None] | None = None,
-    deliver: Callable[[StartReply], None] | None = None,
+    on_started: Callable[[Acknowledgement], None] | None = None,
+    deliver: Callable[[Acknowledgement], None] | None = None,
     give_up_after: float | None = None,
     silence: float = SILENCE_TIMEOUT,
     tick: Callable[[], None] | None = None,
@@ -98,7 +104,7 @@ def run(
     """
     follower = Follower(link, spec.id, on_stdout, on_stderr, silence=silence, tick=tick)
     session = _FirstSession(follower, on_started or _nothing, deliver)
-    starting = Starting(link, spec, RETRY_TIMEOUT, lambda pause: follower.pause(pause, sleep))
+    starting = Start(link, spec, RETRY_TIMEOUT, lambda pause: follower.pause(pause, sleep))
     try:
         reply = starting.run(session)
         if not session.told:
@@ -121,8 +127,8 @@ class _FirstSession:
     def __init__(
         self,
         follower: Follower,
-        tell: Callable[[StartReply], None],
-        deliver: Callable[[StartReply], None] | None,
+        tell: Callable[[Acknowledgement], None],
+        deliver: Callable[[Acknowledgement], None] | None,
     ) -> None:
         self._follower = follower
         self._deliver = deliver
@@ -132,7 +138,7 @@ class _FirstSession:
         self._tell = tell
         self.told = False
 
-    def begin(self, reply: StartReply) -> None:
+    def begin(self, reply: Acknowledgement) -> None:
         """Call `deliver`, and report that the run has been handed over.
 
         `deliver` brings what the run begins with.
@@ -146,7 +152,7 @@ class _FirstSession:
         self.told = True
         self._tell(reply)
 
-    def __call__(self, starting: Starting) -> None:
+    def __call__(self, starting: Start) -> None:
         def hear(line: str) -> None:
             if starting.reply:
                 self._follower.hear(line)
@@ -160,7 +166,7 @@ class _FirstSession:
 
         self._broke = None
         try:
-            converse(
+            request(
                 starting.link,
                 "run",
                 *starting.arguments,
@@ -186,13 +192,13 @@ class _FirstSession:
         return self._follower.result()
 
 
-def _nothing(reply: StartReply) -> None:
+def _nothing(reply: Acknowledgement) -> None:
     pass
 
 
 def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:
     """Byte offset of the last `lines` lines of "out" or "err"."""
-    for line in ask(link, "tail", checked(job_id), stream, str(lines)):
+    for line in call(link, "tail", checked(job_id), stream, str(lines)):
         if line.startswith("offset "):
             try:
                 return whole(line[7:])

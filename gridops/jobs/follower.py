@@ -19,7 +19,7 @@ from gridops.errors import (
 )
 from gridops.jobs.frames import DONE
 from gridops.jobs.looking import readable
-from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE_TIMEOUT, Sleep, converse
+from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE_TIMEOUT, Sleep, request
 from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.observe import events
@@ -67,7 +67,7 @@ class Follower:
         """
         self._ended, self._end_by = None, math.inf
         args = (self.id, str(self.out), str(self.err), *(() if live else ("once",)))
-        converse(
+        request(
             self.link,
             "begin" if self.delivered else "follow",
             *args,

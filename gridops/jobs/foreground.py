@@ -36,7 +36,7 @@ OUTPUT_CLOSED = "output closed"
 STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
 
 
-class Stop:
+class Cancel:
     """Request to stop or leave running commands; any thread may ask, the first reason counts."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Ended:
     left: str = ""  # what of it the node could not end, in words
 
 
-class Attached:
+class ForegroundCommand:
     """A command that was handed to a node; `follow` it to its end."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Attached:
             command_for(self._script, self._mark, has_input=True), timeout=timeout
         )
 
-    def follow(self, on_stdout: Sink, on_stderr: Sink, stop: Stop) -> Ended:
+    def follow(self, on_stdout: Sink, on_stderr: Sink, stop: Cancel) -> Ended:
         """Hand on the output as it comes until the command ends.
 
         Raises ConnectionLost when the connection broke (the node then ends the command by itself)
@@ -147,7 +147,7 @@ class _Watch:
         self,
         process: Process,
         limit: float | None,
-        stop: Stop,
+        stop: Cancel,
         node: str,
         begun: Callable[[], bool],
         last: _LastLine,
@@ -196,7 +196,7 @@ class _Watch:
 
 
 @contextmanager
-def stop_on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+def cancel_on_signals(stop: Cancel, tell: Callable[[str], None]) -> Iterator[None]:
     """Ask for a stop at SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts as usual.
 
     `tell` is called with the signal's name when it asks.
@@ -235,7 +235,7 @@ def on_signals(take: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _closing(sink: Sink, stop: Stop) -> Sink:
+def _closing(sink: Sink, stop: Cancel) -> Sink:
     """`sink` with a reader that may go away (`| head`): then the command is to end as well."""
 
     def write(data: bytes) -> None:

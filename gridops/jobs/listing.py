@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from gridops.errors import UnknownNameError
-from gridops.jobs.lookup import passed_over
+from gridops.jobs.lookup import is_attempt
 from gridops.model import Job, JobState
 
 ENDED = 20  # how many that have ended, unless the user says otherwise
@@ -22,7 +22,7 @@ def states(text: str | None) -> tuple[str, ...]:
     return named
 
 
-def listed(
+def filter_jobs(
     jobs: Sequence[Job], of: Sequence[str] = (), ended: int | None = None
 ) -> tuple[tuple[Job, ...], int]:
     """Runs of `jobs` to show, and how many are left out.
@@ -34,7 +34,7 @@ def listed(
     wanted = [
         job
         for job in jobs
-        if (not of or job.state in of) and (ended is None or of or not passed_over(job))
+        if (not of or job.state in of) and (ended is None or of or not is_attempt(job))
     ]
     over = [job for job in wanted if not job.active and job.state != "unreadable"]
     left_out = 0 if ended is None else max(0, len(over) - ended)

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 from gridops.errors import NoJob, UnreadableAnswer, UnreadableRecord
 from gridops.jobs.paths import JobPaths, checked
-from gridops.jobs.protocol import ANSWER_TIMEOUT, SILENCE_TIMEOUT, ask, complete, converse, uncut
+from gridops.jobs.protocol import (
+    ANSWER_TIMEOUT,
+    SILENCE_TIMEOUT,
+    call,
+    complete,
+    request,
+    retry_cut_session,
+)
 from gridops.jobs.records import Records, jobs_from
 from gridops.model import Job
 from gridops.reach.answers import Limit
@@ -20,7 +27,7 @@ TEXT_LIMIT = 16 * 1024 * 1024  # bytes of a text that a run was started with
 
 def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
     """Look up these runs on the node, by id; those it does not know are missing."""
-    lines = ask(link, "status", *(checked(job_id) for job_id in ids))
+    lines = call(link, "status", *(checked(job_id) for job_id in ids))
     return jobs_from(lines, link.node.name)
 
 
@@ -29,7 +36,7 @@ def list_jobs(link: Link) -> tuple[Job, ...]:
 
     def attempt() -> dict[str, Job]:
         records = Records(link.node.name)
-        converse(
+        request(
             link,
             "list",
             on_line=records.hear,
@@ -39,7 +46,7 @@ def list_jobs(link: Link) -> tuple[Job, ...]:
         complete([records.last], link)
         return records.jobs()
 
-    jobs = uncut(attempt)
+    jobs = retry_cut_session(attempt)
     return tuple(job for _, job in sorted(jobs.items()) if job.placed or job.state == "unreadable")
 
 
@@ -71,7 +78,7 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
                 raise UnreadableAnswer(f"the {name} of the run is over {TEXT_LIMIT} bytes long")
             text.extend(data)
 
-        converse(
+        request(
             link,
             "read",
             checked(job_id),
@@ -83,7 +90,7 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
         complete(lines, link)
         return bytes(text[:-1])
 
-    return uncut(attempt)
+    return retry_cut_session(attempt)
 
 
 def readable(job: Job) -> Job:

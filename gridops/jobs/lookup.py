@@ -106,7 +106,7 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
     jobs, errors = merged(outcomes), [o.error for o in outcomes if o.error]
     if errors and text == LAST:
         raise _perhaps_newer(jobs, errors[0])
-    job = meant(jobs, text, errors)
+    job = resolve_id(jobs, text, errors)
     if errors and not _say(job):
         raise _unknown(jobs, text, errors)
     if certain and text != LAST and not _is_plain(job, text):
@@ -119,7 +119,7 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
     return job
 
 
-def find_in_time(
+def find_with_retry(
     nodes: Sequence[Node],
     ssh: SshSettings,
     job_id: str,
@@ -169,7 +169,7 @@ def check(text: str) -> None:
         )
 
 
-def passed_over(job: Job) -> bool:
+def is_attempt(job: Job) -> bool:
     """True if it never was more than an attempt: the node had no slot, or another one took it."""
     return job.state == "refused" and not job.began and job.reason in ("busy", "unconfirmed")
 
@@ -202,13 +202,13 @@ def _whole(best: Job | None, errors: Sequence[GridError], job_id: str) -> Job:
     return best
 
 
-def meant(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ()) -> Job:
+def resolve_id(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ()) -> Job:
     """Pick the run of `jobs`, oldest first, that `text` means.
 
     `errors` are of nodes that could not tell theirs. What never was more than an attempt is meant
     only when nothing else is, and never by `@last`.
     """
-    real = [job for job in jobs if not passed_over(job)]
+    real = [job for job in jobs if not is_attempt(job)]
     if text == LAST:
         found = real[-1:]
     else:
@@ -232,7 +232,7 @@ def _is_plain(job: Job, text: str) -> bool:
 
 
 def _perhaps_newer(jobs: Sequence[Job], error: GridError) -> JobUnreachable:
-    known = [job for job in jobs if not passed_over(job)]
+    known = [job for job in jobs if not is_attempt(job)]
     newest = f"the newest that is known is {known[-1].id} on {known[-1].node}" if known else ""
     return JobUnreachable(
         f"nobody knows which run is the newest: {error.message}",

@@ -40,7 +40,7 @@ def exit_status(job: Job) -> int:
     return FAILED
 
 
-def verdict(job: Job) -> str:
+def describe_outcome(job: Job) -> str:
     """Outcome in words, when there is more than an exit status; else ""."""
     said = _end(job)
     if not job.left:

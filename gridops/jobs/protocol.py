@@ -74,7 +74,7 @@ class Speaker:
             self.process.close_stdin()
 
 
-def converse(
+def request(
     link: Link,
     verb: str,
     *args: str,
@@ -100,7 +100,7 @@ def converse(
 
     def hear(line: str) -> None:
         on_line(line)
-        if why := cannot(line):
+        if why := unsupported_reason(line):
             raise NodeError(why[0], node=link.node.name, hint=why[1])
 
     def frames() -> Frames:
@@ -116,7 +116,7 @@ def converse(
             raise call.mute()
 
 
-def cannot(line: str) -> tuple[str, str] | None:
+def unsupported_reason(line: str) -> tuple[str, str] | None:
     """Parse the line of a node that can have no durable runs.
 
     Returns why, and what to do; None if this is no such line.
@@ -132,17 +132,17 @@ def cannot(line: str) -> tuple[str, str] | None:
     return None
 
 
-def ask(
+def call(
     link: Link, verb: str, *args: str, stdin: bytes = b"", silence: float = SILENCE_TIMEOUT
 ) -> list[str]:
     """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once.
 
-    Raises what `converse` raises, ConnectionLost too for an answer that is cut short every time.
+    Raises what `request` raises, ConnectionLost too for an answer that is cut short every time.
     """
 
     def attempt() -> list[str]:
         lines: list[str] = []
-        converse(
+        request(
             link,
             verb,
             *args,
@@ -154,7 +154,7 @@ def ask(
         )
         return complete(lines, link)
 
-    return uncut(attempt)
+    return retry_cut_session(attempt)
 
 
 def complete(lines: list[str], link: Link) -> list[str]:
@@ -164,7 +164,7 @@ def complete(lines: list[str], link: Link) -> list[str]:
     return lines
 
 
-def uncut(attempt: Callable[[], T]) -> T:
+def retry_cut_session(attempt: Callable[[], T]) -> T:
     """Call `attempt`; again when its session was cut off or its connection broke."""
     for pause in CUTS:
         with suppress(ProcessKilled, ConnectionLost):
@@ -177,7 +177,7 @@ def install(link: Link) -> None:
     """Place this version of the script on the node. Raises NodeError when that cannot be."""
     text = script.text()
     args = (BASE, script.digest(), str(len(text)), script.checksum())
-    reply = uncut(
+    reply = retry_cut_session(
         lambda: link.script(script.installer(), *args, timeout=INSTALL_TIMEOUT, stdin=text)
     )
     if reply.status:
@@ -224,7 +224,7 @@ class _Call:
         there = [f'"$HOME{word[1:]}"' if word.startswith("~/") else word for word in words]
         command = f"exec sh {' '.join(there)}"
         # Whatever has begun when this fails has not got its input from us.
-        process = uncut(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
+        process = retry_cut_session(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
         sent(True)
         self._frames = self._make_frames()
         if self._speaker:

@@ -12,7 +12,7 @@ from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.paths import ID
-from gridops.jobs.protocol import FINAL, PAUSES, Sleep, cannot, converse
+from gridops.jobs.protocol import FINAL, PAUSES, Sleep, request, unsupported_reason
 from gridops.jobs.spec import HEAD, JobSpec
 from gridops.reach.link import Link
 from gridops.reach.preamble import login_files
@@ -30,7 +30,7 @@ StartState = Literal["started", "held", "queued", "exists"]
 
 
 @dataclass(frozen=True, slots=True)
-class StartReply:
+class Acknowledgement:
     """Answer of a node to a start.
 
     `state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
@@ -44,17 +44,17 @@ class StartReply:
 
 def start(
     link: Link, spec: JobSpec, *, give_up_after: float = RETRY_TIMEOUT, sleep: Sleep = time.sleep
-) -> StartReply:
+) -> Acknowledgement:
     """Have the node run `spec`, at most once per id.
 
     That holds however often this is called with its id. Raises a ReachError or NotStarted when it
     will certainly not run there, StartUnknown when the connection broke on the way and the node
     could not be asked within `give_up_after` seconds.
     """
-    return Starting(link, spec, give_up_after, sleep).run(_plain_start)
+    return Start(link, spec, give_up_after, sleep).run(_plain_start)
 
 
-class Starting:
+class Start:
     """The attempts to start one run."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Starting:
         self.spec = spec
         self.upload = spec.upload(link.node.name)
         self.boot = "-"  # a retry is refused when the node has rebooted since the first attempt
-        self.reply: StartReply | None = None
+        self.reply: Acknowledgement | None = None
         self._ack = ""
         self._ambiguous = False  # an earlier attempt may have arrived
         self._sent = False  # so may this one
@@ -82,7 +82,7 @@ class Starting:
     def hear(self, line: str) -> bool:
         """Take a line of the node; True if it was the acknowledgement."""
         word, _, rest = line.partition(" ")
-        if why := cannot(line):
+        if why := unsupported_reason(line):
             raise NotStarted(why[0], reason=word, node=self.link.node.name, hint=why[1])
         if word == "boot" and self.boot == "-":
             self.boot = rest
@@ -91,7 +91,7 @@ class Starting:
             self.reply = self._positive()
         return word == "ack"
 
-    def run(self, attempt: Callable[[Starting], None]) -> StartReply:
+    def run(self, attempt: Callable[[Start], None]) -> Acknowledgement:
         """Call `attempt` until the node has acknowledged."""
         for tries in count():
             self._sent = False
@@ -118,15 +118,15 @@ class Starting:
         """Note whether this attempt's input may have reached the node."""
         self._sent = maybe
 
-    def _positive(self) -> StartReply | None:
+    def _positive(self) -> Acknowledgement | None:
         word, *users = self._ack.split(" ")
         if word in ("started", "held", "queued", "exists"):
-            return StartReply(
+            return Acknowledgement(
                 self.spec.id, cast(StartState, word), tuple(filter(ID.fullmatch, users))
             )
         return None
 
-    def _verdict(self) -> StartReply:
+    def _verdict(self) -> Acknowledgement:
         if self.reply and self.reply.state != "exists":
             return self.reply
         if self.reply:
@@ -135,10 +135,10 @@ class Starting:
         if self._ambiguous and self._ack != ELSEWHERE:
             sealed = kill(self.link, self.spec.id, by=self.spec.user, grace=0, wait=5.0)
             if sealed.began:
-                return StartReply(self.spec.id, "exists")
+                return Acknowledgement(self.spec.id, "exists")
         raise self._refusal(self._ack)
 
-    def _existing(self, reply: StartReply) -> StartReply:
+    def _existing(self, reply: Acknowledgement) -> Acknowledgement:
         """Check that a taken id was not refused or cancelled."""
         job = status(self.link, [self.spec.id]).get(self.spec.id)
         if job and not job.began and job.state in ("refused", "killed", "lost"):
@@ -148,7 +148,7 @@ class Starting:
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
         message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack[:SHOWN]}", ""))
-        if why := cannot(ack):
+        if why := unsupported_reason(ack):
             message, hint = why
         if word == "gpus":
             message, hint = self._gpu_trouble(rest[0] if rest else "")
@@ -210,11 +210,11 @@ _REFUSALS = {
 }
 
 
-def _plain_start(starting: Starting) -> None:
+def _plain_start(starting: Start) -> None:
     def hear(line: str) -> None:
         starting.hear(line)
 
-    converse(
+    request(
         starting.link,
         "start",
         *starting.arguments,

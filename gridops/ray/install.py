@@ -18,8 +18,8 @@ from gridops.ray.remote import Told, ask
 from gridops.ray.versions import differences
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
-from gridops.transfers.errors import Complaints, Place, error_of
-from gridops.transfers.program import Job, client, run
+from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
+from gridops.transfers.program import RsyncCall, rsync_program, run
 
 FIND_TIMEOUT = 60.0  # seconds until a node must have said what it has
 ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take
@@ -144,14 +144,14 @@ class _Installation:
         """Copy the wheelhouse's files to the node by rsync; the directory there."""
         target = f"{self._found.top}/{paths.WHEELS}"
         self._tell(f"bringing {wheelhouse}")
-        job = Job(
-            options=["-rtO", *client().literal, "--exclude=*/"],
+        job = RsyncCall(
+            options=["-rtO", *rsync_program().literal, "--exclude=*/"],
             sources=[f"{wheelhouse.resolve()}/"],
             target=self._link.rsync_target(f"{target}/"),
-            place=Place(self._node.name, self._node.host, str(wheelhouse), target),
+            place=TransferTarget(self._node.name, self._node.host, str(wheelhouse), target),
             shell=self._link.rsync_shell(),
         )
-        said = Complaints()
+        said = RsyncErrors()
         status = run(job, timeout=self._left(), on_stdout=_nothing, on_stderr=said)
         if status:
             raise error_of(status, said, job.place)

@@ -167,7 +167,7 @@ class JobsApi:
         _checked(answer)
 
 
-def meant(jobs: Sequence[RayJob], text: str) -> RayJob:
+def resolve_id(jobs: Sequence[RayJob], text: str) -> RayJob:
     """Resolve a job id, a unique prefix of one, or `@last`.
 
     `@last` is the newest submitted. Raises NoRayJob, and UsageError when several ids begin so.

@@ -24,7 +24,7 @@ def exit_status(job: RayJob, interrupted: bool = False) -> int:
     return 0 if job.state == "succeeded" else FAILED
 
 
-def verdict(job: RayJob) -> str:
+def describe_outcome(job: RayJob) -> str:
     """The job's end in words; empty when the exit status says it all."""
     if job.state == "stopped":
         return "it was stopped"

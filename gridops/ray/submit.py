@@ -21,7 +21,7 @@ from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
 from gridops.system import scripts
 from gridops.transfers.sync import list_tree, target_of
-from gridops.transfers.sync.provenance import origin_of
+from gridops.transfers.sync.provenance import provenance_of
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
@@ -51,7 +51,7 @@ def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
     what cannot be submitted, SyncError, RayJobError, ReachError.
     """
     working_dir = _shared(client, spec, settings) if spec.shared else _sent(client, spec, settings)
-    origin = origin_of(Path(spec.src))
+    origin = provenance_of(Path(spec.src))
     submission = Submission(
         id=f"ray-{new_id()}",
         command=spec.command,

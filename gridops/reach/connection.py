@@ -21,7 +21,7 @@ from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused,
 from gridops.inventory.settings import SshSettings
 from gridops.reach import masters
 from gridops.reach.control import Address, Control
-from gridops.reach.dialling import Dialled
+from gridops.reach.dialling import ForwardedStream
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fabric_compat import (
     Config,
@@ -31,7 +31,7 @@ from gridops.reach.fabric_compat import (
     without_ssh_config,
 )
 from gridops.reach.link import on_node
-from gridops.reach.mux import CHANNEL_TIMEOUT, MuxTransport, ride
+from gridops.reach.mux import CHANNEL_TIMEOUT, MuxTransport, open_transport
 from gridops.reach.tunnel import tunnel
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         try:
             with on_node(self.name):
                 self._open_gateway()
-                self.transport = ride(self.endpoint)
+                self.transport = open_transport(self.endpoint)
         except GridError as exc:
             raise as_fabric(exc) from exc
         self._sftp = None
@@ -186,13 +186,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         if self.gateway and not isinstance(self.gateway, str):
             gateway = self._gateway()
             gateway._open_gateway()
-            masters.through(gateway.endpoint, 0, masters.answers)
+            masters.with_master(gateway.endpoint, 0, masters.ensure_master)
 
     def rsync_shell(self) -> str:
         """The `rsync -e` argument to come through this connection's master. Raises a ReachError."""
         try:
             self._open_gateway()
-            masters.through(self.endpoint, 0, masters.answers)
+            masters.with_master(self.endpoint, 0, masters.ensure_master)
         except GridError as exc:
             exc.node = exc.node or self.name
             raise
@@ -265,11 +265,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.open()
         to = (remote_host, remote_port or local_port)
 
-        def dial(peer: Address) -> Dialled:
-            def ask(control: Control, _: float) -> Dialled:
-                return Dialled(control, to, CHANNEL_TIMEOUT)
+        def dial(peer: Address) -> ForwardedStream:
+            def ask(control: Control, _: float) -> ForwardedStream:
+                return ForwardedStream(control, to, CHANNEL_TIMEOUT)
 
-            return masters.through(self.endpoint, 0, ask)[0]
+            return masters.with_master(self.endpoint, 0, ask)[0]
 
         with tunnel(local_host, local_port, dial) as port:
             yield port
@@ -295,7 +295,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             return control
 
         with on_node(self.name):
-            control, _ = masters.through(self.endpoint, 0, ask)
+            control, _ = masters.with_master(self.endpoint, 0, ask)
         with closing(control):
             try:
                 yield

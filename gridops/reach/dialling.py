@@ -13,7 +13,7 @@ from gridops.reach.control import Address, Control
 from gridops.system.rundir import no_room
 
 
-class Dialled:
+class ForwardedStream:
     """A stream to and from an address that the node sees.
 
     Our end of input travels alone; the other side's ends both directions, as with `ssh -W`

@@ -112,7 +112,7 @@ class Endpoint:
         ]
         return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
 
-    def knock(self, *more: tuple[str, str]) -> list[str]:
+    def probe_login(self, *more: tuple[str, str]) -> list[str]:
         """A command that connects as far as a login that is refused; no master involved."""
         mine = [
             ("ControlMaster", "no"),

@@ -146,7 +146,7 @@ def _shown(endpoint: Endpoint, timeout: float) -> list[tuple[str, str, str]]:
     """
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "known_hosts"
-        command = endpoint.knock(
+        command = endpoint.probe_login(
             ("IgnoreUnknown", NEWER),
             ("KnownHostsCommand", "none"),
             ("UpdateHostKeys", "no"),

@@ -29,12 +29,12 @@ _turns: dict[str, threading.BoundedSemaphore] = {}
 
 
 @contextmanager
-def turn(endpoint: Endpoint, end: float) -> Iterator[None]:
+def login_slot(endpoint: Endpoint, end: float) -> Iterator[None]:
     """Our turn to log in on the endpoint's way; waits until `end` (on time.monotonic()) at most.
 
     Raises ConnectTimeout when it does not come, a ReachError for a configuration ssh cannot read.
     """
-    way = way_of(endpoint)
+    way = proxy_of(endpoint)
     if way is None:
         yield
         return
@@ -52,7 +52,7 @@ def turn(endpoint: Endpoint, end: float) -> Iterator[None]:
         free.release()
 
 
-def way_of(endpoint: Endpoint) -> str | None:
+def proxy_of(endpoint: Endpoint) -> str | None:
     """The way that many endpoints share: the first jump host, or ProxyCommand; None: nothing."""
     given = {name.lower(): value for name, value in endpoint.options}
     if not any(name in given for name in PROXIES) and not _mentioned(endpoint.config_file):

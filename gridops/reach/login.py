@@ -39,7 +39,7 @@ def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError
     left = min(2 * endpoint.connect_timeout, end - time.monotonic())
     if left <= 0:
         return error
-    done = run_tool(endpoint.knock(), name=endpoint.name, timeout=left)
+    done = run_tool(endpoint.probe_login(), name=endpoint.name, timeout=left)
     # OpenSSH 10 no longer says the first of these
     if "kex_exchange_identification" not in done.err and BEHIND_A_PROXY not in done.err:
         return error  # this time the way was free

@@ -63,7 +63,7 @@ def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Cont
         raise ReachError(f"cannot open a connection: {exc}", node=endpoint.name) from exc
 
 
-def through(
+def with_master(
     endpoint: Endpoint,
     index: int,
     ask: Callable[[Control, float], T],
@@ -91,8 +91,8 @@ def through(
         raise no_sessions(endpoint.name) from exc
 
 
-def answers(control: Control, seconds: float) -> None:
-    """Check that the master is there, without using it; an `ask` for `through`."""
+def ensure_master(control: Control, seconds: float) -> None:
+    """Check that the master is there, without using it; an `ask` for `with_master`."""
     with closing(control):
         control.alive(seconds)
 
@@ -161,7 +161,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     Runs ssh until it has logged in and gone to the background, then publishes its socket.
     """
     # Here, since whoever finds a master open does not need them.
-    from gridops.reach.jumphosts import turn
+    from gridops.reach.jumphosts import login_slot
     from gridops.reach.login import log_in
     from gridops.retry import RetryConfig, attempts
 
@@ -171,7 +171,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     given = path.with_name(os.urandom(8).hex())
     patience = RetryConfig(HANDSHAKE_TRIES - 1, 0.2, 2.0, max_elapsed=max(0.0, end - began))
     for attempt in attempts(patience, ConnectDropped, what=f"log in to {endpoint.name}"):
-        with attempt, turn(endpoint, end):
+        with attempt, login_slot(endpoint, end):
             log_in(endpoint, str(given), end)
     try:
         control = Control(str(given))

@@ -193,7 +193,7 @@ class MuxTransport(Transport):
         super()._log(DEBUG, msg, *args)  # type: ignore[misc]  # what matters is raised to whoever asked for it
 
 
-def ride(endpoint: Endpoint, index: int = 0) -> MuxTransport:
+def open_transport(endpoint: Endpoint, index: int = 0) -> MuxTransport:
     """A transport over the endpoint's master `index`, opened where there is none.
 
     Raises a ReachError that says why the node cannot be reached.
@@ -206,9 +206,9 @@ def ride(endpoint: Endpoint, index: int = 0) -> MuxTransport:
     def more() -> MuxTransport:
         if index + 1 >= masters.MASTERS:
             raise SessionRefused("sshd refuses further sessions", node=endpoint.name)
-        return ride(endpoint, index + 1)
+        return open_transport(endpoint, index + 1)
 
-    control, new = masters.through(endpoint, index, ask)
+    control, new = masters.with_master(endpoint, index, ask)
     return MuxTransport(control, username=endpoint.user or "", more=more, proven=new)
 
 

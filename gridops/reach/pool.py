@@ -52,7 +52,7 @@ def open(nodes: Sequence[Node], ssh: SshSettings) -> Iterator[Outcome[Master]]:
 
     def work(node: Node) -> Master:
         endpoint = Endpoint.of(node, ssh)
-        openssh.through(endpoint, 0, openssh.answers)
+        openssh.with_master(endpoint, 0, openssh.ensure_master)
         master = _look(Path(openssh.socket_path(endpoint)), {})
         if master is None:
             raise ConnectionLost("the connection was closed again at once")

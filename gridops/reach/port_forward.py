@@ -15,8 +15,8 @@ from gridops.errors import GridError, PortClosed, UsageError
 from gridops.model import PortForward
 from gridops.observe import events
 from gridops.reach.link import Link, Stream
-from gridops.reach.ports import ASK_TIMEOUT, Ports, any_port, look, this_port, why_not
-from gridops.reach.tunnel import MOST, Switchboard
+from gridops.reach.ports import ASK_TIMEOUT, Ports, any_port, query_ports, refusal_reason, this_port
+from gridops.reach.tunnel import MOST, PortListener
 from gridops.system.rundir import make_room
 
 DIAL_TIMEOUT = 30.0  # seconds for one connection; a master whose network died has ended by then
@@ -69,7 +69,7 @@ class Forwards:
         self._link = None
         for one in self._forwards:
             one.link = None
-        found = look(link, [one.remote for one in self._forwards])
+        found = query_ports(link, [one.remote for one in self._forwards])
         ours = {one.local for one in self._forwards if one.listens} if found.shared else set()
         for one in self._forwards:
             one.settle(link, shared=found.shared)
@@ -105,7 +105,7 @@ class _Forward:
         self._wanted = port.local
         self._avoid = avoid
         self._listener: socket.socket | None = None
-        self._switchboard: Switchboard | None = None
+        self._switchboard: PortListener | None = None
         self.link: Link | None = None  # where it leads; None: nowhere at the moment
         self._failing = False  # and it has been said
         self._listen()
@@ -127,7 +127,7 @@ class _Forward:
         self.link = link
         self._failing = False
         if self._listener and not self._switchboard:
-            self._switchboard = Switchboard(self._listener, self._dial)
+            self._switchboard = PortListener(self._listener, self._dial)
         events.emit(
             events.PORT_FORWARDED, node=link.node.name, local=self.local, remote=self.remote
         )
@@ -159,7 +159,7 @@ class _Forward:
         return stream
 
     def _tell(self, link: Link, exc: GridError) -> None:
-        why = why_not(link, self.remote) if isinstance(exc, PortClosed) else exc
+        why = refusal_reason(link, self.remote) if isinstance(exc, PortClosed) else exc
         error = f"{why.message} ({why.hint})" if why.hint else why.message
         events.emit(events.PORT_FAILED, node=link.node.name, remote=self.remote, error=error)
 
@@ -182,6 +182,6 @@ def _busy(link: Link, remote: int, found: Ports, ours: set[int]) -> bool:
         link.dial(remote, timeout=ASK_TIMEOUT).close()
     except PortClosed:
         if found.known:
-            raise why_not(link, remote) from None
+            raise refusal_reason(link, remote) from None
         return False
     return True

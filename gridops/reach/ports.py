@@ -87,7 +87,7 @@ class Ports:
     busy: frozenset[int]  # those that something listens on
 
 
-def look(link: Link, remotes: Iterable[int]) -> Ports:
+def query_ports(link: Link, remotes: Iterable[int]) -> Ports:
     """Ask the node about its ports. Raises a ReachError, or NodeTimeout."""
     reply = link.script(_script(), *map(str, sorted(set(remotes))), timeout=ASK_TIMEOUT)
     here = re.search(rb"^here (\S+) (\S+)$", reply.stdout, re.MULTILINE)
@@ -108,11 +108,11 @@ def _network() -> tuple[bytes, bytes] | None:
         return None
 
 
-def why_not(link: Link, remote: int) -> NodeError:
+def refusal_reason(link: Link, remote: int) -> NodeError:
     """The reason for a failed connection to the node's port (see PortClosed)."""
     node = link.node.name
     try:
-        found = look(link, [remote])
+        found = query_ports(link, [remote])
     except GridError:
         found = Ports(known=False, shared=False, busy=frozenset())
     if remote in found.busy:

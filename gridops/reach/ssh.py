@@ -24,7 +24,7 @@ from gridops.reach import masters
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.link import LOOPBACK, Stream, on_node
-from gridops.reach.masters import answers, time_left
+from gridops.reach.masters import ensure_master, time_left
 from gridops.reach.pump import run_script
 from gridops.system.rundir import no_room
 
@@ -116,7 +116,7 @@ class SshLink:
         for index in (self._index, *range(masters.MASTERS)):
             try:
                 with on_node(self.node.name):
-                    process, _ = masters.through(self.endpoint, index, ask, end)
+                    process, _ = masters.with_master(self.endpoint, index, ask, end)
             except SessionRefused:
                 continue
             self._index = index
@@ -142,16 +142,16 @@ class SshLink:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
     def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
-        from gridops.reach.dialling import Dialled  # not part of every run
+        from gridops.reach.dialling import ForwardedStream  # not part of every run
 
         end = time.monotonic() + timeout
 
         def through(address: str) -> Stream:
             def ask(control: Control, _: float) -> Stream:
-                return Dialled(control, (address, port), time_left(end))
+                return ForwardedStream(control, (address, port), time_left(end))
 
             # Always the first master: these do not count among the sessions that sshd grants.
-            return masters.through(self.endpoint, 0, ask, end)[0]
+            return masters.with_master(self.endpoint, 0, ask, end)[0]
 
         with on_node(self.node.name):
             for address in (host,) if host else LOOPBACK:
@@ -161,7 +161,7 @@ class SshLink:
 
     def rsync_shell(self) -> str | None:
         with on_node(self.node.name):
-            masters.through(self.endpoint, self._index, answers)
+            masters.with_master(self.endpoint, self._index, ensure_master)
         return shlex.join(self.endpoint.shell(masters.socket_path(self.endpoint, self._index)))
 
     def rsync_target(self, path: str) -> str:

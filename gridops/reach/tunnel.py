@@ -30,7 +30,7 @@ def tunnel(host: str, port: int, dial: Dial) -> Iterator[int]:
     OSError when it cannot be had.
     """
     listener = listen(host, port)
-    switchboard = Switchboard(listener, dial)
+    switchboard = PortListener(listener, dial)
     try:
         yield int(listener.getsockname()[1])
     finally:
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=128)
 
 
-class Switchboard:
+class PortListener:
     """Connector of a listener's clients with the streams that `dial` opens.
 
     It owns `listener` from now on. Whoever comes while `dial` raises sees the connection end.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gridops.jobs.outcome import exit_status, verdict
+from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.paths import JobPaths
 from gridops.model import Job, Outcome
 from gridops.render.documents import SCHEMA
@@ -71,7 +71,7 @@ def _facts(job: Job, now: float) -> Iterator[tuple[str, str]]:
     yield "node", job.node
     yield "why there", job.why
     yield "state", job.state
-    yield "note", verdict(job)
+    yield "note", describe_outcome(job)
     yield "status", "" if job.status is None else str(job.status)
     yield "command", job.command.rstrip("\n")
     yield "variables", ", ".join(job.env)

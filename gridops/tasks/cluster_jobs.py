@@ -83,7 +83,7 @@ def _attended(client: RayClient, job: RayJob) -> int:
 
 
 def _followed(following: Following) -> int:
-    from gridops.ray.outcome import exit_status, verdict
+    from gridops.ray.outcome import describe_outcome, exit_status
 
     node, name = following.client.node, following.job.id
     try:
@@ -94,7 +94,7 @@ def _followed(following: Following) -> int:
         if isinstance(exc, KeyboardInterrupt):
             return 130
         raise
-    if said := verdict(job):
+    if said := describe_outcome(job):
         say(f"{node}: the job {name}: {said}")
     return exit_status(job, interrupted=following.wish.stop)
 
@@ -134,16 +134,16 @@ def logs(call: Call, id: str, follow: bool = False) -> int:
 
 
 def _found(client: RayClient, text: str) -> RayJob:
-    from gridops.ray.jobsapi import meant
+    from gridops.ray.jobsapi import resolve_id
 
-    return meant(client.jobs.jobs(), text)
+    return resolve_id(client.jobs.jobs(), text)
 
 
 @grid_task(name="stop-job", flags=INVENTORY, help={"id": ID})
 def stop_job(call: Call, id: str) -> int:
     """End a job's command with all its processes: TERM, and KILL after 3 seconds."""
     from gridops.ray.follow import ended
-    from gridops.ray.outcome import verdict
+    from gridops.ray.outcome import describe_outcome
 
     with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
         job, node = _found(client, id), client.node
@@ -158,7 +158,7 @@ def stop_job(call: Call, id: str) -> int:
     if job.active:
         say(f"{node}: the job {job.id} was told to end and has not yet")
         return 125
-    say(f"{node}: the job {job.id}: {verdict(job) or f'it ended as it {job.state}'}")
+    say(f"{node}: the job {job.id}: {describe_outcome(job) or f'it ended as it {job.state}'}")
     return 0
 
 

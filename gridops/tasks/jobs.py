@@ -34,7 +34,7 @@ CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING
 )
 def list_(call: Call, state: str | None = None, all: bool = False, limit: str | None = None) -> int:
     """List the runs of all selected nodes, oldest first. Exit 125 if no node can be reached."""
-    from gridops.jobs.listing import ENDED, listed, states
+    from gridops.jobs.listing import ENDED, filter_jobs, states
     from gridops.jobs.lookup import merged
     from gridops.render import documents, jobs, tables
     from gridops.render.folding import failures
@@ -47,7 +47,7 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     arriving = call.grid.jobs(call.nodes)
     found = {o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have told:")}
     outcomes = [found[node.name] for node in call.nodes]
-    (runs, older), now = listed(merged(outcomes), of, ended), time.time()
+    (runs, older), now = filter_jobs(merged(outcomes), of, ended), time.time()
     if call.format == "json":
         show(documents.to_json(jobs.jobs_document(call.source, runs, outcomes, now)))
     elif any(outcome.ok for outcome in outcomes):
@@ -164,9 +164,9 @@ def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
 
 def _concluded(job: Job) -> int:
     """The exit status of a run that has ended; its verdict, if any, is said."""
-    from gridops.jobs.outcome import exit_status, verdict
+    from gridops.jobs.outcome import describe_outcome, exit_status
 
-    if said := verdict(job):
+    if said := describe_outcome(job):
         say(f"{job.node}: the run {job.id}: {said}")
     return exit_status(job)
 
@@ -200,23 +200,24 @@ def fetch(
 @grid_task(flags=SELECTION, help={"id": ID})
 def kill(call: Call, id: str) -> int:
     """End a run and its whole process tree: TERM, and KILL after 10 seconds."""
-    from gridops.jobs.outcome import remains, verdict
+    from gridops.jobs.outcome import describe_outcome, remains
 
     grid = call.grid
     before = _found(call, id, certain=True)
     after = grid.kill(before)
     name = f"{after.node}: the run {after.id}"
     if after.state == "unreadable":
-        say(f"{name} was told to end, if it runs: {verdict(after)}")
+        say(f"{name} was told to end, if it runs: {describe_outcome(after)}")
         return 125
     if after.active:
         rest = f"; {remains(after)}" if after.left else f" (`inv jobs.show {after.id}`)"
         say(f"{name} was told to end and has not yet{rest}")
         return 125
+    said = describe_outcome(after)
     if before.active:
-        say(f"{name}: {verdict(after) or f'it ended by itself, with status {after.status}'}")
+        say(f"{name}: {said or f'it ended by itself, with status {after.status}'}")
     else:
-        say(f"{name} had ended already: {verdict(after) or f'with status {after.status}'}")
+        say(f"{name} had ended already: {said or f'with status {after.status}'}")
     return 125 if after.left else 0
 
 
@@ -244,14 +245,14 @@ def show_(call: Call, id: str, diff: bool = False) -> int | None:
 
 def _show_diff(call: Call, job: Job) -> int:
     """Print the run's uncommitted changes. Exit 1 when they are not known."""
-    from gridops.transfers.sync.provenance import unkept
+    from gridops.transfers.sync.provenance import missing_parts
 
     changes = call.grid.job_diff(job)
     write_bytes(1)(changes)
     name = f"{job.node}: the run {job.id}"
     if not changes:
         say(f"{name}: " + ("nothing was changed" if job.commit else "its changes are not known"))
-    elif missing := unkept(changes):
+    elif missing := missing_parts(changes):
         say(f"{name}: not all is in it: {missing}")
     return 0 if changes or job.commit else 1
 

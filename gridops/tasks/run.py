@@ -202,10 +202,10 @@ def exec_(
 
 def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
     """Every node's outcome, in the inventory's order; Ctrl-C ends the commands first."""
-    from gridops.jobs.foreground import Stop, stop_on_signals
+    from gridops.jobs.foreground import Cancel, cancel_on_signals
 
-    stop = Stop()
-    with stop_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):
+    stop = Cancel()
+    with cancel_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):
         arriving = call.grid.exec(spec, nodes, stop=stop)
         found = {o.node.name: o for o in counted(arriving, len(nodes), "nodes that have ended:")}
     return [found[node.name] for node in nodes]

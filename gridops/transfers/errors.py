@@ -52,7 +52,7 @@ _NOISE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TransferTarget:
     """The ends of a transfer, as far as messages need them."""
 
     node: str  # its name in the inventory
@@ -61,7 +61,7 @@ class Place:
     target: str = ""
 
 
-class Complaints:
+class RsyncErrors:
     """A sink for rsync's standard error, bounded in memory."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Complaints:
             self.failed.setdefault(path, reason)
 
 
-def error_of(status: int, said: Complaints, place: Place) -> GridError:
+def error_of(status: int, said: RsyncErrors, place: TransferTarget) -> GridError:
     """The error for a transfer that ended with `status` (not 0; 128 + n: killed by signal n)."""
     if status in TRANSPORT:  # perhaps only what followed from the other side's own failure
         status = next((code for code in said.codes if code not in TRANSPORT), status)
@@ -126,7 +126,7 @@ def error_of(status: int, said: Complaints, place: Place) -> GridError:
     )
 
 
-def _refused(status: int, said: Complaints, place: Place) -> GridError | None:
+def _refused(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
     """Error for a node that has no room or takes nothing."""
     where = place.target or "there"
     found = said.numbers
@@ -140,7 +140,7 @@ def _refused(status: int, said: Complaints, place: Place) -> GridError | None:
     return None
 
 
-def _unclean(status: int, said: Complaints, place: Place) -> GridError | None:
+def _unclean(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
     if status != NOT_CLEAN or not any("is your shell clean" in line for line in said.lines):
         return None
     host = place.host or place.node
@@ -151,7 +151,7 @@ def _unclean(status: int, said: Complaints, place: Place) -> GridError | None:
     )
 
 
-def _never_began(status: int, said: Complaints, place: Place) -> GridError | None:
+def _never_began(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
     """Error for a missing rsync or ssh, or a failed ssh login."""
     if any("Failed to exec" in line for line in said.lines):
         return ReachError(
@@ -168,7 +168,7 @@ def _never_began(status: int, said: Complaints, place: Place) -> GridError | Non
     return None
 
 
-def _incomplete(status: int, said: Complaints, place: Place) -> GridError | None:
+def _incomplete(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
     if status not in (PARTIAL, VANISHED):
         return None
     failed = {_relative(path, place): reason for path, reason in said.failed.items()}
@@ -185,14 +185,14 @@ def _incomplete(status: int, said: Complaints, place: Place) -> GridError | None
     )
 
 
-def _relative(path: str, place: Place) -> str:
+def _relative(path: str, place: TransferTarget) -> str:
     for base in (place.source, place.target):
         if base and path.startswith(base.rstrip("/") + "/"):
             return path[len(base.rstrip("/")) + 1 :]
     return path
 
 
-def _broken(status: int, said: Complaints, place: Place) -> GridError:
+def _broken(status: int, said: RsyncErrors, place: TransferTarget) -> GridError:
     last = said.lines[-1].removeprefix("rsync: ") if said.lines else f"rsync's status {status}"
     if status in TRANSPORT:
         return TransferLost(f"the transfer broke off: {last}", node=place.node)

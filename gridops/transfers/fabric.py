@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gridops.transfers import program
-from gridops.transfers.errors import Complaints, Place, error_of
-from gridops.transfers.program import STALL_TIMEOUT, Job
+from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
+from gridops.transfers.program import STALL_TIMEOUT, RsyncCall
 from gridops.transfers.shell import host_of, remote_shell
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _job(
     strict_host_keys: bool,
     rsync_opts: str | Sequence[str],
     ssh_opts: str | Sequence[str],
-) -> Job:
+) -> RsyncCall:
     path, literal = _remote(os.fspath(target))
     patterns = [exclude] if isinstance(exclude, str) else exclude
     options = ["--delete"] if delete else []
@@ -71,14 +71,14 @@ def _job(
     options += [
         "-lpthrvz",
         f"--timeout={STALL_TIMEOUT}",
-        *(program.client().literal if literal else []),
+        *(program.rsync_program().literal if literal else []),
     ]
     host = host_of(c)
-    return Job(
+    return RsyncCall(
         options=[*options, *_words(rsync_opts)],
         sources=_sources(source),
         target=f"{host}:{path}",
-        place=Place(node=str(getattr(c, "name", None) or host), host=host.strip("[]")),
+        place=TransferTarget(node=str(getattr(c, "name", None) or host), host=host.strip("[]")),
         shell=remote_shell(c, strict_host_keys=strict_host_keys, ssh_opts=_words(ssh_opts)),
     )
 
@@ -123,7 +123,7 @@ def _plain(path: str) -> str:
 class _Run:
     """One run of rsync under the rules of a Connection's configuration."""
 
-    def __init__(self, c: Any, job: Job) -> None:
+    def __init__(self, c: Any, job: RsyncCall) -> None:
         from invoke.runners import normalize_hide
 
         self._config = c.config
@@ -137,7 +137,7 @@ class _Run:
         if self._config.run.dry:
             return self._made(0, b"", b"")
         out, err = _Shown("stdout", self._hide), _Shown("stderr", self._hide)
-        said = Complaints()
+        said = RsyncErrors()
         status = program.run(
             self._job,
             timeout=self._config.timeouts.command,

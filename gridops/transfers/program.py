@@ -16,7 +16,7 @@ from gridops.errors import GridError, NodeTimeout, NoRsync, PartialTransfer
 from gridops.observe import events
 from gridops.reach.pump import pump
 from gridops.system.child import Child
-from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
 RESERVE = 128 * 1024  # bytes of a command line that sources leave to everything else
@@ -29,7 +29,7 @@ _asking = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class RsyncProgram:
     """An rsync program; `version` is (0, 0, 0) for one that is not Samba's rsync (openrsync)."""
 
     path: str
@@ -52,7 +52,7 @@ class Client:
         return ["-s"] if self.version >= (3, 0, 0) else []
 
 
-def client() -> Client:
+def rsync_program() -> RsyncProgram:
     """The rsync that PATH finds. Raises NoRsync."""
     path = shutil.which("rsync")
     if path is None:
@@ -62,7 +62,7 @@ def client() -> Client:
 
 
 @lru_cache(maxsize=8)
-def _described(path: str) -> Client:
+def _described(path: str) -> RsyncProgram:
     try:
         done = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10
@@ -71,25 +71,25 @@ def _described(path: str) -> Client:
         raise NoRsync(f"{path} does not run: {exc}", hint="reinstall rsync here") from exc
     match = re.match(rb"rsync\s+version v?(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
     if match is None:
-        return Client(path, (0, 0, 0))
+        return RsyncProgram(path, (0, 0, 0))
     major, minor, patch = (int(part or 0) for part in match.groups())
-    return Client(path, (major, minor, patch))
+    return RsyncProgram(path, (major, minor, patch))
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RsyncCall:
     """One run of rsync: `options`, then `sources`, then `target`."""
 
     options: Sequence[str]
     sources: Sequence[str | bytes]
     target: str
-    place: Place
+    place: TransferTarget
     shell: str | None = None  # what reaches the node (-e); None: no node, or the user's own -e
     cwd: str | None = None
 
 
 def run(
-    job: Job,
+    job: RsyncCall,
     *,
     timeout: float | None,
     on_stdout: Callable[[bytes], None],
@@ -115,10 +115,10 @@ def run(
         child.close()
 
 
-def command(job: Job) -> list[str | bytes]:
+def command(job: RsyncCall) -> list[str | bytes]:
     """The argument vector."""
     shell = ["-e", job.shell] if job.shell else []
-    return [client().path, *job.options, *shell, "--", *job.sources, job.target]
+    return [rsync_program().path, *job.options, *shell, "--", *job.sources, job.target]
 
 
 def clean_environment() -> dict[str, str]:
@@ -128,7 +128,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def transfer(
-    job: Job,
+    job: RsyncCall,
     record: Callable[[Transfer], None],
     *,
     timeout: float,
@@ -148,7 +148,7 @@ def transfer(
     partial = None
     for index, batch in enumerate(batches):
         most = MAX_PARENTS * (len(batch) + 1000) if items else 0
-        output, said = Output(_share(on_progress, index, len(batches)), most), Complaints()
+        output, said = Output(_share(on_progress, index, len(batches)), most), RsyncErrors()
         try:
             status = run(
                 replace(job, options=options, sources=batch),
@@ -164,8 +164,8 @@ def transfer(
         raise partial
 
 
-def _capable() -> Client:
-    found = client()
+def _capable() -> RsyncProgram:
+    found = rsync_program()
     if found.version < (3, 0, 0):
         raise NoRsync(f"{found.path} is not rsync 3.0 or later", hint="install Samba's rsync here")
     return found

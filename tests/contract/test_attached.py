@@ -21,7 +21,7 @@ from support.nodes import end, find_program, node_of, settings_of, sshd_sessions
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.inventory.settings import SshSettings
 from gridops.jobs import foreground
-from gridops.jobs.foreground import OUTPUT_CLOSED, TIMEOUT, Attached, Ended, Stop
+from gridops.jobs.foreground import OUTPUT_CLOSED, TIMEOUT, Cancel, Ended, ForegroundCommand
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
@@ -69,11 +69,11 @@ class Place:
         settings = getattr(self, "ssh", SshSettings())
         return Place(link_to(node, settings), self.home, self.started)
 
-    def begin(self, command: str, *, directory: str = "", **spec: object) -> Attached:
+    def begin(self, command: str, *, directory: str = "", **spec: object) -> ForegroundCommand:
         must_exist = bool(spec.pop("must_exist", False))
         run_id = f"t{time.monotonic_ns()}"
         self.started.append(run_id)
-        return Attached(
+        return ForegroundCommand(
             self.link,
             RunSpec(command, **spec),  # type: ignore[arg-type]
             run_id=run_id,
@@ -85,7 +85,7 @@ class Place:
     def run(self, command: str, **spec: object) -> tuple[int, bytes, bytes]:
         """Exit status and both streams of a command that ends by itself."""
         out, err = Collect(), Collect()
-        ended = self.begin(command, **spec).follow(out, err, Stop())
+        ended = self.begin(command, **spec).follow(out, err, Cancel())
         assert ended.stopped is None
         return ended.status, out.data, err.data
 
@@ -180,14 +180,14 @@ def make_place(request: pytest.FixtureRequest, kind: str) -> Iterator[Place]:
 class Following:
     """A command that is followed in a thread, to be stopped from outside."""
 
-    def __init__(self, begun: Attached) -> None:
-        self.out, self.err, self.stop = Collect(), Collect(), Stop()
+    def __init__(self, begun: ForegroundCommand) -> None:
+        self.out, self.err, self.stop = Collect(), Collect(), Cancel()
         self.ended: Ended | None = None
         self.error: GridError | None = None
         self._thread = threading.Thread(target=self._follow, args=(begun,), daemon=True)
         self._thread.start()
 
-    def _follow(self, begun: Attached) -> None:
+    def _follow(self, begun: ForegroundCommand) -> None:
         try:
             self.ended = begun.follow(self.out, self.err, self.stop)
         except GridError as exc:
@@ -292,7 +292,7 @@ def test_a_big_output_is_held_back_by_a_slow_reader_not_kept(place):
         with suppress(ValueError, OSError):
             ahead.append(int((place.home / "count").read_text()) * 65536 - seen)
 
-    assert begun.follow(look, look, Stop()).status == 0
+    assert begun.follow(look, look, Cancel()).status == 0
     assert seen == 320 * 65536
     assert max(ahead) < 8_000_000
 
@@ -517,13 +517,13 @@ def test_a_reader_that_goes_away_ends_it(place):
     def gone(data: bytes) -> None:
         raise BrokenPipeError
 
-    ended = place.begin("while echo line; do sleep 0.01; done").follow(gone, gone, Stop())
+    ended = place.begin("while echo line; do sleep 0.01; done").follow(gone, gone, Cancel())
     assert ended.stopped == OUTPUT_CLOSED
     assert place.left() == {}
 
 
 def test_a_command_that_ends_just_then_keeps_its_status(place):
-    stop = Stop()
+    stop = Cancel()
     out = Collect()
     begun = place.begin("echo done; exit 4")
 
@@ -597,7 +597,7 @@ def test_a_client_that_leaves_without_waiting_does_not_spare_the_tree(place):
 
     begun = place.begin("trap '' TERM; echo up; sleep 3007; sleep 3007")
     with pytest.raises(Leave):
-        begun.follow(leave, leave, Stop())
+        begun.follow(leave, leave, Cancel())
     wait_until(lambda: not place.left())
 
 
@@ -623,24 +623,24 @@ def test_nothing_secret_is_in_a_command_line_of_the_node(place):
 def test_a_login_that_runs_something_else_is_an_error_with_its_words(make_sandbox):
     made = make_sandbox(1, options={"ForceCommand": "echo this account is closed; exit 1"})
     link = link_to(node_of(made), settings_of(made))
-    begun = Attached(link, RunSpec("echo ran"), run_id="x", timeout=20)
+    begun = ForegroundCommand(link, RunSpec("echo ran"), run_id="x", timeout=20)
     with pytest.raises(NodeError, match="this account is closed"):
-        begun.follow(Collect(), Collect(), Stop())
+        begun.follow(Collect(), Collect(), Cancel())
 
 
 def test_a_login_that_hangs_is_given_up(make_sandbox, monkeypatch):
     made = make_sandbox(1, options={"ForceCommand": "exec sleep 302"})
     link = link_to(node_of(made), settings_of(made))
     monkeypatch.setattr(foreground, "START_TIMEOUT", 0.5)
-    begun = Attached(link, RunSpec("echo ran"), run_id="x", timeout=20)
+    begun = ForegroundCommand(link, RunSpec("echo ran"), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout, match=r"within 0\.5 s"):
-        begun.follow(Collect(), Collect(), Stop())
+        begun.follow(Collect(), Collect(), Cancel())
     monkeypatch.setattr(foreground, "START_TIMEOUT", 60.0)
     monkeypatch.setattr(foreground, "QUICK_START_TIMEOUT", 0.1)
     began = time.monotonic()
-    begun = Attached(link, RunSpec("echo ran", timeout=0.5), run_id="x", timeout=20)
+    begun = ForegroundCommand(link, RunSpec("echo ran", timeout=0.5), run_id="x", timeout=20)
     with pytest.raises(NodeTimeout):
-        begun.follow(Collect(), Collect(), Stop())
+        begun.follow(Collect(), Collect(), Cancel())
     assert time.monotonic() - began < 10
 
 
@@ -648,7 +648,7 @@ def test_a_connection_that_breaks_is_said_and_the_tree_ended(make_sandbox):
     made = make_sandbox(1)
     link = link_to(node_of(made), settings_of(made))
     run_id = f"broken{time.monotonic_ns()}"
-    begun = Attached(link, RunSpec("echo up; sleep 303"), run_id=run_id, timeout=20)
+    begun = ForegroundCommand(link, RunSpec("echo up; sleep 303"), run_id=run_id, timeout=20)
     following = Following(begun)
     following.until(b"up\n")
     end(sshd_sessions(made.node("node1").pid))

@@ -15,7 +15,7 @@ from support.jobs import Kept, Place, start
 
 from gridops.jobs import client
 from gridops.jobs.begin import await_begin, last_words
-from gridops.jobs.foreground import Attached, Stop
+from gridops.jobs.foreground import Cancel, ForegroundCommand
 from gridops.jobs.outcome import exit_status
 from gridops.model import Node, RunSpec
 from gridops.reach.local import LocalLink
@@ -101,8 +101,8 @@ def execute(place: Place, setup: str, command: str) -> tuple[int, bytes, bytes]:
     node = replace(place.link.node, env_setup=setup)
     out, err = bytearray(), bytearray()
     run_id = f"setup-{os.getpid()}-{time.monotonic_ns()}"
-    begun = Attached(LocalLink(node), RunSpec(command), run_id=run_id, timeout=20)
-    return begun.follow(out.extend, err.extend, Stop()).status, bytes(out), bytes(err)
+    begun = ForegroundCommand(LocalLink(node), RunSpec(command), run_id=run_id, timeout=20)
+    return begun.follow(out.extend, err.extend, Cancel()).status, bytes(out), bytes(err)
 
 
 @pytest.mark.parametrize("setup", FAILING)

@@ -20,7 +20,7 @@ from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
-from gridops.transfers.fetch import FetchReport, bring_home, remote
+from gridops.transfers.fetch import FetchReport, fetch_results, remote
 from gridops.transfers.fetch.patterns import parse
 
 ODD_NAMES = (
@@ -58,7 +58,7 @@ class There:
 
     def fetch(self, *patterns: str, **options: object) -> FetchReport:
         options = {"into": self.into, **options}
-        return bring_home(self.link, self.directory, patterns, settings=self.settings, **options)  # type: ignore[arg-type]
+        return fetch_results(self.link, self.directory, patterns, settings=self.settings, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=["local", "ssh"])

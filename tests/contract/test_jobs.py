@@ -18,7 +18,7 @@ from support.nodes import wait_until
 
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
-from gridops.jobs.protocol import converse
+from gridops.jobs.protocol import request
 from gridops.jobs.spec import JobSpec, new_id
 
 OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
@@ -185,7 +185,7 @@ def test_a_run_that_was_killed_before_its_start_arrives_never_begins(place: Plac
 def sent(place: Place, *args: str, words: bytes) -> list[str]:
     """What the node answers to a start as it is sent, once."""
     lines: list[str] = []
-    converse(place.link, "start", *args, on_line=lines.append, stdin=words)
+    request(place.link, "start", *args, on_line=lines.append, stdin=words)
     return lines
 
 

@@ -18,8 +18,8 @@ from support.nodes import end, find_program, wait_until
 
 from gridops.errors import NodeTimeout
 from gridops.jobs import client, foreground
-from gridops.jobs.foreground import Attached, Ended, Stop
-from gridops.jobs.outcome import exit_status, verdict
+from gridops.jobs.foreground import Cancel, Ended, ForegroundCommand
+from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.model import Leftover, Node, RunSpec
 from gridops.reach.local import LocalLink, LocalProcess
 from gridops.render.jobs import job_record
@@ -94,7 +94,7 @@ def test_what_outlives_a_kill_is_named_for_as_long_as_it_runs(place: Place, shar
     pid = up(place, job_id)
     job = client.kill(place.link, job_id, by="ada@laptop", grace=0)
     assert (job.state, job.left) == ("killed", (Leftover(pid, "root", "sleep"),))
-    assert verdict(job) == (
+    assert describe_outcome(job) == (
         "it was killed by ada@laptop; what could not be ended still runs there:"
         f" {pid} (root, sleep): `sudo kill -KILL {pid}` there ends it"
     )
@@ -104,7 +104,7 @@ def test_what_outlives_a_kill_is_named_for_as_long_as_it_runs(place: Place, shar
     wait_until(lambda: not sleepers())
     job = client.status(place.link, [job_id])[job_id]
     assert job.left == ()
-    assert verdict(job) == "it was killed by ada@laptop"
+    assert describe_outcome(job) == "it was killed by ada@laptop"
 
 
 def test_what_outlives_a_timeout_is_named(place: Place, shared: Path) -> None:
@@ -121,7 +121,9 @@ def test_what_a_command_leaves_in_the_background_is_named(place: Place, shared: 
     assert (end.job.state, exit_status(end.job)) == ("finished", 0)
     (left,) = end.job.left
     assert left.pid in sleepers()
-    assert verdict(end.job).startswith("it has ended; what could not be ended still runs there: ")
+    assert describe_outcome(end.job).startswith(
+        "it has ended; what could not be ended still runs there: "
+    )
 
 
 def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
@@ -131,7 +133,9 @@ def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
     pid = up(place, job_id)
     job = client.kill(place.link, job_id, grace=0)
     assert (job.state, job.left) == ("running", (Leftover(pid, "root", "sleep"),))
-    assert verdict(job).startswith("it could not be ended; what could not be ended still runs")
+    assert describe_outcome(job).startswith(
+        "it could not be ended; what could not be ended still runs"
+    )
     os.kill(pid, signal.SIGKILL)
     assert done(place, job_id).left == ()
 
@@ -142,8 +146,8 @@ def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
 def stopped(place: Place, command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Ended, bytes]:
     """How a command that is stopped once it is up ends, and its stderr."""
     monkeypatch.setattr(foreground, "GRACE", 1)
-    stop, err = Stop(), bytearray()
-    begun = Attached(place.link, RunSpec(command), run_id=f"left-{OURS}", timeout=20)
+    stop, err = Cancel(), bytearray()
+    begun = ForegroundCommand(place.link, RunSpec(command), run_id=f"left-{OURS}", timeout=20)
     ended = begun.follow(lambda data: stop.request("SIGINT"), err.extend, stop)
     return ended, bytes(err)
 

@@ -18,7 +18,7 @@ from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.transfers.fetch import FetchReport, bring_home
+from gridops.transfers.fetch import FetchReport, fetch_results
 from gridops.transfers.sync import list_tree, sync_tree
 
 
@@ -37,7 +37,7 @@ class Home:
     def fetch(self, *patterns: str, **options: object) -> FetchReport:
         options = {"into": self.src, "settings": self.settings, **options}
         directory = f"{self.nodes[0].remote_root}/{self.src.name}"
-        return bring_home(self._link(0), directory, patterns, **options)  # type: ignore[arg-type]
+        return fetch_results(self._link(0), directory, patterns, **options)  # type: ignore[arg-type]
 
     def there(self, which: int = 0) -> Path:
         return self.roots[which] / self.src.name

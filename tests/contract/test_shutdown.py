@@ -14,7 +14,7 @@ from support.jobs import Kept, Place, begun, done, pids_with, start, supervisor
 from support.nodes import wait_until
 
 from gridops.jobs import client
-from gridops.jobs.outcome import exit_status, verdict
+from gridops.jobs.outcome import describe_outcome, exit_status
 
 OURS = os.getpid()
 
@@ -82,7 +82,9 @@ def test_a_run_that_a_shutdown_ended_is_lost_and_keeps_all_it_said(
     job = kept.follow(place, job_id).job
     assert (job.state, job.reason, job.status, job.began) == ("lost", "shutdown", status, True)
     assert (bytes(kept.out), exit_status(job)) == (out, 125)
-    assert f"not by gridops, as at a shutdown (it ended with status {status})" in verdict(job)
+    assert f"not by gridops, as at a shutdown (it ended with status {status})" in describe_outcome(
+        job
+    )
     assert not job.orphan
     assert Kept().run(place, "echo next").job.status == 0  # the slot is free again
 

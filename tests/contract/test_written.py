@@ -16,7 +16,7 @@ from support.nodes import settings_of
 from gridops.errors import NodeError
 from gridops.inventory.settings import Settings, SshSettings
 from gridops.jobs import client
-from gridops.transfers.fetch import FetchReport, bring_home
+from gridops.transfers.fetch import FetchReport, fetch_results
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Tree:
 
     def fetch(self, run: str, *patterns: str, directory: str = "") -> FetchReport:
         where = directory or str(self.root)
-        return bring_home(
+        return fetch_results(
             self.place.link, where, patterns or ("results",), self.into, self.settings, run=run
         )
 

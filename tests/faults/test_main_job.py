@@ -18,7 +18,7 @@ from gridops.dispatch import executor, placement, staging
 from gridops.dispatch.placement import candidates
 from gridops.errors import NoNode, SourceUnreadable
 from gridops.inventory.settings import Settings
-from gridops.jobs.foreground import Stop
+from gridops.jobs.foreground import Cancel
 from gridops.model import Node, NodeHealth, RunSpec
 from gridops.probe.score import rank
 from gridops.sandbox import Sandbox, Setup
@@ -305,7 +305,7 @@ def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkey
     choice = [placement.Candidate(node, "") for node in nodes]
     sink = executor.Output(bytes, bytes)
     with pytest.raises(SourceUnreadable):
-        executor.Executor(RunSpec("true", str(tmp_path)), Settings(), Stop()).run(choice, sink)
+        executor.Executor(RunSpec("true", str(tmp_path)), Settings(), Cancel()).run(choice, sink)
     assert asked == ["one"]
 
 

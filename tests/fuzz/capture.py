@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.jobs import Kept, Place, begun, shell_path, start
+from support.jobs import Kept, TransferTarget, begun, shell_path, start
 
 from gridops.inventory.settings import Settings
 from gridops.jobs import client, follow
@@ -31,7 +31,7 @@ from gridops.reach import ports
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
 from gridops.reach.pump import Sink
-from gridops.transfers.errors import Complaints
+from gridops.transfers.errors import RsyncErrors
 from gridops.transfers.fetch import narrow, remote
 from gridops.transfers.fetch.patterns import parse
 from gridops.transfers.fetch.question import Group
@@ -87,7 +87,7 @@ def capture(shell: str) -> Iterator[tuple[str, bytes]]:
     with tempfile.TemporaryDirectory(prefix="gridops-capture-") as base:
         home = Path(base)
         node = Node("here", "localhost", connection="local", remote_root=str(home / "root"))
-        place = Place(LocalLink(node), home)
+        place = TransferTarget(LocalLink(node), home)
         environment = {"HOME": base, "PATH": shell_path(shell, home)}
         if shell == "busybox":
             (home / "shell" / "rsync").symlink_to(shutil.which("rsync") or "rsync")
@@ -102,20 +102,20 @@ def _nobodys(answer: bytes, home: Path) -> bytes:
     return answer.replace(bytes(home), b"/home/ada").replace(host, b"gpu01")
 
 
-def _all(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
+def _all(place: TransferTarget, home: Path) -> Iterator[tuple[str, bytes]]:
     yield from _runs(place)
     yield from _files(place, home)
     link = place.link
     reply = link.script(probe_script(), link.node.remote_root, "0.1", "2", "", timeout=20)
     yield "probe", reply.stdout
-    yield "ports", scripts(lambda: ports.look(link, [1, 2]))[0]
+    yield "ports", scripts(lambda: ports.query_ports(link, [1, 2]))[0]
     told = Tape()
     with told.over(talk._Words):
         talk.ask(link, "node", "key", "here", "look", "~/r", "v", "/tmp", timeout=20)
     yield "ray-look", bytes(told.data)
 
 
-def _runs(place: Place) -> Iterator[tuple[str, bytes]]:
+def _runs(place: TransferTarget) -> Iterator[tuple[str, bytes]]:
     first = Kept().run(place, "echo out; echo err >&2; exit 3").job.id
     waiting = start(place, "sleep 300", env={"LR": "0.1"})
     queued = start(place, "true", wait=300)
@@ -134,7 +134,7 @@ def _runs(place: Place) -> Iterator[tuple[str, bytes]]:
     yield "prune", frames(lambda: client.prune(place.link, 0))
 
 
-def _times(place: Place, run: str) -> bytes:
+def _times(place: TransferTarget, run: str) -> bytes:
     """When the run's files were changed, behind the mark `mark`, as if it were the run `run`."""
     (place.home / "results").mkdir()
     (place.home / "results" / "a b").write_text("x")
@@ -153,7 +153,7 @@ def _times(place: Place, run: str) -> bytes:
     return bytes(said).replace(marks[0].encode(), b"mark").replace(run.encode(), b"run")
 
 
-def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
+def _files(place: TransferTarget, home: Path) -> Iterator[tuple[str, bytes]]:
     tree = home / "tree"
     (tree / "deep").mkdir(parents=True)
     for name in ("a", "deep/b c", "deep/ü", "gone"):
@@ -164,7 +164,7 @@ def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
         sync_tree(link, list_tree(tree, settings.sync), settings)
 
     output, said = Tape(), Tape()
-    with output.over(Output), said.over(Complaints):
+    with output.over(Output), said.over(RsyncErrors):
         for number, answer in enumerate(scripts(sync)):
             yield f"sync-{number}", answer
         (tree / "gone").unlink()

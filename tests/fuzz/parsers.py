@@ -18,10 +18,10 @@ from gridops.inventory.settings import HealthSettings
 from gridops.jobs import follow, looking, protocol
 from gridops.jobs.frames import Frames
 from gridops.jobs.lookup import merged
-from gridops.jobs.outcome import exit_status, verdict
+from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.records import Records
 from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import Starting, StartReply
+from gridops.jobs.start import Acknowledgement, Start
 from gridops.model import Job, Node, NodeHealth, Outcome, Reply
 from gridops.probe.figures import figures
 from gridops.probe.parse import parse
@@ -30,7 +30,7 @@ from gridops.ray import dashboard, preflight, state
 from gridops.ray import remote as talk
 from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi
-from gridops.ray.outcome import verdict as ray_verdict
+from gridops.ray.outcome import describe_outcome as ray_verdict
 from gridops.ray.pip_output import Pip
 from gridops.ray.rest import Api
 from gridops.reach import control, ports
@@ -38,14 +38,14 @@ from gridops.reach.answers import Fields, document
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.pump import Collected, Prelude, Sink
 from gridops.render import clusterjobs, documents, jobs, tables
-from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.fetch import narrow, remote
 from gridops.transfers.fetch.patterns import parse as pattern
 from gridops.transfers.fetch.question import Group, is_below
 from gridops.transfers.fetch.times import Times
 from gridops.transfers.fetch.written import Chooser
 from gridops.transfers.output import Output
-from gridops.transfers.sync.remote import NodeTree, Prepared
+from gridops.transfers.sync.remote import RemoteState, RemoteTree
 
 DATA = Path(__file__).parents[1] / "data" / "answers"
 NODE = Node("n1", "n1")
@@ -94,7 +94,7 @@ def show(found: dict[str, Job]) -> None:
     for job in merged([Outcome(NODE, tuple(found.values()))]):
         tables.aligned(jobs.HEADER, [jobs.row(job, 1e9)])
         documents.to_json(jobs.job_document(job, 1e9)).encode("utf-8", "backslashreplace")
-        verdict(job), exit_status(job)
+        describe_outcome(job), exit_status(job)
         os.fsencode(job.cwd)
         if job.state != "unreadable":
             jobs.lines(job, 1e9)
@@ -129,7 +129,7 @@ def read_follow(data: bytes) -> None:
 
 
 def read_start(data: bytes) -> None:
-    starting = Starting(FakeLink(b""), JobSpec("true", id="20261130-164003-7128cbdd"))
+    starting = Start(FakeLink(b""), JobSpec("true", id="20261130-164003-7128cbdd"))
     lines: list[str] = []
 
     def hear(line: str) -> None:
@@ -137,7 +137,7 @@ def read_start(data: bytes) -> None:
         starting.hear(line)
 
     Frames(hear, protocol._no_piece, protocol.FOLLOW_LIMIT)(data)
-    if not isinstance(starting.reply, StartReply):
+    if not isinstance(starting.reply, Acknowledgement):
         raise starting._refusal(starting._ack)
 
 
@@ -151,11 +151,11 @@ def ask_with(data: bytes) -> Callable[..., list[str]]:
 
 
 def read_tail(data: bytes) -> None:
-    real, follow.ask = follow.ask, ask_with(data)
+    real, follow.call = follow.call, ask_with(data)
     try:
         follow.tail_offset(FakeLink(b""), "20261130-164003-7128cbdd", "out", 1)
     finally:
-        follow.ask = real
+        follow.call = real
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def _reply(data: bytes, limit: int) -> Reply:
 
 
 def read_prepare(data: bytes) -> None:
-    found = NodeTree(FakeLink(data), "project", "origin").prepare(
+    found = RemoteTree(FakeLink(data), "project", "origin").prepare(
         dry_run=True, token="t", timeout=1
     )
     assert found.target.startswith("/")
@@ -216,8 +216,8 @@ def read_stage(data: bytes) -> None:
     class Tree:
         manifest, digest = b"", "d"
 
-    ready = Prepared("marked", "/home/ada/tree", "d", True, "", False, False, "")
-    tree = NodeTree(FakeLink(data), "project", "origin")
+    ready = RemoteState("marked", "/home/ada/tree", "d", True, "", False, False, "")
+    tree = RemoteTree(FakeLink(data), "project", "origin")
     tree.stage(ready, Tree(), delete=True, timeout=1)  # type: ignore[arg-type]
 
 
@@ -228,10 +228,10 @@ def read_output(data: bytes) -> None:
 
 
 def read_complaints(data: bytes) -> None:
-    said = Complaints()
+    said = RsyncErrors()
     said(data)
     for status in (1, 2, 11, 12, 23, 24, 127, 255):
-        str(error_of(status, said, Place("n1", "n1", "/here", "/there")))
+        str(error_of(status, said, TransferTarget("n1", "n1", "/here", "/there")))
 
 
 RSYNC_SAID = (
@@ -290,7 +290,7 @@ def read_probe(data: bytes) -> None:
 
 
 def read_ports(data: bytes) -> None:
-    ports.look(FakeLink(data), [1, 2])  # type: ignore[arg-type]
+    ports.query_ports(FakeLink(data), [1, 2])  # type: ignore[arg-type]
 
 
 def read_diagnosis(data: bytes) -> None:
@@ -477,7 +477,7 @@ PARSERS: dict[str, Parser] = {
         lambda: Output(None, 1000),
     ),
     "rsync complaints": Parser(
-        read_complaints, RSYNC_SAID, (b"x", b"\n", RSYNC_SAID[0], b'" -> "'), Complaints
+        read_complaints, RSYNC_SAID, (b"x", b"\n", RSYNC_SAID[0], b'" -> "'), RsyncErrors
     ),
     "probe": Parser(read_probe, probes()),
     "ports": Parser(read_ports, seeds("ports")),

@@ -23,7 +23,7 @@ from gridops.observe import events
 from gridops.reach import link_to
 from gridops.retry import without_waiting
 from gridops.sandbox import Sandbox, Setup
-from gridops.transfers.fetch import FetchReport, bring_home
+from gridops.transfers.fetch import FetchReport, fetch_results
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -47,7 +47,7 @@ def into(tmp_path: Path) -> Path:
 def fetch(sandbox: Sandbox, directory: Path, into: Path, *patterns: str) -> FetchReport:
     settings = Settings(ssh=settings_of(sandbox))
     link = link_to(node_of(sandbox, "node1"), settings.ssh)
-    return bring_home(link, str(directory), patterns or (".",), into, settings)
+    return fetch_results(link, str(directory), patterns or (".",), into, settings)
 
 
 def test_a_nodes_rsync_that_cannot_name_what_it_leaves_out_still_serves(

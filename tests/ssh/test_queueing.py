@@ -13,9 +13,9 @@ from support.cli import Inventory, Tell, started
 from support.jobs import Place, begun, start
 from support.nodes import node_of, settings_of, wait_until
 
-from gridops.dispatch.assignment import Handover
+from gridops.dispatch.assignment import Dispatch
 from gridops.dispatch.placement import Candidate
-from gridops.dispatch.queue import Line
+from gridops.dispatch.queue import Queue
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.model import Job, RunSpec
@@ -180,7 +180,7 @@ def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     held = fill("node1")
     settings = Grid.load(inventory.path).settings
     one = Candidate(node_of(inventory.sandbox, "node1"), "")
-    line = Line(Handover(RunSpec("echo never"), settings), [one], settings, 60)
+    line = Queue(Dispatch(RunSpec("echo never"), settings), [one], settings, 60)
     line._join()  # and nothing more is heard of it
     waiting = [job.id for job in jobs(inventory, "node1") if job.state == "queued"]
     assert len(waiting) == 1

@@ -345,7 +345,7 @@ def test_a_start_whose_acknowledgement_got_lost_still_brings_the_tree_first(
     link = place(inventory).link
     tree = list_tree(a, settings.sync)
     job_id = start(place(inventory), "true", hold=30.0)
-    report = deliver(link, client.StartReply(job_id, "exists"), tree, settings)
+    report = deliver(link, client.Acknowledgement(job_id, "exists"), tree, settings)
     assert report.files == 2
     begun_not = show(inventory, job_id)
     assert (begun_not.state, begun_not.began) == ("held", False)
@@ -353,7 +353,7 @@ def test_a_start_whose_acknowledgement_got_lost_still_brings_the_tree_first(
     wait_until(lambda: not show(inventory, job_id).active)
     waiting = start(place(inventory), "sleep 600")
     job_id = start(place(inventory), "true", hold=30.0, wait=60.0)
-    report = deliver(link, client.StartReply(job_id, "exists"), tree, settings)
+    report = deliver(link, client.Acknowledgement(job_id, "exists"), tree, settings)
     assert report.target.endswith(f"{job_id}/tree")
     client.kill(link, waiting, grace=0)
 

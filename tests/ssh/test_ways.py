@@ -27,11 +27,11 @@ def _forget() -> None:
 def test_the_way_is_the_first_jump_host_or_the_command(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host far\n  ProxyJump me@gate:2222,inner\nHost *\n  ProxyCommand nc %h %p\n")
-    assert jumphosts.way_of(endpoint(config)) == "me@gate:2222"
-    assert jumphosts.way_of(endpoint(config, ProxyJump="other")) == "other"
+    assert jumphosts.proxy_of(endpoint(config)) == "me@gate:2222"
+    assert jumphosts.proxy_of(endpoint(config, ProxyJump="other")) == "other"
     config.write_text("Host *\n  ProxyCommand nc %h %p\n")
-    assert jumphosts.way_of(endpoint(config)) == "nc %h %p"
-    assert jumphosts.way_of(endpoint(config, ProxyCommand="none")) is None
+    assert jumphosts.proxy_of(endpoint(config)) == "nc %h %p"
+    assert jumphosts.proxy_of(endpoint(config, ProxyCommand="none")) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_ssh_is_asked_only_where_its_configuration_has_the_word(
     config.write_text(text)
     seen = []
     monkeypatch.setattr(Endpoint, "resolved", lambda self: seen.append(self) or {})
-    assert jumphosts.way_of(endpoint(config)) is None
+    assert jumphosts.proxy_of(endpoint(config)) is None
     assert bool(seen) == asked
 
 

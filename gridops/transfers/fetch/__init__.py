@@ -20,10 +20,10 @@ from gridops.transfers.fetch.session import Session
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-__all__ = ["FetchReport", "bring_home", "checked"]
+__all__ = ["FetchReport", "checked", "fetch_results"]
 
 
-def bring_home(
+def fetch_results(
     link: Link,
     directory: str,
     patterns: Sequence[str],

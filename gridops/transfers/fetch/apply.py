@@ -21,7 +21,7 @@ SPECIAL = "what is in its place here is no regular file"
 
 
 @dataclass
-class Landing:
+class Installer:
     """Mover of files from one directory into another; it keeps account. Names are relative.
 
     A file here that is newer and differs stays, unless `overwrite`. Each file takes its place in

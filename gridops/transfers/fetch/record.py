@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gridops.system.rundir import runtime_dir
-from gridops.transfers.fetch.apply import Landing
+from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.record import (
     RECORD,
     STATE,
@@ -27,7 +27,7 @@ LOCK_TIMEOUT = 10.0  # seconds for other fetches into the same directory to writ
 PAUSE = 0.01
 
 
-def note(landing: Landing) -> None:
+def write_record(landing: Installer) -> None:
     """Record the files that have landed; entries that no longer hold are dropped. Raises OSError.
 
     What was new is a result, and so is what took the place of one. A file that took the place of

@@ -13,18 +13,18 @@ from gridops.errors import DiskFull, NotWritable, PartialTransfer, SyncError
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
-from gridops.transfers.errors import Place
-from gridops.transfers.fetch.apply import Landing
+from gridops.transfers.errors import TransferTarget
+from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here, full_here, no_access
 from gridops.transfers.fetch.patterns import Pattern
 from gridops.transfers.fetch.question import Group
-from gridops.transfers.fetch.record import note
+from gridops.transfers.fetch.record import write_record
 from gridops.transfers.fetch.remote import Found, find
 from gridops.transfers.fetch.report import FetchReport
 from gridops.transfers.fetch.stage import Stage, staging
 from gridops.transfers.output import Progress, Transfer, printable
 from gridops.transfers.private import PATTERNS
-from gridops.transfers.program import NANOSECONDS, PACKING, Job, client, transfer
+from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
 
 PROGRESS_INTERVAL = 0.1  # seconds
 SHOWN = 3  # names in a message
@@ -41,7 +41,7 @@ class Session:
     overwrite: bool
     run: str = ""  # only what this run wrote comes
     done: Transfer = field(default_factory=Transfer)
-    landings: list[Landing] = field(default_factory=list)
+    landings: list[Installer] = field(default_factory=list)
     problems: list[PartialTransfer] = field(default_factory=list)
     private: Sequence[str] = ()  # what is named and never comes
     naming: bool = True  # the node's rsync may be new enough to name what it leaves out (3.1)
@@ -101,16 +101,16 @@ class Session:
                 self._note(self.landings[-1])  # now that a full disk has some room again
 
     def _land(self, stage: Stage, group: Group) -> None:
-        landing = Landing(str(stage.tree), str(self.into), self.overwrite)
+        landing = Installer(str(stage.tree), str(self.into), self.overwrite)
         self.landings.append(landing)
         for name in (*group.names, *group.copied):
             landing.take(name.removesuffix("/"))
         if landing.obstacles:
             self.problems.append(_in_the_way(landing.obstacles))
 
-    def _note(self, landing: Landing) -> None:
+    def _note(self, landing: Installer) -> None:
         try:
-            note(landing)
+            write_record(landing)
         except OSError as exc:
             self._warn(
                 f"cannot note what came to {self.into} ({exc.strerror}): a sync of it"
@@ -131,11 +131,11 @@ class Session:
     ) -> list[PartialTransfer]:
         if not names:
             return []
-        job = Job(
+        job = RsyncCall(
             options=[*options, *self._options(stage), f"--files-from={stage.write(names)}"],
             sources=[self.link.rsync_target(f"{base.rstrip('/')}/")],
             target=f"{stage.tree}/",
-            place=Place(self._node, self.link.node.host, base, str(stage.tree)),
+            place=TransferTarget(self._node, self.link.node.host, base, str(stage.tree)),
             shell=self.link.rsync_shell(),
         )
         try:
@@ -158,7 +158,7 @@ class Session:
 
         What is here already stays away.
         """
-        program = client()
+        program = rsync_program()
         options = ["-tRO", "--from0", *program.literal, *program.lenient, "--chmod=Du+rwx,Fu+rw"]
         options += [f"--exclude={pattern}" for pattern in PATTERNS]
         options += [f"--compare-dest={self.into}"]
@@ -194,7 +194,7 @@ class Session:
     def _node(self) -> str:
         return self.link.node.name
 
-    def _all(self, pick: Callable[[Landing], Iterable[str]]) -> tuple[str, ...]:
+    def _all(self, pick: Callable[[Installer], Iterable[str]]) -> tuple[str, ...]:
         names = {name for landing in self.landings for name in pick(landing)}
         return tuple(sorted(printable(os.fsencode(name)) for name in names))
 

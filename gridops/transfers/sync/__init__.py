@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
     from gridops.transfers.sync.tree import Tree, list_tree
 
-__all__ = ["Tree", "earlier_target", "list_tree", "sync_tree", "target_of"]
+__all__ = ["Tree", "list_tree", "previous_target", "sync_tree", "target_of"]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,7 +40,7 @@ def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
     return f"{node.remote_root.rstrip('/')}/{name}"
 
 
-def earlier_target(node: Node, src: str | None) -> str:
+def previous_target(node: Node, src: str | None) -> str:
     """Target of an earlier sync of `src`; "" for none, and for /, which has no name."""
     path = None if src is None else Path(src).expanduser().resolve()
     return target_of(node, path) if path and path.name else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gridops.transfers.sync.record import Record
-from gridops.transfers.sync.remote import Prepared
-from gridops.transfers.sync.tree import Seen, Tree
+from gridops.transfers.sync.remote import RemoteState
+from gridops.transfers.sync.tree import FileTimes, Tree
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Doubts:
     """Knowledge of the files on a node, from the last sync."""
 
     last: Record
-    ready: Prepared
+    ready: RemoteState
     new: str  # the token to have, unless there is one
 
     @property
@@ -36,7 +36,7 @@ class Doubts:
         """True if the node has our token already."""
         return bool(self.ready.token)
 
-    def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
+    def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
         """The files to compare by their bytes."""
         if self.known:
             return self.last.to_compare(tree, seen)

@@ -8,7 +8,7 @@ from gridops.transfers.record import STATE, Record, brought_above, read_record, 
 from gridops.transfers.sync.walk import Files, parent
 
 
-def leave_out_results(found: Files, tracked: Callable[[], set[bytes]]) -> int:
+def exclude_fetched(found: Files, tracked: Callable[[], set[bytes]]) -> int:
     """Leave out the results of fetches; return their number.
 
     They are the files that are as a fetch brought them and that git does not track; the records of

@@ -20,7 +20,7 @@ CUT = b"\n# cut here: it was longer\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """A tree's commit and uncommitted changes; both are empty where git does not know.
 
     `diff` is what `git apply` takes, with the names of untracked files above it.
@@ -35,16 +35,16 @@ class Origin:
         return (self.commit, *(line for line in lines if not line.startswith("# untracked: ")))
 
 
-def origin_of(root: Path) -> Origin:
+def provenance_of(root: Path) -> Provenance:
     """The commit of the work tree at `root`, and the changes since; never raises."""
     if not in_work_tree(root):
-        return Origin()
+        return Provenance()
     end = time.monotonic() + GIT_TIMEOUT
     try:
         commit = _said(root, ["rev-parse", "--verify", "-q", "HEAD"], end).decode().strip()
-        return Origin(commit, _changes(root, end) if commit else "")
+        return Provenance(commit, _changes(root, end) if commit else "")
     except (NotGit, SyncError, OSError):
-        return Origin()
+        return Provenance()
 
 
 def _changes(root: Path, end: float) -> str:
@@ -79,7 +79,7 @@ def _no_filters(root: Path, end: float) -> list[str] | None:
     return overrides({f"filter.{name}.{key}": off[key] for name in drivers for key in off})
 
 
-def unkept(diff: bytes) -> str:
+def missing_parts(diff: bytes) -> str:
     """Parts that a diff of an Origin lacks, in words; "" for none."""
     missing = {
         "new files that git does not know": diff.startswith(b"# untracked: "),

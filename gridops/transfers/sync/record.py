@@ -23,7 +23,7 @@ from math import inf, isnan
 from pathlib import Path
 
 from gridops.system.rundir import runtime_dir
-from gridops.transfers.sync.tree import Seen, Tree
+from gridops.transfers.sync.tree import FileTimes, Tree
 
 MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
 SMALL = 1 << 20  # bytes of a file that may well be read once more for that
@@ -62,7 +62,7 @@ class Record:
         words = (repr(self.end), f"-{self.token}", self.fine, self.digest or "-", len(self.marks))
         return " ".join(map(str, words)).ljust(HEAD - 1).encode() + b"\n"
 
-    def to_compare(self, tree: Tree, seen: Seen) -> set[bytes]:
+    def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
         """Files to compare by their bytes: their size and time do not tell.
 
         Where much has changed since, it often is what was there before (a checkout, a touch, a
@@ -82,7 +82,7 @@ class Record:
             name for name, (written, size) in changed if written < high or (much and size <= SMALL)
         }
 
-    def after(self, tree: Tree, seen: Seen, *, token: str, fine: str) -> Record:
+    def after(self, tree: Tree, seen: FileTimes, *, token: str, fine: str) -> Record:
         """Record of a sync that has come to its end; it looked at the files as in `seen`."""
         now = time.time()
         if self.digest == tree.digest and self.marks == seen.marks and self.end < inf:

@@ -45,7 +45,7 @@ REFUSALS: Refusals = (
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class RemoteState:
     """The node's directory as `prepare` found or made it."""
 
     state: str  # "marked", or in a dry run "absent", "new" (empty, not yet ours)
@@ -73,7 +73,7 @@ class Deleted:
     blocked: tuple[bytes, ...] = ()  # in their place is what no sync brought
 
 
-def origin_of(root: Path) -> str:
+def sync_owner(root: Path) -> str:
     """Origin of a sync: the trees that share it may delete each other's files on a node.
 
     GRIDOPS_ORIGIN, else user@host:directory; machines of a CI system, which change names from one
@@ -93,7 +93,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-class NodeTree:
+class RemoteTree:
     """The directory of one project on one node, for one origin."""
 
     def __init__(self, link: Link, project: str, origin: str, own: str | None = None) -> None:
@@ -110,7 +110,7 @@ class NodeTree:
     def node(self) -> Node:
         return self._link.node
 
-    def prepare(self, *, dry_run: bool, token: str, timeout: float) -> Prepared:
+    def prepare(self, *, dry_run: bool, token: str, timeout: float) -> RemoteState:
         """Make the directory ours where that is allowed (a dry run: only look).
 
         Whoever else has synced to it is told by that when he comes again: his token is gone. Where
@@ -139,7 +139,7 @@ class NodeTree:
                 "there is no rsync on it", node=self.node.name, hint="install rsync there"
             )
         digest, _, how = head.partition(" ")
-        return Prepared(
+        return RemoteState(
             state,
             target,
             digest,
@@ -156,13 +156,13 @@ class NodeTree:
         state = f".gridops/{self.id}/{self._key}"
         return [f"--temp-dir={state}.tmp", f"--partial-dir={target}/{state}.partial"]
 
-    def plan(self, ready: Prepared, tree: Tree, *, timeout: float) -> Deleted:
+    def plan(self, ready: RemoteState, tree: Tree, *, timeout: float) -> Deleted:
         """Names that `stage` would delete."""
         if ready.state != "marked":
             return Deleted()
         return self._deletions(ready, tree, "plan", timeout=timeout)
 
-    def stage(self, ready: Prepared, tree: Tree, *, delete: bool, timeout: float) -> Deleted:
+    def stage(self, ready: RemoteState, tree: Tree, *, delete: bool, timeout: float) -> Deleted:
         """Make the tree's manifest the node's; with `delete`, delete what the old one had more.
 
         The manifest always names at least what is there of ours, whenever this is interrupted.
@@ -170,17 +170,17 @@ class NodeTree:
         args = (self._key, tree.digest, "yes" if delete else "no")
         return self._deletions(ready, tree, "stage", *args, timeout=timeout)
 
-    def clean(self, ready: Prepared, *, timeout: float) -> None:
+    def clean(self, ready: RemoteState, *, timeout: float) -> None:
         """Drop the half-received files that the transfer has made no use of."""
         self._ask("clean", ready.target, self.id, self._key, timeout=timeout)
 
-    def vouch(self, ready: Prepared, token: str, *, timeout: float) -> None:
+    def vouch(self, ready: RemoteState, token: str, *, timeout: float) -> None:
         """Have the node know that all of the tree is there; others may have synced before."""
         args = (ready.target, self.id, self._key, self.origin, token)
         self._ask("vouch", *args, timeout=timeout)
 
     def _deletions(
-        self, ready: Prepared, tree: Tree, verb: str, *args: str, timeout: float
+        self, ready: RemoteState, tree: Tree, verb: str, *args: str, timeout: float
     ) -> Deleted:
         manifest = tree.manifest
         pack = ready.packs and len(manifest) > WORTH_PACKING

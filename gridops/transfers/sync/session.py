@@ -16,15 +16,15 @@ from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
-from gridops.transfers.errors import Place
+from gridops.transfers.errors import TransferTarget
 from gridops.transfers.output import Progress, Transfer, printable
-from gridops.transfers.program import NANOSECONDS, PACKING, Job, client, transfer
+from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
 from gridops.transfers.sync.doubts import Doubts
 from gridops.transfers.sync.naming import few, plain, refuse_blocked, shown, unreadable_here
 from gridops.transfers.sync.record import maker, new_token
-from gridops.transfers.sync.remote import Deleted, NodeTree, Prepared, origin_of
-from gridops.transfers.sync.tree import Seen, Tree
-from gridops.transfers.sync.turn import Turn
+from gridops.transfers.sync.remote import Deleted, RemoteState, RemoteTree, sync_owner
+from gridops.transfers.sync.tree import FileTimes, Tree
+from gridops.transfers.sync.turn import SyncLock
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
@@ -44,7 +44,7 @@ class Session:
     settings: Settings
     dry_run: bool
     end: float  # on time.monotonic()
-    turn: Turn
+    turn: SyncLock
     own: str | None = None
     exact: bool = False
     done: Transfer = field(default_factory=Transfer)  # in all attempts, as is `deleted`
@@ -107,7 +107,7 @@ class Session:
         return target
 
     def _once(self) -> str:
-        node = NodeTree(self.link, self.project, origin_of(self.tree.origin), self.own)
+        node = RemoteTree(self.link, self.project, sync_owner(self.tree.origin), self.own)
         token = new_token(maker(node.origin))
         with _meanwhile(self._look) as looked:
             ready = node.prepare(dry_run=self.dry_run, token=token, timeout=self._left())
@@ -125,13 +125,13 @@ class Session:
         self._say_incomplete(kept)
         return ready.target
 
-    def _look(self) -> Seen:
+    def _look(self) -> FileTimes:
         seen = self.tree.seen
         if seen and seen.at >= self.turn.last.end + 1:
             return seen
-        return Seen.of(self.tree.root, self.tree.names)
+        return FileTimes.of(self.tree.root, self.tree.names)
 
-    def _settle(self, node: NodeTree, ready: Prepared) -> tuple[bytes, ...]:
+    def _settle(self, node: RemoteTree, ready: RemoteState) -> tuple[bytes, ...]:
         """Delete names that are gone from the tree; return those that could not be deleted."""
         wanted = self.settings.sync.delete and not self.tree.unreadable
         if ready.up_to_date(self.tree, wanted):
@@ -150,7 +150,9 @@ class Session:
             events.emit(events.WARNING, message=message)
         return found.kept
 
-    def _transfer(self, node: NodeTree, ready: Prepared, doubts: Doubts, seen: Seen) -> None:
+    def _transfer(
+        self, node: RemoteTree, ready: RemoteState, doubts: Doubts, seen: FileTimes
+    ) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
             self._add(self.tree.as_new())
             return
@@ -162,7 +164,7 @@ class Session:
         fine = self._is_fine(node, ready, doubts, seen)
         to_compare = set(self.tree.names) if self.exact else doubts.to_compare(self.tree, seen)
         others = [name for name in self.tree.names if name not in to_compare]
-        exact = [EXACT] if client().version >= NANOSECONDS else []
+        exact = [EXACT] if rsync_program().version >= NANOSECONDS else []
         self._run(node, ready, [*others, *self.tree.empty], *(exact if fine == "yes" else ()))
         self._run(node, ready, sorted(to_compare), "-c", *exact)
         if not self.dry_run:
@@ -171,7 +173,9 @@ class Session:
             last = self.turn.last
             self.turn.finish(last.after(self.tree, seen, token=doubts.token, fine=fine))
 
-    def _is_fine(self, node: NodeTree, ready: Prepared, doubts: Doubts, seen: Seen) -> str:
+    def _is_fine(
+        self, node: RemoteTree, ready: RemoteState, doubts: Doubts, seen: FileTimes
+    ) -> str:
         """Tell whether times there are kept and compared to the nanosecond: yes, no, ? for unknown.
 
         An old rsync or a coarse file system there would have every file sent each time. It is asked
@@ -180,7 +184,7 @@ class Session:
         last = self.turn.last
         if self.dry_run or not doubts.known or last.fine != "?" or last.digest != self.tree.digest:
             return last.fine
-        if client().version < NANOSECONDS:
+        if rsync_program().version < NANOSECONDS:
             return "no"
         every = zip(self.tree.names, seen.files, seen.marks, last.marks, strict=True)
         known = (name for name, one, now, then in every if now == then != 0 and one[0] % 1 > 0)
@@ -193,19 +197,19 @@ class Session:
 
     def _run(
         self,
-        node: NodeTree,
-        ready: Prepared,
+        node: RemoteTree,
+        ready: RemoteState,
         names: Sequence[bytes],
         *options: str,
         record: Callable[[Transfer], None] | None = None,
     ) -> None:
         if not names:
             return
-        job = Job(
+        job = RsyncCall(
             options=[*self._options(node, ready), *options],
             sources=[plain(name) for name in names],
             target=self.link.rsync_target(f"{ready.target}/"),
-            place=Place(node.node.name, node.node.host, str(self.tree.root), ready.target),
+            place=TransferTarget(node.node.name, node.node.host, str(self.tree.root), ready.target),
             shell=self.link.rsync_shell(),
             cwd=str(self.tree.root),
         )
@@ -222,13 +226,13 @@ class Session:
     def _add(self, done: Transfer) -> None:
         self.done += done
 
-    def _options(self, node: NodeTree, ready: Prepared) -> list[str]:
+    def _options(self, node: RemoteTree, ready: RemoteState) -> list[str]:
         """rsync's options: symlinks, permissions and times are kept.
 
         No directory's times are: jobs write there. The parents of each file are made as they are
         here, no directory is descended into.
         """
-        program = client()
+        program = rsync_program()
         options = ["-lptORd", *program.literal, *program.lenient]
         if node.node.connection != "local" and program.version >= PACKING:
             options.append("-z")
@@ -256,7 +260,7 @@ class Session:
             )
         return left
 
-    def _say_taken_over(self, ready: Prepared) -> None:
+    def _say_taken_over(self, ready: RemoteState) -> None:
         message = (
             f"{self.link.node.name}: {ready.target} last came from {ready.previous}; what only that"
             " brought stays there (to keep the two apart rename one, or use another remote_root)"
@@ -290,9 +294,9 @@ class Session:
 
 
 @contextmanager
-def _meanwhile(work: Callable[[], Seen]) -> Iterator[Callable[[], Seen]]:
+def _meanwhile(work: Callable[[], FileTimes]) -> Iterator[Callable[[], FileTimes]]:
     """Do `work` in a thread beside the block; the yielded function tells its result after it."""
-    results: list[Seen] = []
+    results: list[FileTimes] = []
 
     def quietly() -> None:
         with suppress(OSError):  # it will be raised where the result is asked for

@@ -23,7 +23,7 @@ from gridops.observe import events
 from gridops.transfers.output import Transfer, printable
 from gridops.transfers.record import STATE
 from gridops.transfers.sync.exclude import Excluded, compile_patterns
-from gridops.transfers.sync.fetched import leave_out_results
+from gridops.transfers.sync.fetched import exclude_fetched
 from gridops.transfers.sync.git import NotGit, git_files, in_work_tree
 from gridops.transfers.sync.walk import Files, parent
 
@@ -36,7 +36,7 @@ _SHOWN = 3  # names in a warning
 
 
 @dataclass(frozen=True)
-class Seen:
+class FileTimes:
     """Stat of the files, as of a moment on time.time().
 
     Of each file when it was last written, its size in bytes (nan and 0 for what rsync will have to
@@ -49,7 +49,7 @@ class Seen:
     marks: array[int]
 
     @classmethod
-    def of(cls, root: Path, names: Iterable[bytes]) -> Seen:
+    def of(cls, root: Path, names: Iterable[bytes]) -> FileTimes:
         at = time.time()
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -82,12 +82,12 @@ class Tree:
     unreadable: tuple[bytes, ...] = ()  # directories whose contents could not be listed
     symlinks: frozenset[bytes] = frozenset()  # those among `names`
     fetched: int = 0  # files left out, since a fetch brought them
-    seen: Seen | None = None
+    seen: FileTimes | None = None
     source: Path | None = None  # where it comes from, when `root` is a copy of that
 
     def for_many(self) -> Tree:
         """The same tree, looked at once; else every node's sync would do that by itself."""
-        tree = replace(self, seen=Seen.of(self.root, self.names))
+        tree = replace(self, seen=FileTimes.of(self.root, self.names))
         _ = tree.digest
         return tree
 
@@ -142,7 +142,7 @@ def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
     elif found is None:
         found = _everything(root, excluded)
     _leave_out_state(found)
-    fetched = leave_out_results(found, lambda: _tracked(root, found, settings.timeout))
+    fetched = exclude_fetched(found, lambda: _tracked(root, found, settings.timeout))
     _warn(found)
     return Tree(
         root,

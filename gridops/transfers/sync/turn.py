@@ -21,7 +21,7 @@ from gridops.transfers.sync.record import HEAD, Record
 POLL_INTERVAL = 0.05  # seconds between two looks at a lock that is taken
 
 
-class Turn:
+class SyncLock:
     """Our turn to sync: the lock is ours, and its file has the record of the last sync."""
 
     def __init__(self, descriptor: int) -> None:
@@ -47,7 +47,7 @@ class Turn:
 
 
 @contextmanager
-def locked(node: Node, project: str, end: float) -> Iterator[Turn]:
+def locked(node: Node, project: str, end: float) -> Iterator[SyncLock]:
     """Hold the lock of `project` on `node`; waits until `end` (on time.monotonic()) at most.
 
     Two syncs at once would each delete what the other has just brought.
@@ -55,7 +55,7 @@ def locked(node: Node, project: str, end: float) -> Iterator[Turn]:
     descriptor = os.open(_path(node, project), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait(descriptor, node, project, end)
-        yield Turn(descriptor)
+        yield SyncLock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -17,7 +17,7 @@ from gridops.errors import (
 )
 from gridops.inventory.settings import SshSettings
 from gridops.jobs import lookup
-from gridops.jobs.listing import listed, states
+from gridops.jobs.listing import filter_jobs, states
 from gridops.jobs.records import jobs_from
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
@@ -92,7 +92,7 @@ def test_a_part_of_an_id_is_taken_with_a_warning_while_a_node_is_silent(answers,
 @pytest.mark.parametrize("text", ["", "-", "--help", "-f", "a b", "../x"])
 def test_what_can_be_no_id_is_refused_before_a_node_is_asked(monkeypatch, text):
     monkeypatch.setattr(lookup, "ask_all", None)
-    for find in (lookup.find, lookup.find_in_time):
+    for find in (lookup.find, lookup.find_with_retry):
         with pytest.raises(UsageError, match="is not the id of a run"):
             find(NODES, SSH, text)
 
@@ -106,7 +106,7 @@ def test_only_a_part_that_says_enough_ends_a_run(answers):
     with pytest.raises(NoJob):
         lookup.find(NODES, SSH, "aaa")
     named = job("train-a")
-    assert lookup.meant((named,), "trai") is named
+    assert lookup.resolve_id((named,), "trai") is named
 
 
 def test_a_short_beginning_finds_a_run_and_does_not_end_it(answers):
@@ -120,20 +120,20 @@ def test_an_attempt_that_never_began_is_not_the_newest_run(answers):
     for reason in ("busy", "unconfirmed"):
         attempt = job(SECOND, state="refused", reason=reason)
         known = (job(FIRST), attempt)
-        assert lookup.meant(known, "@last").id == FIRST
-        assert lookup.meant(known, "20261124").id == FIRST
-        assert lookup.meant(known, SECOND) is attempt
-        assert lookup.meant((attempt,), "bbbb") is attempt
+        assert lookup.resolve_id(known, "@last").id == FIRST
+        assert lookup.resolve_id(known, "20261124").id == FIRST
+        assert lookup.resolve_id(known, SECOND) is attempt
+        assert lookup.resolve_id((attempt,), "bbbb") is attempt
         with pytest.raises(NoJob):
-            lookup.meant((attempt,), "@last")
+            lookup.resolve_id((attempt,), "@last")
     failed = job(SECOND, state="refused", reason="error")
-    assert lookup.meant((job(FIRST), failed), "@last") is failed
+    assert lookup.resolve_id((job(FIRST), failed), "@last") is failed
 
 
 def test_a_node_that_may_know_an_id_in_full_is_asked_until_it_answers(answers, warned):
     answers(((), DOWN), ((), DOWN), ((), (job(SECOND, "n2"),)))
     pauses: list[float] = []
-    assert lookup.find_in_time(NODES, SSH, SECOND, sleep=pauses.append).node == "n2"
+    assert lookup.find_with_retry(NODES, SSH, SECOND, sleep=pauses.append).node == "n2"
     assert len(pauses) == 2
     assert warned == ["n2 cannot be reached: connection refused; trying again"]
 
@@ -141,7 +141,7 @@ def test_a_node_that_may_know_an_id_in_full_is_asked_until_it_answers(answers, w
 def test_asking_again_ends_when_the_time_is_over(answers):
     answers(((), DOWN))
     with pytest.raises(RunTimeout, match=r"within 0\.1 s"):
-        lookup.find_in_time(NODES, SSH, SECOND, timeout=0.1)
+        lookup.find_with_retry(NODES, SSH, SECOND, timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -150,23 +150,23 @@ def test_asking_again_ends_when_the_time_is_over(answers):
 def test_nothing_is_asked_again_that_is_in_doubt_or_only_a_person_can_mend(answers, text, error):
     answers(((), error))
     with pytest.raises(JobUnreachable):
-        lookup.find_in_time(NODES, SSH, text, sleep=pytest.fail)
+        lookup.find_with_retry(NODES, SSH, text, sleep=pytest.fail)
 
 
 def test_nobody_waits_for_a_run_that_all_nodes_deny(answers):
     answers(((), ()))
     with pytest.raises(NoJob):
-        lookup.find_in_time(NODES, SSH, SECOND)
+        lookup.find_with_retry(NODES, SSH, SECOND)
 
 
 def test_a_list_has_what_has_not_ended_and_the_newest_that_have():
     ended = [job(f"a{n}", state="finished") for n in range(4)]
     attempt, active = job("b", state="refused", reason="busy"), job("0")
     known = (active, *ended, attempt)
-    assert listed(known, ended=2) == ((active, *ended[2:]), 2)
-    assert listed(known, ended=0) == ((active,), 4)
-    assert listed(known) == (known, 0)
-    assert listed(known, ("refused",), 2) == ((attempt,), 0)
+    assert filter_jobs(known, ended=2) == ((active, *ended[2:]), 2)
+    assert filter_jobs(known, ended=0) == ((active,), 4)
+    assert filter_jobs(known) == (known, 0)
+    assert filter_jobs(known, ("refused",), 2) == ((attempt,), 0)
     assert states(None) == ()
     assert states("running, timed out") == ("running", "timed out")
     with pytest.raises(UsageError, match="unknown state"):

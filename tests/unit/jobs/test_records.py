@@ -12,7 +12,7 @@ from support.jobs import Kept, Place, shell_path, start
 
 from gridops.errors import ConnectionLost, UnreadableAnswer, UnreadableRecord
 from gridops.jobs import client
-from gridops.jobs.listing import listed
+from gridops.jobs.listing import filter_jobs
 from gridops.jobs.records import MAX_RUNS, Records, jobs_from
 from gridops.model import Job, Leftover, Node
 from gridops.reach.local import LocalLink
@@ -162,7 +162,7 @@ def test_an_unreadable_run_has_a_row_and_a_record_with_the_reason() -> None:
     record = job_record(found, 0.0)
     assert (record["state"], record["exit_status"]) == ("unreadable", None)
     assert record["error"] == found.error
-    assert listed([found], ended=0) == ((found,), 0)
+    assert filter_jobs([found], ended=0) == ((found,), 0)
     with pytest.raises(UnreadableRecord, match=rf"n1: the record of the run {RUN} cannot be read"):
         client.readable(found)
 

@@ -136,7 +136,7 @@ def test_a_held_run_begins_once_when_its_tree_is_there_also_over_a_new_connectio
 ) -> None:
     link, kept, steps = Recording(), Kept(), []
 
-    def deliver(reply: client.StartReply) -> None:
+    def deliver(reply: client.Acknowledgement) -> None:
         steps.append(reply.state)
         assert client.status(Flaky(), [reply.id])[reply.id].state == "held"
         assert not marks.exists()
@@ -160,7 +160,7 @@ def test_a_held_run_begins_once_when_its_tree_is_there_also_over_a_new_connectio
 def test_a_held_run_whose_tree_does_not_come_is_not_started_again(marks: Path) -> None:
     link = Recording()
 
-    def deliver(reply: client.StartReply) -> None:
+    def deliver(reply: client.Acknowledgement) -> None:
         raise ConnectionLost("the sync broke")
 
     spec = JobSpec(command=f"echo ran >>{marks}", hold=0.3)

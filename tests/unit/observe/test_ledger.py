@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gridops.errors import NoNode, RunTimeout
-from gridops.grid.base import seen, telling
+from gridops.grid.base import report_end, task_scope
 from gridops.model import Job
 from gridops.observe import events, ledger
 from gridops.observe.events import emit
@@ -60,7 +60,7 @@ def finish(run_id: str = "r1", status: int = 0) -> None:
 
 
 def fail(task: str, cause: BaseException, run_id: str = "") -> None:
-    with telling(task):
+    with task_scope(task):
         if run_id:
             start(run_id)
         raise cause
@@ -71,7 +71,7 @@ def fail(task: str, cause: BaseException, run_id: str = "") -> None:
 
 def test_a_run_is_in_the_history_with_all_that_is_known_of_it(runs):
     before = time.time()
-    with telling("run") as course:
+    with task_scope("run") as course:
         start(command="python train.py")
         finish(status=3)
         course.ok = False
@@ -82,7 +82,7 @@ def test_a_run_is_in_the_history_with_all_that_is_known_of_it(runs):
 
 
 def test_it_is_there_while_it_runs(recorder, runs):
-    with telling("run"):
+    with task_scope("run"):
         start()
         recorder.flush()
         assert [row.state for row in Store().runs()] == ["running"]
@@ -93,20 +93,20 @@ def test_it_is_there_while_it_runs(recorder, runs):
 
 
 def test_one_that_was_left_to_its_node_is_detached(runs):
-    with telling("run"):
+    with task_scope("run"):
         start()
     assert [row.state for row in runs()] == ["detached"]
 
 
 def test_one_that_is_left_while_it_is_followed_is_detached(runs):
-    with telling("run"):
+    with task_scope("run"):
         start()
         emit(events.RUN_LEFT, node="a", id="r1", reason="SIGHUP")
     assert [row.state for row in runs()] == ["detached"]
 
 
 def test_one_that_waits_for_a_slot_is_there_and_then_where_it_began(recorder, runs):
-    with telling("run"):
+    with task_scope("run"):
         emit(events.RUN_QUEUED, nodes=("a", "b"), id="r1", seconds=60)
         recorder.flush()
         assert [(row.id, row.node, row.state) for row in Store().runs()] == [
@@ -118,13 +118,13 @@ def test_one_that_waits_for_a_slot_is_there_and_then_where_it_began(recorder, ru
 
 
 def test_one_that_is_handed_over_to_wait_at_its_node_is_detached(runs):
-    with telling("run"):
+    with task_scope("run"):
         emit(events.RUN_QUEUED, nodes=("a",), id="r1", seconds=60)
     assert [(row.node, row.state) for row in runs()] == [("a", "detached")]
 
 
 def test_one_that_was_stopped_in_line_has_failed(runs):
-    with telling("run") as course:
+    with task_scope("run") as course:
         emit(events.RUN_QUEUED, nodes=("a", "b"), id="r1", seconds=60)
         course.ok = False
     (row,) = runs()
@@ -166,7 +166,7 @@ def test_runs_of_several_threads_do_not_mix(runs):
         with pytest.raises(NoNode):
             fail("run", NoNode("gone"), "r2")
 
-    with telling("run"):
+    with task_scope("run"):
         start("r1")
         thread = threading.Thread(target=other)
         thread.start()
@@ -176,7 +176,7 @@ def test_runs_of_several_threads_do_not_mix(runs):
 
 
 def test_a_lost_run_that_begins_again_is_two(runs):
-    with telling("run"):
+    with task_scope("run"):
         start("r1")
         emit(events.RUN_RESTARTED, node="a", id="r1", error="the node rebooted")
         start("r2", node="b")
@@ -188,25 +188,25 @@ def test_a_lost_run_that_begins_again_is_two(runs):
 
 
 def test_how_a_detached_run_ended_is_entered_when_somebody_sees_it(recorder, runs):
-    with telling("run"):
+    with task_scope("run"):
         start("r1")
     recorder.flush()
     job = Job("r1", "a", "finished", began=True, status=4, seconds=60.0)
-    assert seen(job) is job
+    assert report_end(job) is job
     (row,) = runs()
     assert (row.state, row.status, row.seconds) == ("finished", 4, 60.0)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "refused", "unknown"])
 def test_a_run_that_has_not_ended_has_no_end(state, runs):
-    with telling("run"):
+    with task_scope("run"):
         start("r1")
-    seen(Job("r1", "a", state, began=state == "running"))
+    report_end(Job("r1", "a", state, began=state == "running"))
     assert [row.state for row in runs()] == ["detached"]
 
 
 def test_only_the_beginning_of_a_command_is_kept_whatever_it_holds(runs):
-    with telling("run"):
+    with task_scope("run"):
         start(command="\udcff\n'" + "x" * 1000)
     (row,) = runs()
     assert len(row.command) < 250
@@ -217,9 +217,9 @@ def test_only_the_beginning_of_a_command_is_kept_whatever_it_holds(runs):
 
 
 def test_tasks_are_counted_by_how_they_ended(totals):
-    with telling("run"):
+    with task_scope("run"):
         pass
-    with telling("run") as course:
+    with task_scope("run") as course:
         course.ok = False
     with pytest.raises(NoNode):
         fail("sync", NoNode("none"))
@@ -264,7 +264,7 @@ def test_a_probed_node_is_remembered_with_its_figures(recorder):
 def test_a_long_task_is_stored_while_it_runs(monkeypatch):
     monkeypatch.setattr(ledger, "_of_process", [Ledger(Metrics())])
     recorder = Recorder(delay=0.05)
-    with events.listening(recorder), telling("run"):
+    with events.listening(recorder), task_scope("run"):
         start()
         end = time.monotonic() + 10
         while not Store().runs() and time.monotonic() < end:
@@ -299,10 +299,10 @@ def test_nothing_is_stored_where_nothing_happened(recorder):
 
 def test_a_store_that_cannot_be_is_told_once(recorder, monkeypatch, tmp_path):
     monkeypatch.setenv("GRIDOPS_STATE_DIR", os.devnull)
-    with telling("run"):
+    with task_scope("run"):
         pass
     recorder.flush()
-    with telling("run"):
+    with task_scope("run"):
         pass
     recorder.flush()
     assert "cannot be kept" in recorder.close()
@@ -312,7 +312,7 @@ def test_a_store_that_cannot_be_is_told_once(recorder, monkeypatch, tmp_path):
 
 def test_an_event_that_nobody_understands_harms_no_other(recorder):
     emit(events.TASK_FINISHED, task="run")  # without its other fields
-    with telling("run"):
+    with task_scope("run"):
         pass
     assert "KeyError" in recorder.close()
     assert len(Store().totals()) > 2

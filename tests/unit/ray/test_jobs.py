@@ -17,8 +17,8 @@ from gridops.inventory.settings import Settings
 from gridops.observe import events
 from gridops.ray import follow
 from gridops.ray.follow import Following
-from gridops.ray.jobsapi import RayJob, Submission, literal, meant
-from gridops.ray.outcome import exit_status, verdict
+from gridops.ray.jobsapi import RayJob, Submission, literal, resolve_id
+from gridops.ray.outcome import describe_outcome, exit_status
 from gridops.ray.submit import ClusterSpec, submit
 from gridops.retry import without_waiting
 
@@ -371,7 +371,7 @@ def test_exit_status(state: str, code: int | None, interrupted: bool, status: in
 
 def test_why_a_job_never_began_is_said_on_one_line() -> None:
     message = "Failed to set up runtime environment.\nTraceback (...):\n  x\nIOError: no space\n"
-    said = verdict(RayJob("j", "failed", message=message))
+    said = describe_outcome(RayJob("j", "failed", message=message))
     assert said == "it failed: Failed to set up runtime environment. … IOError: no space"
 
 
@@ -384,14 +384,14 @@ def test_a_beginning_or_last_names_a_job(ray: FakeRay) -> None:
     ray.add("01000000", "RUNNING", type="DRIVER", job_id="01000000", submission_id=None)
     with ray.client() as client:
         jobs = client.jobs.jobs()
-    assert meant(jobs, "oth").id == "other"
-    assert meant(jobs, "ray-1").id == "ray-1"
-    assert meant(jobs, "@last").id == "other"
-    assert not meant(jobs, "01").submitted
+    assert resolve_id(jobs, "oth").id == "other"
+    assert resolve_id(jobs, "ray-1").id == "ray-1"
+    assert resolve_id(jobs, "@last").id == "other"
+    assert not resolve_id(jobs, "01").submitted
     with pytest.raises(UsageError, match="begins 2 ids"):
-        meant(jobs, "ray")
+        resolve_id(jobs, "ray")
     with pytest.raises(NoRayJob) as caught:
-        meant(jobs, "x")
+        resolve_id(jobs, "x")
     assert caught.value.exit_status == 2
     assert "other" in caught.value.hint
 

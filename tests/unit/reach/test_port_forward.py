@@ -13,7 +13,7 @@ from gridops.errors import UsageError
 from gridops.model import Node, PortForward, Reply
 from gridops.observe import events, messages
 from gridops.reach.port_forward import Forwards
-from gridops.reach.ports import Ports, look, why_not
+from gridops.reach.ports import Ports, query_ports, refusal_reason
 from gridops.tasks import _parse
 from gridops.tasks._progress import Narrator
 
@@ -111,14 +111,14 @@ class Says:
 
 def test_what_a_node_says_of_its_ports_is_taken_strictly():
     said = b"motd\nbusy\nbusy x\nbusy 999999\nhere\nbusy 80\nbusy 81 \nhere a b\n"
-    assert look(Says(said), [80]) == Ports(known=True, shared=False, busy=frozenset({80}))
-    assert look(Says(b""), [80]) == Ports(known=False, shared=False, busy=frozenset())
+    assert query_ports(Says(said), [80]) == Ports(known=True, shared=False, busy=frozenset({80}))
+    assert query_ports(Says(b""), [80]) == Ports(known=False, shared=False, busy=frozenset())
 
 
 def test_why_a_port_cannot_be_reached_is_said_as_far_as_it_is_known():
-    assert "AllowTcpForwarding" in str(why_not(Says(b"here a b\nbusy 80\n"), 80))
-    assert str(why_not(Says(b"here a b\n"), 80)) == "gpu01: nothing listens on port 80 there"
-    assert "or its sshd allows no forwarding" in str(why_not(Says(b""), 80))
+    assert "AllowTcpForwarding" in str(refusal_reason(Says(b"here a b\nbusy 80\n"), 80))
+    assert str(refusal_reason(Says(b"here a b\n"), 80)) == "gpu01: nothing listens on port 80 there"
+    assert "or its sshd allows no forwarding" in str(refusal_reason(Says(b""), 80))
 
 
 def test_what_happens_is_told_in_a_line(capsys):

@@ -19,15 +19,15 @@ from gridops.errors import (
     SyncError,
     TransferLost,
 )
-from gridops.transfers.errors import Complaints, Place, error_of
+from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 
-PLACE = Place("gpu1", "gpu1.example.org", "/home/me/p", "/srv/p")
+PLACE = TransferTarget("gpu1", "gpu1.example.org", "/home/me/p", "/srv/p")
 LOST = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [sender=3.5.0]"
 UNHEARD = f"rsync: connection unexpectedly closed (0 bytes received so far) [sender]\n{LOST}"
 
 
 def error(status: int, said: str) -> GridError:
-    complaints = Complaints()
+    complaints = RsyncErrors()
     for at in range(0, len(said), 7):  # chunks end anywhere
         complaints(said.encode()[at : at + 7])
     complaints(b"\n")
@@ -209,7 +209,7 @@ def test_vanished_files_are_told_apart():
 
 
 def test_a_flood_of_complaints_stays_small_and_is_counted():
-    complaints = Complaints()
+    complaints = RsyncErrors()
     for number in range(5000):
         complaints(f'rsync: send_files failed to open "/home/me/p/{number}": No (13)\n'.encode())
     found = error_of(23, complaints, PLACE)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gridops.dispatch.results import status_after
+from gridops.dispatch.results import exit_status_with_results
 from gridops.errors import DiskFull, NotWritable, TransferLost, UsageError
 from gridops.model import Job, Node
 from gridops.observe import events
 from gridops.tasks._task import grid_task
 from gridops.transfers.fetch import checked
-from gridops.transfers.fetch.apply import Landing
+from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here
 from gridops.transfers.fetch.patterns import parse
 from gridops.transfers.fetch.report import FetchReport
@@ -27,13 +27,13 @@ NODE = Node("gpu1", "gpu1")
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> Landing:
+def landing(tmp_path: Path) -> Installer:
     for name in ("stage", "into"):
         (tmp_path / name).mkdir()
-    return Landing(str(tmp_path / "stage"), str(tmp_path / "into"))
+    return Installer(str(tmp_path / "stage"), str(tmp_path / "into"))
 
 
-def staged(landing: Landing, *names: str) -> None:
+def staged(landing: Installer, *names: str) -> None:
     for name in names:
         path = Path(landing.stage, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,13 +210,13 @@ def test_a_success_whose_results_did_not_come_home_is_none(run, status, said):
 
     succeeded = "" if run else "the run succeeded, but "
     missed = f"gpu1: {succeeded}its results did not come home (`inv jobs.fetch a-run PATTERN`)"
-    assert status_after(run, JOB, lost) == status
+    assert exit_status_with_results(run, JOB, lost) == status
     assert said == ["gpu1: the transfer broke off", missed]
     said.clear()
-    assert status_after(run, JOB, lambda: came(missing=("a",))) == status
+    assert exit_status_with_results(run, JOB, lambda: came(missing=("a",))) == status
     assert said == [missed]
     said.clear()
-    assert status_after(run, JOB, lambda: came(matched=1, missing=("a",))) == run
+    assert exit_status_with_results(run, JOB, lambda: came(matched=1, missing=("a",))) == run
     assert said == []
 
 
@@ -225,7 +225,7 @@ def test_ctrl_c_while_results_come_leaves_and_says_how_to_go_on(said):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        status_after(0, JOB, interrupted)
+        exit_status_with_results(0, JOB, interrupted)
     assert said == ["left before all results were home (`inv jobs.fetch a-run PATTERN`)"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from gridops.errors import GridError
 from gridops.inventory.settings import SyncSettings
 from gridops.transfers.sync import list_tree
-from gridops.transfers.sync.provenance import origin_of
+from gridops.transfers.sync.provenance import provenance_of
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def ask_everything(root: Path) -> None:
     """Everything for which gridops asks git."""
     for settings in (SyncSettings(), SyncSettings(gitignore=False)):
         list_tree(root, settings)
-    origin_of(root)
+    provenance_of(root)
     (root / "none").mkdir(exist_ok=True)
     list_tree(root / "none", SyncSettings())
 
@@ -183,7 +183,7 @@ def test_a_directory_that_only_looks_like_a_repository_is_none(
     git(bare, "config", "core.worktree", str(bare))
     listed = list_tree(bare, SyncSettings())
     assert b"config" in listed.names
-    origin_of(bare)
+    provenance_of(bare)
     ask_everything(tree)
     assert started(tmp_path) == ""
 
@@ -214,5 +214,5 @@ def test_the_users_own_filter_still_counts(tree: Path, program: Path, tmp_path: 
     """What git-lfs puts into ~/.gitconfig makes a diff what it should be."""
     git(tree, "config", "--global", "filter.one.clean", f"{program}")
     (tree / ".gitattributes").write_text("* filter=one")
-    origin_of(tree)
+    provenance_of(tree)
     assert "program" in started(tmp_path)

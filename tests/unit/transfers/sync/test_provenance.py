@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gridops.transfers.sync import provenance
-from gridops.transfers.sync.provenance import Origin, origin_of, unkept
+from gridops.transfers.sync.provenance import Provenance, missing_parts, provenance_of
 
 
 def git(root: Path, *words: str, given: bytes = b"") -> str:
@@ -31,9 +31,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_tree_without_a_commit_comes_from_nowhere(tmp_path: Path) -> None:
-    assert origin_of(tmp_path) == Origin()
+    assert provenance_of(tmp_path) == Provenance()
     git(tmp_path, "init", "-q")
-    assert origin_of(tmp_path) == Origin()
+    assert provenance_of(tmp_path) == Provenance()
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_the_diff_applies_whatever_the_users_configuration_is(tree: Path, settin
     git(tree, "config", *setting.split("="))
     (tree / "a").write_bytes(b"caf\xe9\ntwo")
     (tree / "b").unlink()
-    found = origin_of(tree)
+    found = provenance_of(tree)
     assert found.commit == git(tree, "rev-parse", "HEAD").strip()
     git(tree, "checkout", "-q", ".")
     git(tree, "apply", given=found.diff.encode(errors="surrogateescape"))
     assert (tree / "a").read_bytes() == b"caf\xe9\ntwo"
     assert not (tree / "b").exists()
-    assert unkept(found.diff.encode(errors="surrogateescape")) == ""
+    assert missing_parts(found.diff.encode(errors="surrogateescape")) == ""
 
 
 def test_a_diff_that_is_too_long_is_cut_between_two_files(
@@ -59,8 +59,8 @@ def test_a_diff_that_is_too_long_is_cut_between_two_files(
     (tree / "a").write_text("two\n")
     (tree / "b").write_text("two\n" * 500)
     monkeypatch.setattr(provenance, "DIFF_LIMIT", 1000)
-    diff = origin_of(tree).diff.encode()
-    assert unkept(diff) == "what comes after its first MiB"
+    diff = provenance_of(tree).diff.encode()
+    assert missing_parts(diff) == "what comes after its first MiB"
     git(tree, "checkout", "-q", ".")
     git(tree, "apply", given=diff)
     assert ((tree / "a").read_text(), (tree / "b").read_text()) == ("two\n", "one\n")
@@ -69,4 +69,7 @@ def test_a_diff_that_is_too_long_is_cut_between_two_files(
 def test_what_a_diff_cannot_carry_is_named(tree: Path) -> None:
     (tree / "a").write_bytes(b"\0\1")
     (tree / "new").write_text("new\n")
-    assert unkept(origin_of(tree).diff.encode()) == "new files that git does not know, binary files"
+    assert (
+        missing_parts(provenance_of(tree).diff.encode())
+        == "new files that git does not know, binary files"
+    )
