@@ -17,9 +17,9 @@ from bench.common import Claim, Measured, close_pool, inv
 from bench.many import KEX
 from bench.measure import Contender, Result, Sample, compare
 from gridops.model import Cpu, Gpu, Jobs, Node, NodeHealth, Space
-from gridops.observe.batch import Batch
 from gridops.observe.exporter import Exporter, Page, Request
 from gridops.observe.negotiation import prefers_openmetrics
+from gridops.observe.rows import Batch
 from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
 from gridops.probe.figures import record_of

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from gridops.errors import GridError
-from gridops.model import Job
+from gridops.inventory import Inventory
+from gridops.model import Job, Node
 from gridops.observe import events
 
 
@@ -73,3 +74,14 @@ def report_end(job: Job) -> Job:
             error=describe_outcome(job),
         )
     return job
+
+
+class GridBase:
+    """An inventory's nodes and settings."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.settings = inventory.settings
+
+    def _all(self, nodes: Sequence[Node] | None) -> Sequence[Node]:
+        return self.inventory.nodes if nodes is None else nodes

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridops.grid.base import task_scope
-from gridops.grid.facade import GridBase
+from gridops.grid.base import GridBase, task_scope
 from gridops.model import Node, Outcome
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import JobError
-from gridops.grid.base import report_end
-from gridops.grid.facade import GridBase
+from gridops.grid.base import GridBase, report_end
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 

@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
-from gridops.observe.batch import Batch, plain
-from gridops.observe.rows import NodeRecord
+from gridops.observe.rows import Batch, NodeRecord, plain
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

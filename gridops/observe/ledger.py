@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gridops.observe import events
-from gridops.observe.batch import Ending, plain
 from gridops.observe.metrics import Metrics, get_metrics
-from gridops.observe.rows import COMMAND, NodeRecord, RunRow, RunState
+from gridops.observe.rows import COMMAND, Ending, NodeRecord, RunRow, RunState, plain
 
 _lock = threading.Lock()
 _numbers = itertools.count(1)

@@ -19,9 +19,8 @@ import weakref
 from pathlib import Path
 
 from gridops.observe import families
-from gridops.observe.batch import Batch, Ending, plain
 from gridops.observe.buffer import Pending
-from gridops.observe.rows import NodeRecord, RunRow, sample_of
+from gridops.observe.rows import Batch, Ending, NodeRecord, RunRow, plain, sample_of
 
 
 class Metrics:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gridops.errors import StoreError
-from gridops.observe.batch import Batch
 from gridops.observe.paths import DIRECTORY, SWITCH, store_path
-from gridops.observe.rows import NodeRecord, RunRow, Sample
+from gridops.observe.rows import Batch, NodeRecord, RunRow, Sample
 from gridops.observe.sql import COLUMNS, add, migrate, prune, version
 from gridops.system.processes import alive
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gridops.errors import PortClosed
-from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi, RayJob
 from gridops.ray.model import ClusterFacts
-from gridops.ray.rest import SILENCE_TIMEOUT, Api
+from gridops.ray.rest import SILENCE_TIMEOUT, Api, Channel
 from gridops.reach import link_to
 from gridops.reach.link import Stream
 

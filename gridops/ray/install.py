@@ -15,7 +15,7 @@ from gridops.ray import paths
 from gridops.ray.model import Cluster, Installed
 from gridops.ray.pip_output import Pip
 from gridops.ray.remote import Told, ask
-from gridops.ray.versions import differences
+from gridops.ray.state import differences
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of

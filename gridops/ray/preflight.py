@@ -11,8 +11,7 @@ from gridops.errors import ClusterError, GridError
 from gridops.model import Node
 from gridops.ray.model import Cluster
 from gridops.ray.remote import run_program
-from gridops.ray.state import Look
-from gridops.ray.versions import differences
+from gridops.ray.state import Look, differences
 from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridops.errors import ClusterDown, ClusterError, UsageError
+from gridops.inventory.nodeset import fold
 from gridops.model import Node, Outcome, RayRole
 from gridops.ray import paths
 from gridops.ray.model import Cluster, ClusterFacts
@@ -220,3 +222,21 @@ def keep_token(key: str, token: str) -> str:
         out.write(f"{token}\n")
     fresh.replace(file)
     return str(file)
+
+
+def differences(what: str, versions: Mapping[str, str], hint: str) -> dict[str, ClusterError]:
+    """One error for each node whose version is not that of most; none when all are the same."""
+    counts = Counter(versions.values())
+    if len(counts) < 2:
+        return {}
+    usual = max(counts, key=lambda version: (counts[version], version))
+    same = fold(name for name, version in versions.items() if version == usual)
+    return {
+        name: ClusterError(
+            f"{what} {version or 'none'} here, but {usual} on {same}; Ray needs the very same",
+            node=name,
+            hint=hint,
+        )
+        for name, version in versions.items()
+        if version != usual
+    }

@@ -21,7 +21,6 @@ from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused,
 from gridops.inventory.settings import SshSettings
 from gridops.reach import masters
 from gridops.reach.control import Address, Control
-from gridops.reach.dialling import ForwardedStream
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fabric_compat import (
     Config,
@@ -32,7 +31,7 @@ from gridops.reach.fabric_compat import (
 )
 from gridops.reach.link import on_node
 from gridops.reach.mux import CHANNEL_TIMEOUT, MuxTransport, open_transport
-from gridops.reach.tunnel import tunnel
+from gridops.reach.tunnel import ForwardedStream, tunnel
 
 if TYPE_CHECKING:
     from gridops.model import Node

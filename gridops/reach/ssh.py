@@ -142,7 +142,7 @@ class SshLink:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
     def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
-        from gridops.reach.dialling import ForwardedStream  # not part of every run
+        from gridops.reach.tunnel import ForwardedStream  # not part of every run
 
         end = time.monotonic() + timeout
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 
+from gridops.reach.control import Address, Control
 from gridops.reach.link import Stream
+from gridops.system.rundir import no_room
 
 CHUNK = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
 MOST = 200  # connections at once, five descriptors each; further ones wait for their turn
@@ -139,3 +141,58 @@ def _end(stream: Stream) -> None:
         stream.shutdown(socket.SHUT_RDWR)
     with suppress(OSError, EOFError):
         stream.close()
+
+
+class ForwardedStream:
+    """A stream to and from an address that the node sees.
+
+    Our end of input travels alone; the other side's ends both directions, as with `ssh -W`
+    (OpenSSH: channel_connect_stdio_fwd, force_drain).
+    """
+
+    def __init__(self, control: Control, to: Address, timeout: float) -> None:
+        """Take `control` over. Raises what `Control.stdio_forward` does."""
+        self._control = control
+        self._out, theirs_in, self._in, theirs_out = _two_pairs()
+        try:
+            with theirs_in, theirs_out:
+                control.stdio_forward(to, (theirs_in.fileno(), theirs_out.fileno()), timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def recv(self, size: int, /) -> bytes:
+        return self._in.recv(size)
+
+    def sendall(self, data: bytes, /) -> None:
+        self._out.sendall(data)
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        for one in (self._out, self._in):
+            one.settimeout(seconds)
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut down as a socket does; what the node still says after SHUT_WR goes on coming."""
+        with suppress(OSError):
+            self._out.shutdown(socket.SHUT_RDWR)
+        if how != socket.SHUT_WR:
+            with suppress(OSError):
+                self._in.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for one in (self._out, self._in):
+            one.close()
+        self._control.close()
+
+
+def _two_pairs() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+    """A socket pair for each direction: the master ends a direction by closing its descriptor."""
+    made: list[socket.socket] = []
+    try:
+        for _ in range(2):
+            made += socket.socketpair()
+    except OSError as exc:
+        for one in made:
+            one.close()
+        raise no_room() from exc
+    return made[0], made[1], made[2], made[3]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
 from gridops.inventory.durations import YEAR, parse_duration
+from gridops.observe import events
 
 if TYPE_CHECKING:
     from gridops.model import PortForward
@@ -155,3 +156,8 @@ def fresh(wanted: bool, sync: bool) -> bool:
     if wanted and not sync:
         raise UsageError("--fresh runs in what a sync brings", hint="leave out --no-sync")
     return wanted
+
+
+FETCH = "bring this file, directory or wildcard home at the end; several times if need be"
+OVERWRITE = "replace files here that are newer, too"
+TOLD = (events.FETCH_PROGRESS, events.FETCH_FINISHED, events.WARNING, events.RETRY)

@@ -207,3 +207,15 @@ def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Itera
     finally:
         if live:
             tell_progress("")
+
+
+EACH = "a row for every node, however many there are (more than 50 are folded)"
+MOST = 50  # rows that are still read one by one
+
+
+def folds(count: int, each: bool) -> bool:
+    return count > MOST and not each
+
+
+def say_folded(count: int) -> None:
+    say(f"{count} nodes, folded; --each shows a row for every node")

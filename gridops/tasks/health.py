@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import UnknownNameError, UsageError
 from gridops.tasks import _parse
-from gridops.tasks._crowd import EACH, folds, say_folded
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import (
+    EACH,
     console,
     counted,
+    folds,
     is_terminal,
     say,
+    say_folded,
     show,
     show_rows,
     show_table,
@@ -98,9 +100,9 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
     elif call.format == "csv":
         show(tables.to_csv(tables.HEALTH_CSV, map(tables.health_csv_row, healths)))
     elif folds(len(healths), each):
-        from gridops.render import crowd
+        from gridops.render import folding
 
-        show_rows(crowd.HEALTH_HEADER, crowd.health_rows(healths))
+        show_rows(folding.HEALTH_HEADER, folding.health_rows(healths))
         say_folded(len(healths))
     else:
         show_table(

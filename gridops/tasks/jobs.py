@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import UsageError
 from gridops.observe import events
 from gridops.tasks import _parse
-from gridops.tasks._fetching import FETCH, OVERWRITE, TOLD
+from gridops.tasks._parse import FETCH, OVERWRITE, TOLD
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 

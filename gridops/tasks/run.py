@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
 from gridops.tasks import _parse
-from gridops.tasks._crowd import EACH, folds, say_folded
-from gridops.tasks._fetching import FETCH, OVERWRITE
+from gridops.tasks._parse import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import counted, say, show, show_rows, write_bytes
+from gridops.tasks._terminal import (
+    EACH,
+    counted,
+    folds,
+    say,
+    say_folded,
+    show,
+    show_rows,
+    write_bytes,
+)
 
 if TYPE_CHECKING:
     from gridops.dispatch.placement import Candidate
@@ -270,7 +278,7 @@ def _status(error: GridError | None) -> int:
 
 
 def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each: bool) -> None:
-    from gridops.render import crowd, tables
+    from gridops.render import folding, tables
     from gridops.render.folding import failures
 
     reports = [o.value for o in outcomes if o.value]
@@ -278,7 +286,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
         for report in reports:
             _print_plan(report)
     elif folds(len(reports), each):
-        show_rows(crowd.SYNC_HEADER, crowd.sync_rows(reports))
+        show_rows(folding.SYNC_HEADER, folding.sync_rows(reports))
         say_folded(len(reports))
     elif reports:
         show_rows(tables.SYNC_HEADER, [tables.sync_row(report) for report in reports])

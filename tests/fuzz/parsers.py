@@ -28,11 +28,10 @@ from gridops.probe.parse import parse
 from gridops.probe.thresholds import judge
 from gridops.ray import dashboard, preflight, state
 from gridops.ray import remote as talk
-from gridops.ray.channel import Channel
 from gridops.ray.jobsapi import JobsApi
 from gridops.ray.outcome import describe_outcome as ray_verdict
 from gridops.ray.pip_output import Pip
-from gridops.ray.rest import Api
+from gridops.ray.rest import Api, Channel
 from gridops.reach import control, ports
 from gridops.reach.answers import Fields, document
 from gridops.reach.diagnosis import diagnose

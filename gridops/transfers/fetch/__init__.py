@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
+from gridops.model import FetchReport
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig
 from gridops.transfers.fetch.patterns import checked, parse
-from gridops.transfers.fetch.report import FetchReport
 from gridops.transfers.fetch.session import Session
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridops.errors import DiskFull, NotWritable, PartialTransfer, SyncError
+from gridops.model import FetchReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
@@ -20,7 +21,6 @@ from gridops.transfers.fetch.patterns import Pattern
 from gridops.transfers.fetch.question import Group
 from gridops.transfers.fetch.record import write_record
 from gridops.transfers.fetch.remote import Found, find
-from gridops.transfers.fetch.report import FetchReport
 from gridops.transfers.fetch.stage import Stage, staging
 from gridops.transfers.output import Progress, Transfer, printable
 from gridops.transfers.private import PATTERNS

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from gridops.errors import StoreError
-from gridops.observe import migrations, sql, store
-from gridops.observe.batch import Batch, Ending
+from gridops.observe import sql, store
 from gridops.observe.paths import store_path
-from gridops.observe.rows import NodeRecord, RunRow, Sample
+from gridops.observe.rows import Batch, Ending, NodeRecord, RunRow, Sample
 from gridops.observe.store import Store
 
 TASKS = "grid_tasks_submitted_total"
@@ -88,7 +87,7 @@ def test_only_the_user_can_read_it():
 ONE_OF_MANY = f"""
 import sys
 from gridops.observe import store
-from gridops.observe.batch import Batch
+from gridops.observe.rows import Batch
 batch = Batch()
 for _ in range(20):
     batch.count({TASKS!r}, "run")
@@ -113,7 +112,7 @@ def test_fifty_processes_that_end_at_once_lose_nothing():
 
 
 WRITES_FOR_EVER = f"""
-from gridops.observe.batch import Batch
+from gridops.observe.rows import Batch
 from gridops.observe.store import Store
 while True:
     batch = Batch()
@@ -142,7 +141,7 @@ def test_kill_9_in_the_middle_leaves_whole_transactions(after):
 
 ACTIVE = """
 import sys
-from gridops.observe.batch import Batch
+from gridops.observe.rows import Batch
 from gridops.observe.store import Store
 batch = Batch()
 batch.active = {1: {"run": 2}, 2: {"sync": 1}}
@@ -221,7 +220,7 @@ def test_a_full_disk_is_an_error_and_what_was_there_stays():
     program = f"""
 import resource, signal
 from gridops.errors import StoreError
-from gridops.observe.batch import Batch
+from gridops.observe.rows import Batch
 from gridops.observe.store import Store
 batch = Batch()
 for number in range(3000):
@@ -284,7 +283,7 @@ def test_reading_a_damaged_file_is_an_error():
 def test_a_newer_gridops_store_is_left_alone():
     Store().write(counting("run"))
     with sqlite3.connect(store_path()) as db:
-        db.execute(f"PRAGMA user_version = {migrations.VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {sql.VERSION + 1}")
     db.close()
     with pytest.raises(StoreError, match="newer"):
         Store().write(counting("run"))
@@ -294,7 +293,7 @@ def test_a_newer_gridops_store_is_left_alone():
 def test_an_older_store_is_brought_up_to_date_with_what_is_in_it(monkeypatch):
     Store().write(counting("run"))
     more = ("CREATE TABLE further (a)", "UPDATE totals SET value = value * 10")
-    monkeypatch.setattr(sql, "MIGRATIONS", (*migrations.MIGRATIONS, more))
+    monkeypatch.setattr(sql, "MIGRATIONS", (*sql.MIGRATIONS, more))
     monkeypatch.setattr(sql, "VERSION", 2)
     Store().write(counting("run"))
     assert totals() == {'["run"]': 11}
@@ -368,7 +367,7 @@ def test_a_run_is_what_was_written_of_it_last():
 def test_a_running_run_whose_client_died_is_unknown():
     program = """
 import time
-from gridops.observe.batch import Batch
+from gridops.observe.rows import Batch
 from gridops.observe.rows import RunRow
 from gridops.observe.store import Store
 batch = Batch()

@@ -24,8 +24,7 @@ from gridops.ray.dashboard import Member, Said
 from gridops.ray.launch import Launch
 from gridops.ray.model import Cluster
 from gridops.ray.pip_output import Pip
-from gridops.ray.state import Look, Part, cluster_of
-from gridops.ray.versions import differences
+from gridops.ray.state import Look, Part, cluster_of, differences
 
 A, B, C = (Node(name, name) for name in "abc")
 

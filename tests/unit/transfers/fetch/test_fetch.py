@@ -13,14 +13,13 @@ import pytest
 
 from gridops.dispatch.results import exit_status_with_results
 from gridops.errors import DiskFull, NotWritable, TransferLost, UsageError
-from gridops.model import Job, Node
+from gridops.model import FetchReport, Job, Node
 from gridops.observe import events
 from gridops.tasks._task import grid_task
 from gridops.transfers.fetch import checked
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here
 from gridops.transfers.fetch.patterns import parse
-from gridops.transfers.fetch.report import FetchReport
 from gridops.transfers.fetch.stage import staging
 
 NODE = Node("gpu1", "gpu1")
