@@ -125,7 +125,7 @@ refuse() { # REASON ACK...: it never begins
 # the job has its slot now, and waits for the word, unless its tree came while it stood in line. "go"
 # says who was first, the client (yes) or its absence (no).
 hold_on() {
-    ln -s yes "$id/held"
+    [ -L "$id/held" ] || ln -s yes "$id/held"
     clock
     heard=$centis held_at=$centis pause=0.02
     while [ ! -L "$id/go" ] && [ ! -L "$id/kill" ]; do
@@ -175,6 +175,7 @@ enter_line() { # gets a slot, or a place in the queue, and says so
     fi
     if acquire; then
         if [ "$hold" -gt 0 ]; then
+            ln -s yes "$id/held"
             find_users
             echo "held$users"
         else
