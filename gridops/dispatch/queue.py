@@ -48,7 +48,7 @@ class Queue:
         """Address the run to the nodes of `choice`, best first.
 
         `wait` is in seconds; `prepare` is called with a node before the run begins there, and
-        raises what `Handover.bring` may.
+        raises what `Dispatch.bring` may.
         """
         self._handover = dispatch
         self._wait = wait

@@ -537,16 +537,16 @@ def test_a_command_that_ends_just_then_keeps_its_status(place):
 
 CLIENT = """
 import sys
-from gridops.jobs import attached
+from gridops.jobs import foreground
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.inventory.settings import SshSettings
-attached.GRACE = 0
+foreground.GRACE = 0
 kind, config, run_id, command = sys.argv[1:]
 node = Node("x", "node2", connection=kind)
 ssh = SshSettings(config_file=config or None)
-begun = attached.Attached(link_to(node, ssh), RunSpec(command), run_id=run_id, timeout=20)
-begun.follow(lambda d: print(d.decode(), end="", flush=True), lambda d: None, attached.Stop())
+begun = foreground.ForegroundCommand(link_to(node, ssh), RunSpec(command), run_id=run_id, timeout=20)
+begun.follow(lambda d: print(d.decode(), end="", flush=True), lambda d: None, foreground.Cancel())
 """
 
 

@@ -142,7 +142,7 @@ def test_a_machine_that_forgets(there, clone, tmp_path, monkeypatch):
     """A container of a CI system that begins anew each time."""
     settled(there, clone("1"))
     shutil.rmtree(tmp_path / "one")
-    for name in ("record", "lock"):
+    for name in ("record", "turn"):
         path = f"gridops.transfers.sync.{name}.runtime_dir"
         monkeypatch.setattr(path, lambda: made(tmp_path / "run"))
     there.sync(clone("2"))
