@@ -545,7 +545,8 @@ foreground.GRACE = 0
 kind, config, run_id, command = sys.argv[1:]
 node = Node("x", "node2", connection=kind)
 ssh = SshSettings(config_file=config or None)
-begun = foreground.ForegroundCommand(link_to(node, ssh), RunSpec(command), run_id=run_id, timeout=20)
+spec = RunSpec(command)
+begun = foreground.ForegroundCommand(link_to(node, ssh), spec, run_id=run_id, timeout=20)
 begun.follow(lambda d: print(d.decode(), end="", flush=True), lambda d: None, foreground.Cancel())
 """
 
