@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.wheels import make_dist
 
 from gridops.inventory.settings import SshSettings
 from gridops.model import Node
+from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox
@@ -148,3 +150,30 @@ def node1(sandbox: Sandbox) -> Node:
 def link1(node1: Node, ssh_settings: SshSettings) -> Link:
     """A link to node1 of `sandbox`."""
     return link_to(node1, ssh_settings)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """The messages of WARNING events."""
+    said: list[str] = []
+
+    def listen(event: events.Event) -> None:
+        if event.name == events.WARNING:
+            said.append(event.fields["message"])
+
+    with events.listening(listen):
+        yield said
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 and its key, as paths."""
+    place = tmp_path_factory.mktemp("tls")
+    cert, key = str(place / "cert.pem"), str(place / "key.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return cert, key

@@ -1,4 +1,4 @@
-"""Events of the Grid: tasks that begin and end, runs that have ended."""
+"""Base of the Grid, and its events: tasks that begin and end, runs that have ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class TaskOutcome:
 @contextmanager
 def task_scope(task: str) -> Iterator[TaskOutcome]:
     """Say that a task begins and how it ended."""
-    course = TaskOutcome()
+    outcome = TaskOutcome()
     cause: BaseException | None = None
     began = time.monotonic()
     with events.bound(task=task):
         events.emit(events.TASK_STARTED, task=task)
         try:
-            yield course
+            yield outcome
         except BaseException as exc:
             cause = exc
             raise
@@ -35,7 +35,7 @@ def task_scope(task: str) -> Iterator[TaskOutcome]:
             events.emit(
                 events.TASK_FINISHED,
                 task=task,
-                status="success" if course.ok and cause is None else "failure",
+                status="success" if outcome.ok and cause is None else "failure",
                 seconds=time.monotonic() - began,
                 error=_said(cause),
                 exit_status=_status(cause),

@@ -10,6 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+COMMAND = 200  # characters of a command that are kept
+SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
+
 RunState = Literal[
     "running",
     "detached",  # left to its node; its end has not been seen from here
@@ -63,9 +66,6 @@ class NodeRecord(NamedTuple):
     figures: Mapping[str, Any] = {}
 
 
-COMMAND = 200  # characters of a command that are kept
-
-
 def sample_of(record: NodeRecord) -> Sample:
     """Sample of a record, with the figures that history keeps."""
     known = record.figures
@@ -101,7 +101,6 @@ def _memory(gpus: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 Series = tuple[str, str, str]  # family, labels (a JSON list of their values), part of a histogram
-SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
 
 
 def labels(*values: str) -> str:

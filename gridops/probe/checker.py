@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 from gridops.errors import (
@@ -122,13 +121,11 @@ def _retries(settings: Settings) -> RetryConfig:
     return replace(config, max_elapsed=longest)
 
 
-@cache
 def probe_script() -> str:
     """The text of probe.sh."""
     return scripts.script("probe/probe.sh")
 
 
-@cache
 def setup_script() -> str:
     """The text that goes before probe.sh where a node has an env_setup."""
     return scripts.script("probe/setup.sh")

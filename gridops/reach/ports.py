@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from gridops.errors import (
@@ -89,7 +88,8 @@ class Ports:
 
 def query_ports(link: Link, remotes: Iterable[int]) -> Ports:
     """Ask the node about its ports. Raises a ReachError, or NodeTimeout."""
-    reply = link.script(_script(), *map(str, sorted(set(remotes))), timeout=ASK_TIMEOUT)
+    ports = map(str, sorted(set(remotes)))
+    reply = link.script(scripts.script("reach/ports.sh"), *ports, timeout=ASK_TIMEOUT)
     here = re.search(rb"^here (\S+) (\S+)$", reply.stdout, re.MULTILINE)
     ours = _network()
     return Ports(
@@ -123,8 +123,3 @@ def refusal_reason(link: Link, remote: int) -> NodeError:
         )
     maybe = "" if found.known else ", or its sshd allows no forwarding"
     return PortClosed(f"nothing listens on port {remote} there{maybe}", node=node)
-
-
-@cache
-def _script() -> str:
-    return scripts.script("reach/ports.sh")

@@ -36,13 +36,11 @@ def preamble(again: str) -> str:
     return f"gridops_again='{again}'\n{scripts.script('reach/preamble.sh')}"
 
 
-@cache
 def shield() -> str:
     """Shell text of the function `shield`: it puts away what the login exported for tools."""
     return scripts.script("reach/shield.sh")
 
 
-@cache
 def become() -> str:
     """Shell text of the function that becomes the user's command."""
     return scripts.script("reach/become.sh")

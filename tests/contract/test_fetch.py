@@ -16,7 +16,6 @@ from support.nodes import node_of, settings_of
 from gridops.errors import NodeError, PartialTransfer, UsageError
 from gridops.inventory.settings import Settings, SshSettings
 from gridops.model import Node
-from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
@@ -78,18 +77,6 @@ def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[There]:
     yield There(link_to(node, ssh), root, directory, into, Settings(ssh=ssh))
     if request.param == "ssh":
         shutil.rmtree(root.parent)
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def listen(event: events.Event) -> None:
-        if event.name == events.WARNING:
-            said.append(event.fields["message"])
-
-    with events.listening(listen):
-        yield said
 
 
 def put(root: Path, *names: str | bytes, text: str = "x", age: float = 0.0) -> None:

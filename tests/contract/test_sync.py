@@ -97,18 +97,6 @@ def there(place: Place, src: Path) -> Path:
     return place.root / src.name
 
 
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def listen(event: events.Event) -> None:
-        if event.name == events.WARNING:
-            said.append(event.fields["message"])
-
-    with events.listening(listen):
-        yield said
-
-
 def put(root: Path, *names: str | bytes, text: str = "x") -> None:
     for name in names:
         path = root / os.fsdecode(name)

@@ -149,19 +149,6 @@ def test_nodes_may_be_added_and_removed_while_it_runs(inventory):
     assert "has changed: 3 nodes now" in said
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory) -> tuple[str, str]:
-    place = tmp_path_factory.mktemp("tls")
-    cert, key = str(place / "cert.pem"), str(place / "key.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    return cert, key
-
-
 @pytest.mark.parametrize("secure", [False, True])
 def test_prometheus_is_served_while_a_crowd_stands_in_the_way(
     inventory, tmp_path, certificate, secure

@@ -94,7 +94,7 @@ def _ask(
     kinds = "".join(letter for letter, some in words if some)
     args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))
     times = Times(mark, run, take, LIMIT)
-    reply = ask_script(link, _script(), args, STDERR_LIMIT, times)
+    reply = ask_script(link, scripts.script("transfers/fetch/times.sh"), args, STDERR_LIMIT, times)
     try:
         times.finish()
     except ValueError as exc:
@@ -106,7 +106,3 @@ def _ask(
         ) from exc
     if times.window is None:
         raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
-
-
-def _script() -> str:
-    return scripts.script("transfers/fetch/times.sh")

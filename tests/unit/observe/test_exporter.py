@@ -221,19 +221,6 @@ def test_a_bad_file_is_said_without_what_is_in_it(secret, text, mode, said, tmp_
 # -- TLS ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory) -> tuple[str, str]:
-    place = tmp_path_factory.mktemp("tls")
-    cert, key = str(place / "cert.pem"), str(place / "key.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    return cert, key
-
-
 def test_it_speaks_tls(serve, certificate):
     exporter = serve(tls=server_tls(*certificate), access=Access(bearer="t0ken"))
     client = ssl.create_default_context(cafile=certificate[0])

@@ -7,14 +7,12 @@ import random
 import stat
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gridops.errors import SourceUnreadable, UsageError
 from gridops.inventory.settings import SyncSettings
-from gridops.observe import events
 from gridops.ray import package
 from gridops.ray.package import packed
 from gridops.transfers.sync import list_tree
@@ -28,18 +26,6 @@ def root(tmp_path: Path) -> Path:
     (path / "src/run.sh").write_text("#!/bin/sh\n")
     (path / "src/run.sh").chmod(0o755)
     return path
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def hear(event: events.Event) -> None:
-        if event.name == events.WARNING:
-            said.append(event.fields["message"])
-
-    with events.listening(hear):
-        yield said
 
 
 def contents(root: Path) -> dict[str, bytes]:

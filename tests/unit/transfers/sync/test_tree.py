@@ -6,14 +6,12 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gridops.errors import SyncError, UsageError
 from gridops.inventory.settings import SyncSettings
-from gridops.observe import events
 from gridops.transfers.sync import list_tree
 from gridops.transfers.sync.tree import Tree
 
@@ -34,18 +32,6 @@ NAMES = (
     b"$HOME",
     b"~",
 )
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def listen(event: events.Event) -> None:
-        if event.name == events.WARNING:
-            said.append(event.fields["message"])
-
-    with events.listening(listen):
-        yield said
 
 
 @pytest.fixture
