@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,8 +19,10 @@ from gridops.observe.store import Store
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> Iterator[Metrics]:
+    found = Metrics()
+    yield found
+    found.flush()  # into this test's store, not into that of whichever test it is collected in
 
 
 def samples(text: str, family: str) -> list[str]:
@@ -236,7 +239,8 @@ def test_a_store_that_cannot_be_there_is_no_error(monkeypatch, tmp_path, caplog)
     metrics = Metrics()
     assert 'submitted_total{task_type="run"} 1.0' in everything(metrics)
     assert len(caplog.records) == 1
-    monkeypatch.setenv("GRIDOPS_STATE_DIR", str(tmp_path))  # for what is stored when it is gone
+    monkeypatch.setenv("GRIDOPS_STATE_DIR", str(tmp_path))
+    metrics.flush()  # kept until it can be stored: here, and not in another test
 
 
 def test_what_is_recorded_meanwhile_is_stored_next_time(metrics, monkeypatch):
