@@ -6,9 +6,10 @@ import threading
 
 from gridops.errors import ConnectionLost, RunTimeout
 from gridops.inventory.settings import Settings
-from gridops.jobs.foreground import STOPPED_STATUS, TIMEOUT, Cancel, Ended, ForegroundCommand
+from gridops.jobs.foreground import TIMEOUT, Ended, ForegroundCommand
 from gridops.model import Node, Reply, RunSpec
 from gridops.reach import link_to
+from gridops.system.signals import STOPPED_STATUS, Cancel
 
 LIMIT = 16 * 1024 * 1024  # bytes of one stream that are kept of a node
 ROOM = 64 * 1024 * 1024  # bytes that are kept of all nodes together

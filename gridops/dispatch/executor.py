@@ -38,16 +38,16 @@ from gridops.errors import (
     RunTimeout,
 )
 from gridops.jobs import client, follow
-from gridops.jobs.attach import Attachment, cancel_or_detach_on_signals
+from gridops.jobs.attach import Attachment
 from gridops.jobs.begin import setup_failure
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.foreground import STOPPED_STATUS, Cancel
 from gridops.jobs.outcome import SETUP, describe_outcome, exit_status, remains
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.port_forward import Forwards
 from gridops.reach.pump import Sink
+from gridops.system.signals import STOPPED_STATUS, Cancel, cancel_or_detach_on_signals
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings

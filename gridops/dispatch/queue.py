@@ -11,11 +11,11 @@ from gridops.dispatch.placement import CANNOT_SERVE, Candidate, NoneAble
 from gridops.dispatch.staging import HOLD_LEASE, staying
 from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
 from gridops.jobs import client
-from gridops.jobs.foreground import Cancel
 from gridops.model import Job, Outcome
 from gridops.observe import events
 from gridops.reach.fanout import fan_out
 from gridops.reach.link import Link
+from gridops.system.signals import Cancel
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings

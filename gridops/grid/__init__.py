@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from gridops.dispatch.assignment import Detached
     from gridops.dispatch.executor import Output
     from gridops.dispatch.placement import Candidate
-    from gridops.jobs.foreground import Cancel
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.pool import Master
+    from gridops.system.signals import Cancel
 
 
 class Grid(JobsMixin, ClusterMixin):
@@ -123,7 +123,7 @@ class Grid(JobsMixin, ClusterMixin):
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
-        from gridops.jobs.foreground import Cancel
+        from gridops.system.signals import Cancel
 
         with _task("run") as outcome:
             choice = candidates(self._all(nodes), self.settings, spec.gpus)
@@ -142,7 +142,7 @@ class Grid(JobsMixin, ClusterMixin):
         """
         from gridops.dispatch.executor import Executor
         from gridops.dispatch.placement import candidates
-        from gridops.jobs.foreground import Cancel
+        from gridops.system.signals import Cancel
 
         with _task("run"):
             choice = candidates(self._all(nodes), self.settings, spec.gpus)
@@ -157,9 +157,9 @@ class Grid(JobsMixin, ClusterMixin):
     ) -> Iterator[Outcome[Reply]]:
         """Run `spec.command` on all nodes at once; each node's reply or error as it comes."""
         from gridops.dispatch.exec import Room, exec_on
-        from gridops.jobs.foreground import Cancel
         from gridops.jobs.spec import new_id
         from gridops.reach.fanout import fan_out
+        from gridops.system.signals import Cancel
 
         wish, run_id, room = stop or Cancel(), new_id(), Room()
         with _task("exec") as outcome, events.bound(run_id=run_id):

@@ -6,17 +6,17 @@ import contextvars
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from gridops.errors import JobError
 from gridops.jobs.ending import kill_with_retry
 from gridops.jobs.follow import JobEnd
-from gridops.jobs.foreground import OUTPUT_CLOSED, Cancel, on_signals
 from gridops.jobs.outcome import describe_outcome
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
+from gridops.system.signals import OUTPUT_CLOSED, Cancel
 
 # Who read our output may have gone because all of the session did; then a signal comes, too.
 HANGUP_GRACE = 0.5  # seconds
@@ -73,28 +73,6 @@ class Attachment:
 
 class _Left(Exception):
     """Exception that stops `follow`: we are to leave the run."""
-
-
-@contextmanager
-def cancel_or_detach_on_signals(
-    stop: Cancel, tell: Callable[[str], None], *, kill_on_exit: bool = False
-) -> Iterator[None]:
-    """Stop at the first SIGINT; leave at a second one, or at SIGTERM and SIGHUP at once.
-
-    With `kill_on_exit` SIGTERM and SIGHUP ask for a stop first, too. `tell` is called with the
-    signal's name when it asks.
-    """
-
-    def take(name: str) -> None:
-        if stop.reason or not (name == "SIGINT" or kill_on_exit):
-            stop.leave(name)
-            return
-        stop.request(name)
-        with suppress(OSError):  # the terminal is gone after a SIGHUP
-            tell(name)
-
-    with on_signals(take):
-        yield
 
 
 def _closing(sink: Sink, stop: Cancel) -> Sink:

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import FrameType
 
 from gridops.errors import NodeTimeout
 from gridops.model import RunSpec
@@ -24,6 +20,7 @@ from gridops.reach.link import Link, Process
 from gridops.reach.preamble import become, command_for, error_mark, no_shell, script_input, shield
 from gridops.reach.pump import Prelude, Sink, marker, pump
 from gridops.system import scripts
+from gridops.system.signals import OUTPUT_CLOSED, Cancel
 
 GRACE = 10  # whole seconds between TERM and KILL
 START_TIMEOUT = 30.0  # seconds that a login shell may take until it has read the script
@@ -32,22 +29,6 @@ END_TIMEOUT = GRACE + 5.0  # seconds that a command may take to end once it has 
 LONGEST_LINE = 2048  # bytes of what attached.sh says that it could not end
 LEFT = re.compile(rb"gridops: (what could not be ended [\x20-\x7e]+)\n\Z")
 TIMEOUT = "timeout"
-OUTPUT_CLOSED = "output closed"
-STOPPED_STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, OUTPUT_CLOSED: 141}
-
-
-class Cancel:
-    """Request to stop or leave running commands; any thread may ask, the first reason counts."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None  # why they are to end
-        self.left: str | None = None  # why we are to leave them, and let a durable run go on
-
-    def request(self, reason: str) -> None:
-        self.reason = self.reason or reason
-
-    def leave(self, reason: str) -> None:
-        self.left = self.left or reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,46 +174,6 @@ class _Watch:
                 f" {END_TIMEOUT:g} s{rest}",
                 node=self._node,
             )
-
-
-@contextmanager
-def cancel_on_signals(stop: Cancel, tell: Callable[[str], None]) -> Iterator[None]:
-    """Ask for a stop at SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts as usual.
-
-    `tell` is called with the signal's name when it asks.
-    """
-
-    def take(name: str) -> None:
-        if stop.reason and name == "SIGINT":
-            raise KeyboardInterrupt
-        stop.request(name)
-        with suppress(OSError):  # the terminal is gone after a SIGHUP
-            tell(name)
-
-    with on_signals(take):
-        yield
-
-
-@contextmanager
-def on_signals(take: Callable[[str], None]) -> Iterator[None]:
-    """Call `take` with the name of each SIGINT, SIGTERM and SIGHUP."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        take(signal.Signals(number).name)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.getsignal(n) for n in numbers}
-    try:
-        for number in numbers:
-            if before[number] != signal.SIG_IGN:  # nohup inv run …: stay deaf to SIGHUP
-                signal.signal(number, handle)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _closing(sink: Sink, stop: Cancel) -> Sink:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
 
 from gridops.errors import GridError, NodeError, NodeTimeout, RayUnavailable, ReachError
 from gridops.jobs.protocol import FINAL
@@ -19,38 +15,13 @@ from gridops.ray.joblog import JobLog, WithoutRays
 from gridops.ray.jobsapi import RayJob
 from gridops.ray.rest import Sink
 from gridops.retry import RetryConfig
+from gridops.system.signals import Cancel
 
 POLL_INTERVAL = 0.3  # seconds between two looks
-STOP_CHECK_INTERVAL = 0.1  # seconds in which a wish to stop is noticed
+STOP_CHECK_INTERVAL = 0.1  # seconds in which a request to stop is noticed
 RAY_TIMEOUT = 30.0  # seconds for Ray to answer again while its node does
 PENDING_GRACE = 5.0  # seconds that a job may be pending without a word
 PAUSES = RetryConfig(initial_delay=0.5, max_delay=10.0)
-
-
-class Wish:
-    """Request to stop the job; any thread or signal handler may make it."""
-
-    stop = False
-
-
-@contextmanager
-def interrupts(wish: Wish, tell: Callable[[], None]) -> Iterator[None]:
-    """Turn Ctrl-C into the wish, and call `tell`; a second one interrupts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if wish.stop:
-            raise KeyboardInterrupt
-        wish.stop = True
-        tell()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Outage:
@@ -101,7 +72,7 @@ class Following:
     client: RayClient
     job: RayJob
     sink: Sink
-    wish: Wish = field(default_factory=Wish)
+    cancel: Cancel = field(default_factory=Cancel)
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
@@ -144,10 +115,10 @@ class Following:
         return self.job.active or not whole
 
     def _asked(self) -> bool:
-        """Ask the head for the job, and pass our wish on; true if both succeeded."""
+        """Ask the head for the job, and pass our request on; true if both succeeded."""
         try:
             self.job = self.client.jobs.job(self.job.id)
-            if self.wish.stop and self.job.active and not self._told:
+            if self.cancel.reason and self.job.active and not self._told:
                 self.client.jobs.stop(self.job.id)
                 self._told = True
         except GridError as exc:
@@ -189,8 +160,8 @@ class Following:
             events.emit(events.CLUSTER_JOB_WAITS, node=self._node, id=job.id, reason=job.message)
 
     def _pause(self, seconds: float) -> None:
-        wished = self.wish.stop
-        while seconds > 0 and self.wish.stop == wished:
+        before = self.cancel.reason
+        while seconds > 0 and self.cancel.reason == before:
             self.sleep(min(STOP_CHECK_INTERVAL, seconds))
             seconds -= STOP_CHECK_INTERVAL
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from invoke import Argument, Context, Exit, Task
@@ -166,9 +163,11 @@ class GridTask(Task):  # type: ignore[type-arg]
     __hash__ = Task.__hash__
 
     def __call__(self, context: Context, *args: Any, **kwargs: Any) -> None:
+        from gridops.system.signals import exit_on_signals
+
         open_streams()
         shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
-        with _leaving_on_signals():
+        with exit_on_signals():
             status = guarded(lambda: self._run(shared, args, kwargs))
         self.times_called += 1
         if status:
@@ -233,25 +232,6 @@ def guarded(work: Callable[[], int]) -> int:
         return 141
     finally:
         settle_streams()
-
-
-@contextmanager
-def _leaving_on_signals() -> Iterator[None]:
-    """Leave on SIGTERM and SIGHUP as on Ctrl-C: all that we started is ended first."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    for number in numbers:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def debugging() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -70,15 +71,16 @@ def submit(
 
 def _attended(client: RayClient, job: RayJob) -> int:
     """Follow the job; the first Ctrl-C stops it, a second one leaves it."""
-    from gridops.ray.follow import Following, interrupts
+    from gridops.ray.follow import Following
+    from gridops.system.signals import cancel_on_signals
 
     following = Following(client, job, write_bytes(1))
     node = client.node
 
-    def tell() -> None:
+    def tell(name: str) -> None:
         say(f"{node}: asking the cluster to stop the job; Ctrl-C again leaves it")
 
-    with interrupts(following.wish, tell):
+    with cancel_on_signals(following.cancel, tell, (signal.SIGINT,)):
         return _followed(following)
 
 
@@ -89,14 +91,14 @@ def _followed(following: Following) -> int:
     try:
         job = following.to_the_end()
     except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:  # a signal; a reader that left
-        goes = "was told to stop" if following.wish.stop else "goes on"
+        goes = "was told to stop" if following.cancel.reason else "goes on"
         say(f"{node}: left; the job {name} {goes} (`inv cluster.logs {name} --follow`)")
         if isinstance(exc, KeyboardInterrupt):
             return 130
         raise
     if said := describe_outcome(job):
         say(f"{node}: the job {name}: {said}")
-    return exit_status(job, interrupted=following.wish.stop)
+    return exit_status(job, interrupted=following.cancel.reason is not None)
 
 
 @grid_task(name="jobs", flags=(*INVENTORY, *format_flag("table", "json")))

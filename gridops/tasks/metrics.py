@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from gridops.errors import ServeError, UsageError
@@ -115,42 +110,18 @@ def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
 
 def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, even amid a round."""
+    from gridops.system.signals import wake_on_signals
+
     stop = threading.Event()
     rounds = threading.Thread(
         target=monitor.run, args=(stop, service.publish), daemon=True, name="rounds"
     )
-    with _signalled() as wait:
+    with wake_on_signals() as wait:
         rounds.start()
         nodes = len(monitor.selection.chosen)
         say(f"{exporter.url}: {nodes} nodes every {monitor.every:g} s; Ctrl-C ends")
         wait()
     stop.set()
-
-
-@contextmanager
-def _signalled() -> Iterator[Callable[[], object]]:
-    """Catch the signals that end us; gives a function that waits for one.
-
-    By the interpreter's own pipe: the system may hand the signal to any of our threads, so that
-    nothing would wake the main one, where Python's handlers run.
-    """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, _heed) for number in numbers}
-    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    try:
-        yield lambda: os.read(reading, 1)
-    finally:
-        signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
-
-
-def _heed(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the byte in the pipe has said it already."""
 
 
 @grid_task(

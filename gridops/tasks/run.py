@@ -210,7 +210,7 @@ def exec_(
 
 def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
     """Every node's outcome, in the inventory's order; Ctrl-C ends the commands first."""
-    from gridops.jobs.foreground import Cancel, cancel_on_signals
+    from gridops.system.signals import Cancel, cancel_on_signals
 
     stop = Cancel()
     with cancel_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):

@@ -21,11 +21,12 @@ from support.nodes import end, find_program, node_of, settings_of, sshd_sessions
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.inventory.settings import SshSettings
 from gridops.jobs import foreground
-from gridops.jobs.foreground import OUTPUT_CLOSED, TIMEOUT, Cancel, Ended, ForegroundCommand
+from gridops.jobs.foreground import TIMEOUT, Ended, ForegroundCommand
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Setup
+from gridops.system.signals import OUTPUT_CLOSED, Cancel
 
 ODD_VALUES = {
     "QUOTES": 'it\'s "quoted" `id` $(id) $HOME \\ \\n !x',
@@ -541,13 +542,14 @@ from gridops.jobs import foreground
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.inventory.settings import SshSettings
+from gridops.system.signals import Cancel
 foreground.GRACE = 0
 kind, config, run_id, command = sys.argv[1:]
 node = Node("x", "node2", connection=kind)
 ssh = SshSettings(config_file=config or None)
 spec = RunSpec(command)
 begun = foreground.ForegroundCommand(link_to(node, ssh), spec, run_id=run_id, timeout=20)
-begun.follow(lambda d: print(d.decode(), end="", flush=True), lambda d: None, foreground.Cancel())
+begun.follow(lambda d: print(d.decode(), end="", flush=True), lambda d: None, Cancel())
 """
 
 

@@ -15,10 +15,11 @@ from support.jobs import Kept, Place, start
 
 from gridops.jobs import client
 from gridops.jobs.begin import await_begin, last_words
-from gridops.jobs.foreground import Cancel, ForegroundCommand
+from gridops.jobs.foreground import ForegroundCommand
 from gridops.jobs.outcome import exit_status
 from gridops.model import Node, RunSpec
 from gridops.reach.local import LocalLink
+from gridops.system.signals import Cancel
 
 SHELLS = ("dash", "bash", "busybox")
 RAN = "RAN"

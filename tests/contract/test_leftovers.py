@@ -18,11 +18,12 @@ from support.nodes import end, find_program, wait_until
 
 from gridops.errors import NodeTimeout
 from gridops.jobs import client, foreground
-from gridops.jobs.foreground import Cancel, Ended, ForegroundCommand
+from gridops.jobs.foreground import Ended, ForegroundCommand
 from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.model import Leftover, Node, RunSpec
 from gridops.reach.local import LocalLink, LocalProcess
 from gridops.render.jobs import job_record
+from gridops.system.signals import Cancel
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a second account needs root")
 

@@ -18,10 +18,10 @@ from gridops.dispatch import executor, placement, staging
 from gridops.dispatch.placement import candidates
 from gridops.errors import NoNode, SourceUnreadable
 from gridops.inventory.settings import Settings
-from gridops.jobs.foreground import Cancel
 from gridops.model import Node, NodeHealth, RunSpec
 from gridops.probe.score import rank
 from gridops.sandbox import Sandbox, Setup
+from gridops.system.signals import Cancel
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 RULE = "-" * 15

@@ -320,12 +320,12 @@ def test_a_reader_that_goes_away_is_no_broken_connection(ray: FakeRay) -> None:
         Following(client, client.jobs.job("j"), gone).to_the_end()
 
 
-def test_the_wish_to_stop_is_told_once_and_waited_for(ray: FakeRay) -> None:
+def test_the_request_to_stop_is_told_once_and_waited_for(ray: FakeRay) -> None:
     ray.add("j", "RUNNING")
     ray.slow_stop = 3
     with ray.client() as client:
         one = Following(client, client.jobs.job("j"), lambda data: None, sleep=lambda seconds: None)
-        one.wish.stop = True
+        one.cancel.request("SIGINT")
         job = one.to_the_end()
     assert job.state == "stopped"
     assert ray.requests.count("POST /api/jobs/j/stop") == 1
