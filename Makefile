@@ -5,7 +5,7 @@ SHELL_FILES = $(shell find .ci gridops tests bench deploy docs examples findings
     \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 
 .PHONY: help install dev demo test ray machines machines-ci scale lint lint-ruff lint-mypy lint-shell format soak fuzz \
-    bench findings dist clean
+    bench house findings dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -65,6 +65,9 @@ format: set-up-dev ## put the code into shape
 
 bench: set-up-dev ## measure against other tools, side by side
 	@$(BIN)/python -m bench
+
+house: set-up-dev ## the package in figures: size, depth, words; ARGS=--list names what each counts
+	@$(BIN)/python bench/house.py $(ARGS)
 
 findings: ## what tools outside gridops do that one would not guess: is it still so?
 	@.ci/findings $(ARGS)

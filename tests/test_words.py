@@ -1,4 +1,4 @@
-"""The house's words, as far as they can be counted: openings of docstrings, names of times."""
+"""The house's words and measures, as far as they can be counted: `make house` prints them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "gridops"
-QUESTION = re.compile(r"(What|Whether|Where|Which|How|Who|Whose|When|That|Why)(ever)?\b")
-LONGEST_OPENING = 12  # words
-TIME = ("TIMEOUT", "INTERVAL", "GRACE", "LEASE", "DELAY", "AGE")
-SECONDS = re.compile(r"^([A-Z][A-Z0-9_]*)(?:: \w+)? = [0-9._ */+-]+ +#.*\bseconds?\b", re.MULTILINE)
+from bench.house import PACKAGE, QUESTION, SECONDS, TIME, Documented, House, entered_by_a_run
 
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef
+LONGEST_OPENING = 12  # words
 
 
 def documented(tree: ast.Module) -> Iterator[tuple[Documented, str]]:
@@ -48,3 +44,38 @@ def wrong_words(source: str) -> Iterator[str]:
 )
 def test_docstrings_and_times_are_named_by_the_rules(path: Path) -> None:
     assert list(wrong_words(path.read_text())) == []
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House()
+
+
+def test_the_package_has_few_rooms_and_no_deep_chain_of_imports(house):
+    assert house.rooms().value <= 16
+    assert house.import_depth().value <= 20, house.import_depth().names  # goal: 14
+
+
+def test_functions_and_modules_are_short(house):
+    assert house.ninetieth() <= 18
+    (longest, function), *_ = house.function_lines()
+    assert longest <= 56, function  # goal: 45
+    (longest, module), *_ = house.module_lines()
+    assert longest <= 359, module  # goal: 300
+
+
+def test_functions_are_named_by_verbs(house):
+    """Participles are for predicates."""
+    found = house.participles()
+    assert found.percent <= 7.4, found.names  # goal: 2
+
+
+def test_a_name_means_one_thing(house):
+    assert house.twice().value <= 7, house.twice().names  # goal: 0
+    assert house.meanings().value <= 74, house.meanings().names  # goal: 0
+
+
+def test_a_plain_run_on_this_machine_enters_little_of_the_package():
+    functions = [one for one in entered_by_a_run() if one.function]
+    assert len({one.file for one in functions}) <= 73  # goal: 50
+    assert len(functions) <= 415  # goal: 350
