@@ -220,5 +220,5 @@ def test_make_tells_what_it_can_do():
     named = [line.split()[1] for line in done.stdout.splitlines()]
     assert named == [
         *("help", "install", "dev", "demo", "test", "ray", "machines", "soak", "fuzz", "scale"),
-        *("lint", "format", "bench", "findings", "dist", "clean"),
+        *("lint", "format", "bench", "house", "findings", "dist", "clean"),
     ]
