@@ -1,7 +1,7 @@
 """Error tree: one class per cause.
 
-Every error carries its exit status, the node it happened on (when there is one), a hint that tells
-the user what to do next, and whether trying again may help (`transient`). Errors pickle.
+Every error carries the node it happened on (when there is one) and a hint that tells the user what
+to do next; its class, the exit status and what may be done about it by itself. Errors pickle.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from collections.abc import Iterable
 
 
 class GridError(Exception):
-    """Base of all errors that gridops raises on purpose; its `str()` is one line for the user."""
+    """Base of all errors that gridops raises on purpose; its `str()` is one line for the user.
+
+    A subclass inherits the attributes below, or names its own in its header.
+    """
 
     exit_status = 125
-    transient = False
+    transient = False  # it may pass by itself: trying again makes sense
+    needs_a_person = False  # only a person can mend the way there: no waiting helps
+    try_next_node = False  # nothing has begun there, and another node may be able to
+
+    def __init_subclass__(cls, **policy: int) -> None:
+        super().__init_subclass__()
+        for name, value in policy.items():
+            setattr(cls, name, value)
 
     def __init__(self, message: str, *, node: str | None = None, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.node = node
-        self.hint = hint
+        self.message, self.node, self.hint = message, node, hint
 
     def __str__(self) -> str:
         where = f"{self.node}: " if self.node else ""
@@ -27,13 +35,8 @@ class GridError(Exception):
         return f"{where}{self.message}{hint}"
 
 
-# -- what the user typed ------------------------------------------------------------------------
-
-
-class UsageError(GridError):
+class UsageError(GridError, exit_status=2):
     """A flag or value that makes no sense."""
-
-    exit_status = 2
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -52,8 +55,7 @@ class UnknownNameError(UsageError):
         shown = ", ".join(self.valid[:12]) + (", …" if len(self.valid) > 12 else "")
         hint = f"{did_you_mean(name, self.valid)}valid: {shown or 'none'}"
         super().__init__(f"unknown {kind} {name!r}", hint=hint)
-        self.kind = kind
-        self.name = name
+        self.kind, self.name = kind, name
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.kind, self.name, self.valid), self.__dict__
@@ -67,65 +69,50 @@ class InventoryError(UsageError):
     ) -> None:
         where = ":".join(part for part in (file, str(line) if line else "", key) if part)
         super().__init__(f"{where}: {message}" if where else message, hint=hint)
-        self.file = file
-        self.line = line
-        self.key = key
+        self.file, self.line, self.key = file, line, key
 
 
-# -- reaching a node ----------------------------------------------------------------------------
-
-
-class ReachError(GridError):
+class ReachError(GridError, try_next_node=True):
     """Failure to reach a node."""
 
 
-class ConnectTimeout(ReachError):
+class ConnectTimeout(ReachError, transient=True):
     """No answer from the node in time."""
 
-    transient = True
 
-
-class ConnectRefused(ReachError):
+class ConnectRefused(ReachError, transient=True):
     """Connection refused: nothing listens there, or no route leads there."""
 
-    transient = True
 
-
-class ConnectDropped(ReachError):
+class ConnectDropped(ReachError, transient=True):
     """Connection closed by the node before its identification (often sshd's MaxStartups)."""
 
-    transient = True
 
-
-class ConnectionLost(ReachError):
+class ConnectionLost(ReachError, transient=True):
     """Connection that ended while it was in use."""
 
-    transient = True
 
-
-class SessionRefused(ReachError):
+class SessionRefused(ReachError, transient=True):
     """Refusal by sshd of one more session on this connection (MaxSessions)."""
-
-    transient = True
 
 
 class HostUnknown(ReachError):
     """Host name that does not resolve."""
 
 
-class HostKeyUnknown(ReachError):
+class HostKeyUnknown(ReachError, needs_a_person=True):
     """Host key of a node that is not in known_hosts."""
 
 
-class HostKeyChanged(ReachError):
+class HostKeyChanged(ReachError, needs_a_person=True):
     """Host key of a node that is not the one in known_hosts."""
 
 
-class AuthenticationFailed(ReachError):
+class AuthenticationFailed(ReachError, needs_a_person=True):
     """Login refused by the node."""
 
 
-class NodeError(GridError):
+class NodeError(GridError, try_next_node=True):
     """Failure of a node that was reached: it could not do what was asked of it."""
 
 
@@ -157,17 +144,12 @@ class ProbeError(NodeError):
     """Answer of the probe that could not be understood."""
 
 
-# -- moving files, running commands -------------------------------------------------------------
-
-
-class SyncError(GridError):
+class SyncError(GridError, try_next_node=True):
     """Failure to bring the project tree to a node."""
 
 
-class TransferLost(SyncError):
+class TransferLost(SyncError, transient=True):
     """Connection broken during a transfer (rsync's transport codes)."""
-
-    transient = True
 
 
 class PartialTransfer(SyncError):
@@ -190,7 +172,7 @@ class PartialTransfer(SyncError):
         self.vanished = vanished
 
 
-class SourceUnreadable(PartialTransfer):
+class SourceUnreadable(PartialTransfer, try_next_node=False):
     """Files that cannot be read here, or have changed: another node would not get them either."""
 
 
@@ -218,10 +200,8 @@ class NoNode(GridError):
     """No node that can serve the request."""
 
 
-class RunTimeout(GridError):
+class RunTimeout(GridError, exit_status=124):
     """Command that ran longer than it was allowed to."""
-
-    exit_status = 124
 
 
 class OutputError(GridError):
@@ -240,14 +220,11 @@ class ServeError(GridError):
     """Failure to serve metrics, or to push them."""
 
 
-# -- durable runs -------------------------------------------------------------------------------
-
-
 class JobError(GridError):
     """Failure of an operation on a durable run."""
 
 
-class NotStarted(JobError):
+class NotStarted(JobError, try_next_node=True):
     """Run that the node will certainly not start; another node may be asked.
 
     `reason` is busy, gpus, nospace, snapshot, rebooted, cancelled, killed, supervisor, short or
@@ -277,10 +254,7 @@ class JobUnreachable(JobError):
 
 
 class RunLost(JobError):
-    """Lost run `id`: it did not end by itself, or nobody saw how.
-
-    Its supervisor was killed, or its node rebooted or shut down.
-    """
+    """Lost run `id`: its supervisor was killed, or its node rebooted or shut down unseen."""
 
     def __init__(
         self, message: str, *, id: str = "", node: str | None = None, hint: str = ""
@@ -293,32 +267,20 @@ class UnreadableRecord(JobError):
     """Malformed record of a run; the node's other runs are not affected."""
 
 
-class NoJob(JobError):
+class NoJob(JobError, exit_status=2):
     """Run that the node does not know."""
-
-    exit_status = 2
-
-
-# -- Ray jobs -----------------------------------------------------------------------------------
 
 
 class RayJobError(GridError):
     """Failure of an operation on a job of the Ray cluster."""
 
 
-class RayUnavailable(RayJobError):
+class RayUnavailable(RayJobError, transient=True):
     """No answer from Ray's own servers now."""
 
-    transient = True
 
-
-class NoRayJob(RayJobError):
+class NoRayJob(RayJobError, exit_status=2):
     """Job that the Ray cluster does not know."""
-
-    exit_status = 2
-
-
-# -- the Ray cluster ----------------------------------------------------------------------------
 
 
 class ClusterError(GridError):
@@ -332,13 +294,6 @@ class ClusterDown(ClusterError):
 class ClusterFailures(ClusterError):
     """Failures on several nodes; `failures` has an error for each."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        failures: Iterable[GridError] = (),
-        node: str | None = None,
-        hint: str = "",
-    ) -> None:
-        super().__init__(message, node=node, hint=hint)
+    def __init__(self, message: str, *, failures: Iterable[GridError] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.failures = tuple(failures)

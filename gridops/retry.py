@@ -121,13 +121,19 @@ class Attempt:
 
 
 def attempts(
-    config: RetryConfig | None = None, exceptions: Exceptions = GridError, *, what: str = "block"
+    config: RetryConfig | None = None,
+    exceptions: Exceptions = GridError,
+    *,
+    unless: Exceptions = (),
+    what: str = "block",
 ) -> Iterator[Attempt]:
     """Retry a block of code that is not a function:
 
     for attempt in attempts(config, ConnectRefused):
         with attempt:
             ...
+
+    `unless` are those of `exceptions` that end it here though they may pass.
     """
     settings = config or RetryConfig()
     left = _time_left(settings)
@@ -136,7 +142,7 @@ def attempts(
     def forgive(exc: BaseException) -> bool:
         """True if one more try follows; plans the pause before it."""
         nonlocal pause
-        if not isinstance(exc, exceptions) or not _may_pass(exc):
+        if not isinstance(exc, exceptions) or isinstance(exc, unless) or not _may_pass(exc):
             return False
         if tries > settings.max_retries or left() <= 0:
             _say_end(what, tries, exc)

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gridops.errors import (
     GridError,
-    NodeError,
     NoNode,
-    NotStarted,
-    ReachError,
-    SourceUnreadable,
-    SyncError,
 )
 from gridops.model import Node, NodeHealth
 from gridops.observe import events
@@ -31,9 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STRAGGLER_GRACE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
-
-# What lets the next node be tried: nothing has begun on this one.
-CANNOT_SERVE = (ReachError, NodeError, SyncError, NotStarted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +153,9 @@ def first_able(choice: Sequence[Candidate], start: Callable[[Candidate], T]) -> 
         _announce(candidate)
         try:
             return start(candidate)
-        except SourceUnreadable:
-            raise
-        except CANNOT_SERVE as exc:
+        except GridError as exc:
+            if not exc.try_next_node:
+                raise
             refusals.append(exc)
             if candidate is not choice[-1]:
                 events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from gridops.dispatch.assignment import Assignment, Dispatch, retry_with_new_id
-from gridops.dispatch.placement import CANNOT_SERVE, Candidate, NoneAble
+from gridops.dispatch.placement import Candidate, NoneAble
 from gridops.dispatch.staging import HOLD_LEASE, staying
-from gridops.errors import GridError, NotStarted, ReachError, SourceUnreadable, StartUnknown
+from gridops.errors import GridError, NotStarted, ReachError, StartUnknown
 from gridops.jobs import client
 from gridops.model import Job, Outcome
 from gridops.observe import events
@@ -130,9 +130,9 @@ class Queue:
             with staying(link, job_id):
                 brought = self._handover.bring(place)
                 self._prepare(link)
-        except SourceUnreadable:
-            raise
-        except CANNOT_SERVE as exc:
+        except GridError as exc:
+            if not exc.try_next_node:
+                raise
             events.emit(events.NODE_SKIPPED, node=node.name, reason=str(exc))
             self._cancel([self._places.pop(node.name)])
             return None

@@ -18,7 +18,7 @@ from gridops.errors import (
     UsageError,
 )
 from gridops.jobs.paths import ID, checked
-from gridops.jobs.protocol import FINAL, PAUSES, Sleep, call
+from gridops.jobs.protocol import PAUSES, Sleep, call
 from gridops.jobs.records import jobs_from
 from gridops.jobs.spec import whoami
 from gridops.model import Job
@@ -122,7 +122,7 @@ def kill_with_retry(
             return kill(link, job_id, by=by, grace=grace)
         except (ReachError, NodeTimeout) as exc:
             pause = PAUSES.delay(tries)
-            if isinstance(exc, FINAL) or (end is not None and time.monotonic() + pause > end):
+            if exc.needs_a_person or (end is not None and time.monotonic() + pause > end):
                 raise JobUnreachable(
                     f"could not be told to end the run {job_id}: {exc.message}",
                     node=link.node.name,

@@ -19,7 +19,7 @@ from gridops.errors import (
 )
 from gridops.jobs.frames import DONE
 from gridops.jobs.looking import readable
-from gridops.jobs.protocol import ANSWER_TIMEOUT, FINAL, PAUSES, SILENCE_TIMEOUT, Sleep, request
+from gridops.jobs.protocol import ANSWER_TIMEOUT, PAUSES, SILENCE_TIMEOUT, Sleep, request
 from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.observe import events
@@ -140,7 +140,7 @@ class Follower:
             try:
                 return attempt()
             except (ReachError, NodeTimeout) as exc:
-                if isinstance(exc, FINAL):
+                if exc.needs_a_person:
                     raise self._gone(exc) from exc
                 if lost_since is None or before != (self.out, self.err, self.state):
                     lost_since, tries = time.monotonic(), 0

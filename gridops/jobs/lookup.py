@@ -20,7 +20,7 @@ from gridops.errors import (
 )
 from gridops.jobs import client
 from gridops.jobs.paths import ID
-from gridops.jobs.protocol import FINAL, PAUSES, Sleep
+from gridops.jobs.protocol import PAUSES, Sleep
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 from gridops.reach import link_to
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
 T = TypeVar("T")
-
-HOPELESS = (*FINAL, UnreadableAnswer)  # what asking again does not change
 
 LAST = "@last"
 ANSWER_TIMEOUT = 30.0  # seconds that a node may take to tell of its runs
@@ -138,7 +136,7 @@ def find_with_retry(
     began, tries, limit = time.monotonic(), 0, ANSWER_TIMEOUT
     while True:
         best, errors = _ask_for(nodes, ssh, job_id, limit)
-        if (best and _say(best)) or all(isinstance(one, HOPELESS) for one in errors):
+        if (best and _say(best)) or all(map(_is_final, errors)):
             return _whole(best, errors, job_id)
         if not tries:
             silent = "; ".join(f"{one.node} cannot be reached: {one.message}" for one in errors)
@@ -172,6 +170,11 @@ def check(text: str) -> None:
 def is_attempt(job: Job) -> bool:
     """True if it never was more than an attempt: the node had no slot, or another one took it."""
     return job.state == "refused" and not job.began and job.reason in ("busy", "unconfirmed")
+
+
+def _is_final(error: GridError) -> bool:
+    """True if asking that node again would not change its answer."""
+    return error.needs_a_person or isinstance(error, UnreadableAnswer)
 
 
 def _ask_for(

@@ -15,10 +15,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from gridops.errors import (
-    AuthenticationFailed,
     ConnectionLost,
-    HostKeyChanged,
-    HostKeyUnknown,
     NodeError,
     NodeTimeout,
     ProcessKilled,
@@ -47,8 +44,6 @@ FOLLOW_LIMIT = Limit(lines=1000, bytes=8 * 1024 * 1024, rate=20.0)
 # What needs no quotes in any shell: the login shell may be csh or fish.
 PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
 
-# What only a person can mend; all else of a connection may pass.
-FINAL = (HostKeyUnknown, HostKeyChanged, AuthenticationFailed)
 PAUSES = RetryConfig(initial_delay=0.5, max_delay=15.0)
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
 from gridops.jobs.ending import kill
 from gridops.jobs.looking import status
 from gridops.jobs.paths import ID
-from gridops.jobs.protocol import FINAL, PAUSES, Sleep, request, unsupported_reason
+from gridops.jobs.protocol import PAUSES, Sleep, request, unsupported_reason
 from gridops.jobs.spec import HEAD, JobSpec
 from gridops.reach.link import Link
 from gridops.reach.preamble import login_files
@@ -109,7 +109,7 @@ class Start:
                 if not self._ambiguous:
                     raise
                 pause = PAUSES.delay(tries)
-                if isinstance(exc, FINAL) or time.monotonic() + pause > self._end:
+                if exc.needs_a_person or time.monotonic() + pause > self._end:
                     raise self._unknown(exc) from exc
                 self._sleep(pause)
         raise AssertionError  # pragma: no cover

@@ -7,14 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gridops.errors import (
-    ConnectDropped,
-    ConnectionLost,
-    ConnectRefused,
-    GridError,
-    ProbeError,
-    SessionRefused,
-)
+from gridops.errors import ConnectTimeout, GridError, ProbeError
 from gridops.model import Node, NodeHealth, Outcome, Reply
 from gridops.observe import events
 from gridops.probe.cpu_times import Samples
@@ -31,8 +24,6 @@ if TYPE_CHECKING:
 SAMPLE_INTERVAL = 0.1  # seconds to watch the CPUs: ten clock ticks a core
 GPU_TIMEOUT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
 GRACE = 0.5  # seconds after a node's time until we stop to wait for its thread
-# What may pass if one asks again. Not ConnectTimeout: that node has had all its patience already.
-PASSING = (ConnectRefused, ConnectDropped, ConnectionLost, SessionRefused)
 
 
 def check(
@@ -101,7 +92,8 @@ def _ask(node: Node, settings: Settings, patient: bool, cpu_times: str) -> Reply
     if node.env_setup:
         script, words = setup_script() + script, (*words, node.env_setup, node.name)
     retries = _retries(settings) if patient else RetryConfig(max_retries=0)
-    for attempt in attempts(retries, PASSING, what=f"reaching {node.name}"):
+    # A node that let a connection time out has had all its time already.
+    for attempt in attempts(retries, unless=ConnectTimeout, what=f"reaching {node.name}"):
         with attempt:
             left = round(max(0.0, end - time.monotonic()), 2)
             reply = link.script(script, *words, timeout=left)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gridops.errors import GridError, NodeError, NodeTimeout, RayUnavailable, ReachError
-from gridops.jobs.protocol import FINAL
 from gridops.observe import events
 from gridops.ray.client import RayClient
 from gridops.ray.joblog import JobLog, WithoutRays
@@ -47,7 +46,7 @@ class Outage:
         first = self._since is None
         self._since = self._since or now
         self._tries += 1
-        if isinstance(exc, ReachError | NodeTimeout) and not isinstance(exc, FINAL):
+        if isinstance(exc, ReachError | NodeTimeout) and not exc.needs_a_person:
             limit = reach
         else:
             limit = RAY_TIMEOUT if isinstance(exc, NodeError | RayUnavailable) else 0.0

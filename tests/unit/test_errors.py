@@ -1,14 +1,20 @@
-"""Errors: one class a cause; each says where and what next, and survives pickling."""
+"""Errors: one class a cause; each says where, what next and what may be done, and pickles."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import pkgutil
 
 import pytest
 
+import gridops
 from gridops import errors
+from gridops.dispatch.placement import NoneAble
 from gridops.errors import GridError, InventoryError, PartialTransfer, UnknownNameError, UsageError
+from gridops.reach import fabric_compat
+from gridops.sandbox.server import PortTaken
 
 
 def below(cls: type[GridError]) -> set[type[GridError]]:
@@ -23,6 +29,8 @@ def made(cls: type[GridError]) -> GridError:
         return InventoryError("bad", file="i.yaml", line=3, key="nodes.a", hint="do")
     if cls is PartialTransfer:
         return PartialTransfer("lost", files=["a", "b"], node="gpu1", hint="do")
+    if cls is errors.ClusterFailures:
+        return errors.ClusterFailures("two failed", hint="do")
     return cls("it broke", node="gpu1", hint="do this")
 
 
@@ -31,6 +39,67 @@ CLASSES = sorted(
     (one for one in below(GridError) if one.__module__ == errors.__name__),
     key=lambda one: one.__name__,
 )
+TRANSIENT, A_PERSON, NEXT_NODE = "transient", "needs_a_person", "try_next_node"
+# What may be done about an error; each class has a line, so that a new one has to decide.
+POLICY: dict[type[GridError], set[str]] = {
+    GridError: set(),
+    UsageError: set(),
+    UnknownNameError: set(),
+    InventoryError: set(),
+    errors.ReachError: {NEXT_NODE},
+    errors.ConnectTimeout: {TRANSIENT, NEXT_NODE},
+    errors.ConnectRefused: {TRANSIENT, NEXT_NODE},
+    errors.ConnectDropped: {TRANSIENT, NEXT_NODE},
+    errors.ConnectionLost: {TRANSIENT, NEXT_NODE},
+    errors.SessionRefused: {TRANSIENT, NEXT_NODE},
+    errors.HostUnknown: {NEXT_NODE},
+    errors.HostKeyUnknown: {A_PERSON, NEXT_NODE},
+    errors.HostKeyChanged: {A_PERSON, NEXT_NODE},
+    errors.AuthenticationFailed: {A_PERSON, NEXT_NODE},
+    fabric_compat.FabricTimeout: {TRANSIENT, NEXT_NODE},
+    fabric_compat.FabricRefused: {TRANSIENT, NEXT_NODE},
+    fabric_compat.FabricHostUnknown: {NEXT_NODE},
+    fabric_compat.FabricHostKeyUnknown: {A_PERSON, NEXT_NODE},
+    fabric_compat.FabricHostKeyChanged: {A_PERSON, NEXT_NODE},
+    fabric_compat.FabricAuthenticationFailed: {A_PERSON, NEXT_NODE},
+    errors.NodeError: {NEXT_NODE},
+    errors.NodeTimeout: {NEXT_NODE},
+    errors.ProcessKilled: {NEXT_NODE},
+    errors.PortClosed: {NEXT_NODE},
+    errors.ForwardingForbidden: {NEXT_NODE},
+    errors.UnreadableAnswer: {NEXT_NODE},
+    errors.ProbeError: {NEXT_NODE},
+    errors.SyncError: {NEXT_NODE},
+    errors.TransferLost: {TRANSIENT, NEXT_NODE},
+    PartialTransfer: {NEXT_NODE},
+    errors.SourceUnreadable: set(),
+    errors.NoRsync: {NEXT_NODE},
+    errors.DiskFull: {NEXT_NODE},
+    errors.NotWritable: {NEXT_NODE},
+    errors.UnmarkedTarget: {NEXT_NODE},
+    errors.UnsafeTarget: {NEXT_NODE},
+    errors.NoNode: set(),
+    NoneAble: set(),
+    errors.RunTimeout: set(),
+    errors.OutputError: set(),
+    errors.SandboxError: set(),
+    PortTaken: set(),
+    errors.StoreError: set(),
+    errors.ServeError: set(),
+    errors.JobError: set(),
+    errors.NotStarted: {NEXT_NODE},
+    errors.StartUnknown: set(),
+    errors.JobUnreachable: set(),
+    errors.RunLost: set(),
+    errors.UnreadableRecord: set(),
+    errors.NoJob: set(),
+    errors.RayJobError: set(),
+    errors.RayUnavailable: {TRANSIENT},
+    errors.NoRayJob: set(),
+    errors.ClusterError: set(),
+    errors.ClusterDown: set(),
+    errors.ClusterFailures: set(),
+}
 every = pytest.mark.parametrize("cls", CLASSES)
 
 
@@ -50,7 +119,22 @@ def test_it_is_one_line_with_an_exit_status(cls):
     assert "\n" not in str(error)
     assert error.exit_status in (1, 2, 124, 125)
     assert cls.__doc__
-    assert cls.transient in (True, False)
+    own = {"exit_status", TRANSIENT, A_PERSON, NEXT_NODE}
+    assert {name for name in vars(cls) if not name.startswith("_")} <= own
+    assert isinstance(error, GridError)
+
+
+@pytest.mark.parametrize("cls", POLICY, ids=lambda cls: cls.__name__)
+def test_its_class_says_what_may_be_done_about_it(cls):
+    told = {name: getattr(cls, name) for name in (TRANSIENT, A_PERSON, NEXT_NODE)}
+    assert told == {name: name in POLICY[cls] for name in told}
+
+
+def test_every_error_of_the_package_has_decided():
+    for module in pkgutil.walk_packages(gridops.__path__, "gridops."):
+        importlib.import_module(module.name)
+    package = {cls for cls in below(GridError) if cls.__module__.startswith("gridops.")}
+    assert package == set(POLICY)
 
 
 def test_it_says_where_what_and_what_next():
@@ -78,19 +162,3 @@ def test_an_inventory_error_points_at_file_line_and_key():
     assert str(InventoryError("not a number", file="i.yaml", line=4, key="ssh.persist")) == (
         "i.yaml:4:ssh.persist: not a number"
     )
-
-
-@pytest.mark.parametrize(
-    "cls",
-    [
-        errors.AuthenticationFailed,
-        errors.HostKeyChanged,
-        errors.HostKeyUnknown,
-        errors.HostUnknown,
-        errors.NodeError,
-        errors.SyncError,
-        UsageError,
-    ],
-)
-def test_what_trying_again_cannot_help_is_not_transient(cls):
-    assert not cls.transient
