@@ -19,7 +19,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gridops"
 
 # From the foundations up: a room may import from those listed before it, and from itself. A room is
-# a file or a folder of that name; the package's own `__init__` stands below all.
+# a file or a folder of that name. The package's own `__init__` is the door above them all: it
+# imports the API when that is asked for, and no room imports from it.
 ROOMS = (
     "errors",
     "system",
@@ -142,7 +143,7 @@ def floor_of(module: str) -> int:
     room = module.split(".")[1] if "." in module else ""
     if room and room not in ROOMS:
         pytest.fail(f"{module} is in no room: say in tests/test_layers.py where {room} stands")
-    return ROOMS.index(room) if room else -1
+    return ROOMS.index(room) if room else len(ROOMS)
 
 
 def wrong_ways(imports: list[Import]) -> list[str]:
@@ -181,8 +182,17 @@ def test_listing_the_tasks_loads_nothing_heavy_that_invoke_does_not():
     assert loaded_by("gridops.tasks") & set(HEAVY) <= loaded_by("invoke")
 
 
+def test_the_package_itself_loads_nothing_before_its_api_is_asked_for():
+    loaded = modules_loaded_by("gridops") - modules_loaded_by("sys")
+    assert loaded == {"gridops"}
+
+
 def loaded_by(module: str) -> set[str]:
-    program = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return {name.partition(".")[0] for name in modules_loaded_by(module)}
+
+
+def modules_loaded_by(module: str) -> set[str]:
+    program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
@@ -252,6 +262,11 @@ def test_the_walker_finds_imports_wherever_they_hide(source, kind):
     found = list(imports_of(source, "gridops.reach.x", frozenset({"gridops.tasks"})))
     assert [(one.kind) for one in found if one.target == "gridops.tasks"] == [kind]
     assert len(wrong_ways(found)) == 1
+
+
+def test_no_room_imports_from_the_packages_door():
+    for source in "import gridops", "def f():\n    from gridops import Grid":
+        assert len(wrong_ways(list(imports_of(source, "gridops.tasks.x")))) == 1
 
 
 def test_a_cycle_is_found():

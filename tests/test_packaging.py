@@ -162,6 +162,16 @@ def test_what_was_installed_works_without_the_checkout(wheel, tmp_path):
         assert task in done.stdout
 
 
+def test_the_api_is_at_the_packages_door():
+    import gridops
+    from gridops import Grid
+    from gridops.grid import Grid as same
+
+    assert Grid is same
+    with pytest.raises(AttributeError, match="module 'gridops' has no attribute 'Gird'"):
+        gridops.Gird  # noqa: B018
+
+
 def test_the_tasks_work_from_a_users_own_file(tmp_path):
     (tmp_path / "tasks.py").write_text("from gridops.tasks import ns\n")
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Grid: the machines of one inventory as one thing. Every task calls it; so may your own Python.
 
-from gridops.grid import Grid
+from gridops import Grid
 
 grid = Grid.load()
 for health in grid.health():

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from gridops import __version__
 from gridops.model import Node
+from gridops.system.ownership import VERSION
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
@@ -93,7 +93,7 @@ def fingerprint(file: Path) -> str | None:
         return None
     if b"${" in text:
         return None
-    about = f"{__version__} {os.environ.get('HOME', '')} {file.parent.resolve()}"
+    about = f"{VERSION} {os.environ.get('HOME', '')} {file.parent.resolve()}"
     return hashlib.sha256(about.encode(errors="surrogateescape") + b"\0" + text).hexdigest()
 
 

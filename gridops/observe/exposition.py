@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridops import __version__
 from gridops.observe.families import (
     ACTIVE_TASKS,
     GPUS,
@@ -18,6 +17,7 @@ from gridops.observe.families import (
     Family,
 )
 from gridops.observe.rows import NodeRecord
+from gridops.system.ownership import VERSION
 from gridops.system.text import printable_lines
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def of_now(stamps: Stamps, active: int) -> Iterator[Metric]:
         yield gauge
     yield single(ACTIVE_TASKS.name, ACTIVE_TASKS.help, active)
     build = _gauge("grid_build_info", "The gridops that says this.", ("version",))
-    build.add_metric((__version__,), 1)
+    build.add_metric((VERSION,), 1)
     yield build
 
 

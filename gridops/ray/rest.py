@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import IO, Any
 
-from gridops import __version__
 from gridops.errors import ConnectionLost, RayJobError, UnreadableAnswer
 from gridops.reach.answers import document
 from gridops.reach.link import Stream
+from gridops.system.ownership import VERSION
 
 SILENCE_TIMEOUT = 30.0  # seconds that a server may keep silent while it answers
 ANSWER_TIMEOUT = 60.0  # seconds that it may take to answer with what is kept in memory
@@ -29,7 +29,7 @@ READ = 64 * 1024  # bytes of a channel that are read at once
 TAIL = 64 * 1024  # bytes of an answer that are looked at for a reason
 
 HOST = "127.0.0.1"  # what requests say; where they go is the dial's business
-AGENT = f"gridops/{__version__}"  # one that begins with Mozilla would be refused (Ray's CSRF guard)
+AGENT = f"gridops/{VERSION}"  # one that begins with Mozilla would be refused (Ray's CSRF guard)
 
 
 class Channel:

@@ -5,13 +5,17 @@ both into one directory without a word: the one that comes last overwrites `__in
 the other, and takes them along when it is removed. Importing this module raises ImportError where
 that has happened to us; the doors into the package (`tasks._first`, `grid`, `transfers`) see to it
 first. It costs one look at an attribute; `neighbour` reads what is installed, for those who ask.
+
+The package itself is the door above all rooms: it is read here as what Python has loaded.
 """
 
 from __future__ import annotations
 
-import gridops
+import sys
 
 DISTRIBUTION = "gridops-ssh"
+_DOOR = sys.modules[__name__.partition(".")[0]]
+VERSION: str = getattr(_DOOR, "__version__", "")
 REMEDY = (
     f"pip uninstall gridops, then install {DISTRIBUTION} again with --force-reinstall "
     "(who needs both: each in a virtual environment of its own)"
@@ -38,7 +42,7 @@ def neighbour() -> str:
 
 def _broken() -> str:
     """The problem with the package, in words; "" for none."""
-    if getattr(gridops, "DISTRIBUTION", "") == DISTRIBUTION:
+    if getattr(_DOOR, "DISTRIBUTION", "") == DISTRIBUTION:
         return ""
     place = __file__.rpartition("/")[0]
     return (

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import sys
 
-import gridops
-
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
-if getattr(gridops, "DISTRIBUTION", "") != "gridops-ssh":
+if getattr(sys.modules["gridops"], "DISTRIBUTION", "") != "gridops-ssh":
     try:
-        import gridops.system.ownership
+        import gridops.system.ownership  # noqa: F401
     except ImportError as exc:
         sys.stderr.write(f"gridops: {exc}\n")
         raise SystemExit(125) from None

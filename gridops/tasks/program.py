@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from invoke import Program
 from invoke.exceptions import ParseError
 
-from gridops import __version__
+from gridops.system.ownership import VERSION, neighbour
 from gridops.tasks import ns
 from gridops.tasks._positional import Words
 from gridops.tasks._task import guarded
@@ -23,11 +23,9 @@ class GridProgram(Program):
     """
 
     def print_version(self) -> None:
-        from gridops.system import ownership
-
         super().print_version()
-        if neighbour := ownership.neighbour():
-            say(neighbour)
+        if other := neighbour():
+            say(other)
 
     def parse_core(self, argv: list[str] | None) -> None:
         with _usage():
@@ -56,7 +54,7 @@ def _further(exc: ParseError) -> str:
 
 def main() -> None:
     """Console script `gridops`."""
-    program = GridProgram(name="gridops", binary="gridops", version=__version__, namespace=ns)
+    program = GridProgram(name="gridops", binary="gridops", version=VERSION, namespace=ns)
 
     def run() -> int:
         open_streams()
