@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from logging import DEBUG, INFO, WARNING
-from typing import Any
 
 from gridops.observe import events
 
@@ -59,7 +58,12 @@ def sentence(event: events.Event) -> tuple[int, str] | None:
     """Level and text of the event's log line; None for an event that has none."""
     if event.name in SILENT:
         return None
-    fields = _Fields({name: _text(value) for name, value in event.fields.items()})
+    fields = _Fields(
+        {
+            name: f"{value:.3g}" if isinstance(value, float) else str(value)
+            for name, value in event.fields.items()
+        }
+    )
     if event.name == events.RETRY_ENDED:
         return _end_of_retries(event, fields)
     if event.name not in LINES:
@@ -77,7 +81,3 @@ def _end_of_retries(event: events.Event, fields: _Fields) -> tuple[int, str]:
     if event.fields.get("ok"):
         return INFO, "{what} succeeded at attempt {attempts}".format_map(fields)
     return WARNING, "{what} given up after {attempts} attempts: {error}".format_map(fields)
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
