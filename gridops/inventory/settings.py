@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from gridops.inventory.nodeset import expand
 from gridops.inventory.types import (
+    BRACKETED,
     Count,
     Delay,
     Duration,
     Host,
-    Hosts,
     Line,
     Lines,
     LocalPath,
@@ -29,6 +30,7 @@ from gridops.inventory.types import (
     Shell,
     User,
     Weight,
+    check_host,
 )
 
 # ssh options with a key of their own in the inventory, in lower case as ssh compares them
@@ -245,10 +247,19 @@ class NodeDefaults(Section):
     ray: NodeRay = Field(default=NodeRay(), description="What the node brings to a Ray cluster.")
 
 
+def _check_hosts(text: str) -> str:
+    """Check a host, or a node set of hosts: one for each name."""
+    if not re.search(r"[\[,]", text) or BRACKETED.fullmatch(text):
+        return check_host(text)
+    for host in expand(text):
+        check_host(host)
+    return text
+
+
 class NodeSettings(NodeDefaults):
     """One entry of `nodes`: a node, or a node set of equal nodes."""
 
-    host: Hosts | None = Field(
+    host: Annotated[str, AfterValidator(_check_hosts)] | None = Field(
         default=None,
         description="Host name, alias of ~/.ssh/config or address; unset: the node's name. "
         "For a node set either a node set of as many hosts, or one for all.",

@@ -18,7 +18,7 @@ MOST_NARROW = 99  # how far the ends of a range of ports must be apart
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}")
-_BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]")
+BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]")
 _USER_REFUSED = re.compile(r"[\s\x00-\x1f\x7f'`\"$;&<>|(){}]|^-|\\$|/|:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -32,24 +32,13 @@ def check_name(text: str) -> str:
 
 def check_host(text: str) -> str:
     """Check a host name, an alias of ~/.ssh/config or an address. IPv6 may be in brackets."""
-    bracketed = _BRACKETED.fullmatch(text)
+    bracketed = BRACKETED.fullmatch(text)
     host = bracketed[1] if bracketed else text
     if "@" in host:
         raise ValueError("should be the host alone; the user goes into `user`")
     if not _HOST.fullmatch(host):
         raise ValueError("should be a host name, an alias of ~/.ssh/config or an address")
     return host
-
-
-def _check_hosts(text: str) -> str:
-    """Check a host, or a node set of hosts: one for each name."""
-    if not re.search(r"[\[,]", text) or _BRACKETED.fullmatch(text):
-        return check_host(text)
-    from gridops.inventory.nodeset import expand
-
-    for host in expand(text):
-        check_host(host)
-    return text
 
 
 def _check_user(text: str) -> str:
@@ -129,7 +118,6 @@ PortRange = Annotated[str, AfterValidator(_check_ports)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, AfterValidator(check_name)]
 Host = Annotated[str, AfterValidator(check_host)]
-Hosts = Annotated[str, AfterValidator(_check_hosts)]
 User = Annotated[str, AfterValidator(_check_user), _schema("string", "number")]
 RemotePath = Annotated[str, AfterValidator(_check_remote_path)]
 LocalPath = Annotated[Path, BeforeValidator(_local_path), _schema("string")]

@@ -7,7 +7,6 @@ a POSIX sh on standard input and so never meets the login shell's grammar.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -97,8 +96,3 @@ def on_node(name: str) -> Iterator[None]:
     except GridError as exc:
         exc.node = exc.node or name
         raise
-
-
-def with_args(text: str, args: tuple[str, ...]) -> str:
-    """`text` preceded by the line that sets its positional arguments. The one place that quotes."""
-    return f"set -- {shlex.join(args)}\n{text}" if args else f"set --\n{text}"

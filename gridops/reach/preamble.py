@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from functools import cache
 
 from gridops.errors import NodeError
-from gridops.reach.link import with_args
 from gridops.system import scripts
 
 BEGIN = "gridops_begin=yes"  # what a script begins with
@@ -69,6 +69,11 @@ def script_input(text: str, args: tuple[str, ...], mark: str, *, has_input: bool
         f"case ${{gridops_begin-}} in yes)\n{said}\n{with_args(text, args)}\n;;\n"
         f"*) exec {_refusal(_TAKEN)} ;; esac\n{WHOLE}"
     )
+
+
+def with_args(text: str, args: tuple[str, ...]) -> str:
+    """`text` preceded by the line that sets its positional arguments. The one place that quotes."""
+    return f"set -- {shlex.join(args)}\n{text}" if args else f"set --\n{text}"
 
 
 def command_for(script: bytes, mark: str, *, has_input: bool) -> str:

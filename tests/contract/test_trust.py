@@ -16,8 +16,8 @@ from gridops.inventory.settings import Settings
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
-from gridops.reach.link import with_args
 from gridops.reach.local import LocalLink
+from gridops.reach.preamble import with_args
 from gridops.system.scripts import script
 from gridops.transfers.sync import remote as node_side
 from gridops.transfers.sync import sync_tree

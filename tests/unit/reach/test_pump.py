@@ -13,8 +13,7 @@ import pytest
 from support.jobs import shell_path
 
 from gridops.errors import NodeError
-from gridops.reach.link import with_args
-from gridops.reach.preamble import command_for, script_input
+from gridops.reach.preamble import command_for, script_input, with_args
 from gridops.reach.pump import Collected, Prelude, marker
 
 
