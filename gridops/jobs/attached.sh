@@ -147,7 +147,7 @@ tell_left() {
     done
     [ -n "$named" ] || return 0
     # shellcheck disable=SC2016 # the command is text here
-    printf 'gridops: what could not be ended still runs there: %s: `sudo kill -KILL%s` there ends it\n' \
+    printf 'gridops: these processes could not be ended: %s; run `sudo kill -KILL%s` there\n' \
         "$named" "$pids" >&4
 }
 

@@ -44,7 +44,7 @@ def setup_failure(link: Link, job: Job) -> NotStarted:
         f"its env_setup failed{f': {words}' if words else ''}",
         reason=SETUP,
         node=link.node.name,
-        hint=f"the command did not begin; `inv jobs.logs {job.id}`",
+        hint=f"the command did not begin; see `inv jobs.logs {job.id}`",
     )
 
 

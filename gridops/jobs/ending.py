@@ -65,7 +65,7 @@ def seed_tree(link: Link, job_id: str) -> None:
         raise SyncError(
             "could not make a directory for the run",
             node=link.node.name,
-            hint="is there room under ~/.gridops?",
+            hint="check for free space under ~/.gridops there",
         )
 
 
@@ -99,7 +99,7 @@ def kill(
     )
     job = jobs_from(lines, link.node.name).get(job_id)
     if job is None:  # its home is another node's, too, and that one has the run
-        raise NoJob(f"does not have the run {job_id}", node=link.node.name)
+        raise NoJob(f"has no run {job_id}", node=link.node.name)
     return job
 
 
@@ -126,7 +126,7 @@ def kill_with_retry(
                 raise JobUnreachable(
                     f"could not be told to end the run {job_id}: {exc.message}",
                     node=link.node.name,
-                    hint=f"the run goes on there: `inv jobs.kill {job_id}`",
+                    hint=f"the run goes on there; end it by `inv jobs.kill {job_id}`",
                 ) from exc
             sleep(pause)
     raise AssertionError  # pragma: no cover

@@ -204,4 +204,4 @@ def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:
                 return whole(line[7:])
             except ValueError as exc:
                 raise UnreadableAnswer(f"its answer: {exc}", node=link.node.name) from None
-    raise NoJob(f"does not know a run {job_id}", node=link.node.name)
+    raise NoJob(f"has no run {job_id}", node=link.node.name)

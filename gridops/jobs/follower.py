@@ -111,7 +111,7 @@ class Follower:
     def take(self, stream: str, offset: int, data: bytes) -> None:
         """Hand on a piece of output."""
         if offset != (self.out if stream == "out" else self.err):
-            raise NodeError("sent output that does not follow on", node=self.link.node.name)
+            raise NodeError("sent output out of order", node=self.link.node.name)
         if stream == "out":
             self.on_stdout(data)
             self.out += len(data)
@@ -124,9 +124,9 @@ class Follower:
             raise ConnectionLost("the connection ended", node=self.link.node.name)
         job = jobs_from(self._ended, self.link.node.name).get(self.id)
         if job is None:
-            raise NoJob(f"does not know a run {self.id}", node=self.link.node.name)
+            raise NoJob(f"has no run {self.id}", node=self.link.node.name)
         if live and job.state in ("queued", "held", "running"):
-            raise ConnectionLost("the follower there ended early", node=self.link.node.name)
+            raise ConnectionLost("its follow script ended early", node=self.link.node.name)
         return JobEnd(readable(job), self.out, self.err)
 
     def through(

@@ -27,7 +27,7 @@ START_TIMEOUT = 30.0  # seconds that a login shell may take until it has read th
 QUICK_START_TIMEOUT = 5.0  # and where the command has less time: as long as that, or this
 END_TIMEOUT = GRACE + 5.0  # seconds that a command may take to end once it has been told to
 LONGEST_LINE = 2048  # bytes of what attached.sh says that it could not end
-LEFT = re.compile(rb"gridops: (what could not be ended [\x20-\x7e]+)\n\Z")
+LEFT = re.compile(rb"gridops: (these processes could not be ended: [\x20-\x7e]+)\n\Z")
 TIMEOUT = "timeout"
 
 

@@ -56,7 +56,7 @@ def wait(
             raise RunTimeout(
                 f"the run {job_id} has not ended within {timeout:g} s; it goes on",
                 node=link.node.name,
-                hint=f"`inv jobs.logs {job_id} --follow`",
+                hint=f"follow it by `inv jobs.logs {job_id} --follow`",
             )
 
     return follow_through(

@@ -54,9 +54,7 @@ def show(link: Link, job_id: str) -> Job:
     """A run, with its whole command. Raises NoJob, UnreadableRecord."""
     job = status(link, [job_id]).get(job_id)
     if job is None:
-        raise NoJob(
-            f"does not know a run {job_id}", node=link.node.name, hint="`inv jobs` lists them"
-        )
+        raise NoJob(f"has no run {job_id}", node=link.node.name, hint="`inv jobs` lists them")
     text = _kept(link, readable(job).id, "command")
     return replace(job, command=os.fsdecode(text)) if text else job
 
@@ -75,7 +73,7 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
 
         def take(stream: str, offset: int, data: bytes) -> None:
             if len(text) + len(data) > TEXT_LIMIT:
-                raise UnreadableAnswer(f"the {name} of the run is over {TEXT_LIMIT} bytes long")
+                raise UnreadableAnswer(f"the {name} of the run is longer than {TEXT_LIMIT} bytes")
             text.extend(data)
 
         request(

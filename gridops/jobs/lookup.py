@@ -109,8 +109,8 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
         raise _unknown(jobs, text, errors)
     if certain and text != LAST and not _is_plain(job, text):
         raise UsageError(
-            f"{text!r} is too short a part of an id to end a run",
-            hint=f"{BEGINNING} characters of its beginning, {ENDING} of its end, or {job.id}",
+            f"{text!r} is too short to name the run to end",
+            hint=f"give {job.id}, its first {BEGINNING} characters, or its last {ENDING}",
         )
     if errors and job.id != text:
         _doubt(job, text, errors[0], certain)
@@ -146,8 +146,8 @@ def find_with_retry(
             left = timeout - (time.monotonic() - began)
             if left <= 0:
                 raise RunTimeout(
-                    f"no node that knows the run {job_id} could be reached within {timeout:g} s",
-                    hint="it goes on, where it is",
+                    f"no node that has the run {job_id} could be reached within {timeout:g} s",
+                    hint="the run goes on; try again when its node can be reached",
                 )
             pause, limit = min(pause, left), max(1.0, min(ANSWER_TIMEOUT, left))
         sleep(pause)
@@ -158,12 +158,13 @@ def check(text: str) -> None:
     """Check that `text` can name a run, before any node is asked. Raises UsageError."""
     if text.startswith("-"):
         raise UsageError(
-            f"{text!r} is not the id of a run", hint="`inv --help jobs.logs`, say, shows the flags"
+            f"{text!r} is not the id of a run",
+            hint="for the flags: `inv --help jobs.logs`",
         )
     if text != LAST and not ID.fullmatch(text):
         raise UsageError(
             f"{text!r} is not the id of a run",
-            hint=f"an id, the beginning of one, or {LAST}; `inv jobs` lists them",
+            hint=f"give an id, its beginning, or {LAST}; `inv jobs` lists them",
         )
 
 
@@ -221,7 +222,7 @@ def resolve_id(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ())
     if not found:
         raise _unknown(real, text, errors)
     if len(found) > 1:
-        raise UsageError(f"{text!r} fits {len(found)} ids", hint=f"valid: {_named(found)}")
+        raise UsageError(f"{text!r} matches {len(found)} runs", hint=f"valid: {_named(found)}")
     return found[0]
 
 
@@ -236,11 +237,11 @@ def _is_plain(job: Job, text: str) -> bool:
 
 def _perhaps_newer(jobs: Sequence[Job], error: GridError) -> JobUnreachable:
     known = [job for job in jobs if not is_attempt(job)]
-    newest = f"the newest that is known is {known[-1].id} on {known[-1].node}" if known else ""
+    newest = f"the newest known one is {known[-1].id} on {known[-1].node}" if known else ""
     return JobUnreachable(
-        f"nobody knows which run is the newest: {error.message}",
+        f"a newer run may be there: {error.message}",
         node=error.node,
-        hint=newest or "the nodes that answer know none",
+        hint=newest or "the nodes that answer have no runs",
     )
 
 
@@ -249,9 +250,9 @@ def _doubt(job: Job, text: str, error: GridError, certain: bool) -> None:
 
     `text` is a part of the id of `job`. With `certain`, raises JobUnreachable instead.
     """
-    doubt = f"{text} may name a run there as well: {error.message}"
+    doubt = f"{text} may also match a run there: {error.message}"
     if certain:
-        hint = f"for the one on {job.node}, give its id in full: {job.id}"
+        hint = f"for the run on {job.node}, give its full id: {job.id}"
         raise JobUnreachable(doubt, node=error.node, hint=hint)
     events.emit(
         events.WARNING, message=f"{error.node}: {doubt}; going on with {job.id} on {job.node}"
@@ -262,11 +263,11 @@ def _unknown(jobs: Sequence[Job], text: str, errors: Sequence[GridError]) -> Gri
     if errors:
         silent = ", ".join(sorted(str(error.node) for error in errors))
         return JobUnreachable(
-            f"the nodes that answer know no run {text!r}, and {silent} cannot be asked",
+            f"the nodes that answer have no run {text!r}, and {silent} cannot be reached",
             hint=str(errors[0]),
         )
     return NoJob(
-        f"none of the selected nodes knows a run {text!r}",
+        f"none of the selected nodes has a run {text!r}",
         hint=f"the newest: {_named(jobs)}" if jobs else "`inv jobs` lists them",
     )
 

@@ -14,11 +14,11 @@ TERMINATED = 128 + signal.SIGTERM
 REASONS = {
     "supervisor": "its supervisor was killed",
     "rebooted": "the node rebooted",
-    "shutdown": "its processes were ended on the node, not by gridops, as at a shutdown",
+    "shutdown": "the node ended its processes, as at a shutdown",
     "busy": "all slots were taken",
-    "gpus": "the node has not as many GPUs",
+    "gpus": "the node has too few GPUs",
     "snapshot": "the tree could not be copied",
-    "unconfirmed": "nobody confirmed it",
+    "unconfirmed": "the client did not confirm it",
     "cancelled": "it was cancelled",
     "error": "its supervisor failed",
     SETUP: "the node's env_setup failed",
@@ -45,7 +45,7 @@ def describe_outcome(job: Job) -> str:
     said = _end(job)
     if not job.left:
         return said
-    return f"{said or ('it could not be ended' if job.active else 'it has ended')}; {remains(job)}"
+    return f"{said or ('it still runs' if job.active else 'it has ended')}; {remains(job)}"
 
 
 def remains(job: Job) -> str:
@@ -54,9 +54,7 @@ def remains(job: Job) -> str:
         return ""
     pids = " ".join(str(one.pid) for one in job.left)
     named = ", ".join(f"{one.pid} ({one.user}, {one.name})" for one in job.left)
-    return (
-        f"what could not be ended still runs there: {named}: `sudo kill -KILL {pids}` there ends it"
-    )
+    return f"these processes could not be ended: {named}; run `sudo kill -KILL {pids}` there"
 
 
 def _end(job: Job) -> str:
@@ -64,13 +62,13 @@ def _end(job: Job) -> str:
     began = "" if job.began else ", before it began"
     if job.state == "timed out":
         limit = f" after {job.timeout:g} s" if job.timeout else ""
-        return f"its time ran out{limit}: it was ended"
+        return f"it timed out{limit} and was ended"
     if job.state == "killed":
         return f"it was killed{f' by {job.by}' if job.by else ''}{began}"
     if job.state == "lost":
         rest = "; processes of it still run there" if job.orphan and not job.left else ""
         end = f" (it ended with status {job.status})" if job.status is not None else ""
-        return f"it is lost: {reason}{began or end or ', so nobody saw how it ended'}{rest}"
+        return f"it is lost: {reason}{began or end or ', and its exit status is not known'}{rest}"
     if job.state == "refused":
         return f"it never began: {reason}"
     if job.state == "finished" and job.signal:
@@ -78,7 +76,7 @@ def _end(job: Job) -> str:
     if job.state == "unreadable":
         return f"its record there cannot be read: {job.error}"
     if job.state == "unknown":
-        return "the node does not say how it is"
+        return "its state is not known"
     return ""
 
 

@@ -118,7 +118,7 @@ def unsupported_reason(line: str) -> tuple[str, str] | None:
     """
     word, _, rest = line.partition(" ")
     if line == "unsupported":
-        return "durable runs need Linux there", "`inv exec` does not"
+        return "runs need Linux, which it does not have", "use `inv exec` there"
     if word == "unwritable":
         return (
             f"{BASE} there cannot be written to: {rest[:200]}",
@@ -273,7 +273,7 @@ class _Call:
                     node=self._link.node.name,
                 )
         if now - self._last > limit:
-            raise NodeTimeout(f"has been silent for {limit:g} s", node=self._link.node.name)
+            raise NodeTimeout(f"sent nothing for {limit:g} s", node=self._link.node.name)
         if now - self._began > most:
             raise NodeTimeout(
                 f"its answer has not ended within {most:g} s", node=self._link.node.name

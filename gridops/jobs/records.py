@@ -105,7 +105,7 @@ class Records:
         if facts is None:
             if len(self._found) >= MAX_RUNS:
                 raise UnreadableAnswer(
-                    f"tells of over {MAX_RUNS} runs", node=self._node, hint="`inv jobs.prune`"
+                    f"has over {MAX_RUNS} runs", node=self._node, hint="run `inv jobs.prune`"
                 )
             facts = self._found[job_id] = _Facts()
         return facts

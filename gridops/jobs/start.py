@@ -99,7 +99,7 @@ class Start:
                 attempt(self)
                 if self._ack:
                     return self._verdict()
-                raise NodeError("it did not say whether it took the run", node=self.link.node.name)
+                raise NodeError("it did not accept the run", node=self.link.node.name)
             except NotStarted:
                 raise
             except GridError as exc:
@@ -147,7 +147,7 @@ class Start:
 
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
-        message, hint = _REFUSALS.get(word, (f"it did not take the run: {ack[:SHOWN]}", ""))
+        message, hint = _REFUSALS.get(word, (f"it did not accept the run: {ack[:SHOWN]}", ""))
         if why := unsupported_reason(ack):
             message, hint = why
         if word == "gpus":
@@ -165,15 +165,18 @@ class Start:
     def _short_of(self) -> str:
         """Message of a busy node that has a free slot: the resource that is short."""
         if self.spec.gpus == 0:
-            return "others stand in line there"
+            return "other runs wait in its queue"
         return "no GPU is free" if self.spec.gpus == 1 else f"{self.spec.gpus} GPUs are not free"
 
     def _gpu_trouble(self, detail: str) -> tuple[str, str]:
         if detail.isdecimal():
-            return f"has {detail} GPUs, the run needs {self.spec.gpus}", "choose another node"
+            return (
+                f"has {detail} GPUs, but the run needs {self.spec.gpus}",
+                "choose another node",
+            )
         return (
             f"its GPU driver's tool {detail[:SHOWN] or 'does not answer'}",
-            "`nvidia-smi` there says more",
+            "run `nvidia-smi` there to see more",
         )
 
     def _unknown(self, exc: GridError) -> StartUnknown:
@@ -189,18 +192,18 @@ _REFUSALS = {
     ELSEWHERE: ("another node with the same home has the run", ""),
     "nothing": (
         "its supervisor could not be started",
-        "is there a `setsid`, and room for processes?",
+        "check that it has `setsid`, and room for processes",
     ),
     "cut": (
-        "its login takes some of what is sent to the run, which was not begun",
+        "its login reads part of the run's script, so the run was not started",
         f"see {login_files('')} there",
     ),
     "nospace": ("its disk is full", "free some space under ~/.gridops there"),
-    "error": ("its supervisor failed before the run began", "is its disk full?"),
-    "setup": ("env_setup failed there", "its output says why"),
-    "snapshot": ("the tree could not be copied for --isolate", "is its disk full?"),
+    "error": ("its supervisor failed before the run began", "check whether its disk is full"),
+    "setup": ("its env_setup failed", "the run's output says why"),
+    "snapshot": ("the tree could not be copied for --isolate", "check whether its disk is full"),
     "shutdown": (
-        "its processes were ended there, as at a shutdown, before the run began",
+        "it ended the run's processes before the run began, as at a shutdown",
         "start it again",
     ),
     "rebooted": ("it rebooted before the run began", "start it again"),

@@ -36,8 +36,8 @@ def _answers(path: str) -> bool:
             if not _verdicts[path]:
                 events.emit(
                     events.WARNING,
-                    message=f"the ssh agent at SSH_AUTH_SOCK={path} does not answer within "
-                    f"{ANSWER_TIMEOUT:g} s and is left out: logging in with key files alone",
+                    message=f"the ssh agent at SSH_AUTH_SOCK={path} did not answer within "
+                    f"{ANSWER_TIMEOUT:g} s; logging in with key files alone",
                 )
         return _verdicts[path]
 

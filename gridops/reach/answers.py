@@ -210,7 +210,7 @@ class Meter:
                 return
         raise UnreadableAnswer(
             f"its answer does not end ({self._lines} lines, {self._bytes} bytes)",
-            hint="what answers there is not what gridops placed there, or was changed",
+            hint="a script that gridops placed there may have been replaced or changed",
         )
 
 

@@ -138,7 +138,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         if self.authentication.strategy_class is not None:
             raise UsageError(
                 "authentication.strategy_class: OpenSSH does the login",
-                hint="say it in ~/.ssh/config",
+                hint="set it in ~/.ssh/config",
             )
         options = login_options(self.connect_kwargs)
         if self.forward_agent:

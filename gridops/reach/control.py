@@ -211,7 +211,7 @@ class Control:
         if kind == REMOTE_PORT:
             return _number(body, 1)
         if kind != OK:
-            raise NodeError(f"it does not listen on port {listen[1]} for us: {_reason(body)}")
+            raise NodeError(f"its sshd does not listen on port {listen[1]} for us: {_reason(body)}")
         return listen[1]
 
     def cancel_remote(self, listen: Address, to: Address) -> None:
@@ -224,7 +224,7 @@ class Control:
         self.request(PROXY)
         kind, _ = self.reply(timeout)
         if kind != PROXY_OPENED or self._buffer:
-            raise ReachError("this OpenSSH has no mux proxy mode", hint="it came with OpenSSH 7.4")
+            raise ReachError("this OpenSSH has no mux proxy mode", hint="update it to 7.4 or later")
         return self.socket
 
 

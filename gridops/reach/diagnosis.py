@@ -24,13 +24,13 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         r"(?s:REMOTE HOST IDENTIFICATION HAS CHANGED(?:.*Host key for (\S+) has changed)?)",
         HostKeyChanged,
         "{key} is not the one in known_hosts",
-        "if that machine was reinstalled: `inv trust --nodes {name} --replace`; else stop",
+        "only if that machine was reinstalled: `inv trust --nodes {name} --replace`",
     ),
     (
         # the second line: up to OpenSSH 9, since 10
         r"Host key verification failed[^\n]*\n[^\n]*(?:kex_exchange_identification|UNKNOWN port)",
         HostKeyUnknown,
-        "the host key of a jump host on the way to it is not known yet",
+        "the host key of a jump host before it is not known yet",
         "log in to the jump host once with `ssh`, and check its fingerprint",
     ),
     (
@@ -68,7 +68,7 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         r"timed out|Timeout, server|Timeout before",
         ConnectTimeout,
         "no answer to the connection attempt: {line}",
-        "is it up, and the port open to you?",
+        "is it up, and does its firewall let you in?",
     ),
     (
         r"Connection refused|No route to host|(?:Network|Host) is (?:unreachable|down)",
@@ -81,7 +81,7 @@ CAUSES: tuple[tuple[str, type[ReachError], str, str], ...] = (
         r"|banner exchange|Exceeded MaxStartups",
         ConnectDropped,
         "the connection was closed during the handshake: {first}",
-        "too many logins at once (sshd's MaxStartups), or not an SSH server",
+        "too many logins at once (see sshd's MaxStartups), or not an SSH server",
     ),
 )
 

@@ -55,7 +55,7 @@ def login_options(connect_kwargs: Mapping[str, Any]) -> Options:
             raise ValueError(f"give {name!r} as Connection's own argument, not in connect_kwargs")
     for name, value in connect_kwargs.items():
         if value and name not in TAKEN | NEEDLESS:
-            hint = OTHERWISE.get(name, "say it in ~/.ssh/config, or as an option of `ssh`")
+            hint = OTHERWISE.get(name, "set it in ~/.ssh/config, or as an option of `ssh`")
             raise UsageError(f"connect_kwargs[{name!r}]: OpenSSH does the login", hint=hint)
     keys = connect_kwargs.get("key_filename") or ()
     options = [("IdentityFile", _file(key)) for key in ([keys] if isinstance(keys, str) else keys)]

@@ -146,14 +146,14 @@ class _Race(Generic[K, T]):
             self._running.clear()
             self._waiting.clear()
             for item, began in late:
-                yield self._late(item, now - began, self._deadline, "the overall deadline")
+                yield self._late(item, now - began, self._deadline, "the time limit of all nodes")
         elif self._timeout is not None:
             for index, (item, began) in list(self._running.items()):
                 if now >= began + self._timeout:
                     del self._running[index]
-                    yield self._late(item, now - began, self._timeout, "its time")
+                    yield self._late(item, now - began, self._timeout, "its time limit")
 
     @staticmethod
     def _late(item: K, took: float, limit: float | None, what: str) -> Finished[K, T]:
-        error = NodeTimeout(f"no answer within {limit:g} s", hint=f"{what} ran out")
+        error = NodeTimeout(f"no answer within {limit:g} s", hint=f"{what} has passed")
         return Finished(item, None, error, took)

@@ -84,7 +84,7 @@ def scan(node: Node, ssh: SshSettings, *, timeout: float = 20.0) -> HostKeys:
         raise ReachError(
             "its ssh configuration keeps no known_hosts file",
             node=node.name,
-            hint="set UserKnownHostsFile",
+            hint="set UserKnownHostsFile in ~/.ssh/config",
         )
     others = (*mine[1:], *_files(settings, "globalknownhostsfile"))
     keys = tuple(
@@ -127,7 +127,7 @@ def _refuse_or_remove(found: HostKeys, key: HostKey, state: KeyState, replace: b
         raise HostKeyChanged(
             f"known_hosts has another {key.type} key for {key.host}",
             node=found.node,
-            hint="if that machine was reinstalled: --replace; else stop",
+            hint="use --replace only if that machine was reinstalled",
         )
     if found.file.exists():
         command = ["ssh-keygen", "-R", key.host, "-f", str(found.file)]

@@ -42,9 +42,9 @@ def login_slot(endpoint: Endpoint, end: float) -> Iterator[None]:
         free = _turns.setdefault(way, threading.BoundedSemaphore(AT_ONCE))
     if not free.acquire(timeout=max(0.0, end - time.monotonic())):
         raise ConnectTimeout(
-            f"others are still logging in on the same way ({way})",
+            f"too many logins at once through the jump host {way}",
             node=endpoint.name,
-            hint=f"it takes {AT_ONCE} logins at once; allow more time, or `inv pool.open` first",
+            hint=f"{AT_ONCE} go at once; give more time, or run `inv pool.open` first",
         )
     try:
         yield

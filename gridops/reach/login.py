@@ -22,7 +22,7 @@ def log_in(endpoint: Endpoint, socket: str, end: float) -> None:
         name=endpoint.name,
         timeout=max(0.1, min(endpoint.login_timeout, end - time.monotonic())),
         late="the SSH login did not finish",
-        hint=f"it accepts connections but is stuck; try `ssh -v {endpoint.host}`",
+        hint=f"it accepts connections but does not answer; try `ssh -v {endpoint.host}`",
     )
     if done.status:
         error = diagnose(done.err, endpoint.name, endpoint.host)

@@ -107,9 +107,9 @@ def _asked(ask: Callable[[Control, float], T], control: Control, seconds: float)
 
 def no_sessions(node: str) -> NodeError:
     return NodeError(
-        "it takes the login but grants no session",
+        "it accepts the login but refuses a session",
         node=node,
-        hint="see MaxSessions and ForceCommand in its sshd_config",
+        hint="check MaxSessions and ForceCommand in its sshd_config",
     )
 
 

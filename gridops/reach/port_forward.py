@@ -147,7 +147,7 @@ class _Forward:
     def _dial(self, peer: tuple[str, int]) -> Stream:
         link = self.link
         if link is None:
-            raise PortClosed("it leads nowhere at the moment")
+            raise PortClosed("the forward is not connected to a node now")
         try:
             stream = link.dial(self.remote, timeout=DIAL_TIMEOUT)
         except GridError as exc:
@@ -169,8 +169,8 @@ def _no_circle(forwards: Sequence[_Forward]) -> None:
     for one in forwards:
         if one.remote in ours:
             raise UsageError(
-                f"--port: {one.remote} cannot be both a LOCAL and a REMOTE here",
-                hint="the node that was chosen has the same ports as this machine",
+                f"--port: {one.remote} cannot be both LOCAL and REMOTE on this node",
+                hint="it shares its ports with this machine; choose another LOCAL port",
             )
 
 

@@ -37,11 +37,11 @@ def any_port(avoid: frozenset[int]) -> socket.socket:
                 return made
             passed.append(made)
     except OSError as exc:
-        raise ReachError(f"no local port can be had: {exc.strerror}") from exc
+        raise ReachError(f"cannot open a port on this machine: {exc.strerror}") from exc
     finally:
         for one in passed:
             one.close()
-    raise ReachError("no local port is free")
+    raise ReachError("this machine has no free port")
 
 
 def this_port(port: int) -> socket.socket:
@@ -52,12 +52,12 @@ def this_port(port: int) -> socket.socket:
         if exc.errno == errno.EADDRINUSE:
             why = f"is taken{_holder(port)}"
         elif exc.errno in (errno.EACCES, errno.EPERM):
-            why = "may be had by root alone"
+            why = "is for root alone"
         else:
-            why = f"cannot be had: {exc.strerror}"
+            why = f"cannot be opened: {exc.strerror}"
     raise UsageError(
         f"--port: port {port} of this machine {why}",
-        hint="give another LOCAL, or none: then one that is free is chosen",
+        hint="give another LOCAL port, or none to get a free one",
     )
 
 
@@ -117,9 +117,9 @@ def refusal_reason(link: Link, remote: int) -> NodeError:
         found = Ports(known=False, shared=False, busy=frozenset())
     if remote in found.busy:
         return ForwardingForbidden(
-            f"its sshd makes no connection to port {remote}, which something listens on",
+            f"its sshd refuses to connect to port {remote}, though something listens there",
             node=node,
-            hint="see AllowTcpForwarding, PermitOpen and DisableForwarding in its sshd_config",
+            hint="check AllowTcpForwarding, PermitOpen and DisableForwarding in its sshd_config",
         )
-    maybe = "" if found.known else ", or its sshd allows no forwarding"
+    maybe = "" if found.known else ", or its sshd forbids forwarding"
     return PortClosed(f"nothing listens on port {remote} there{maybe}", node=node)

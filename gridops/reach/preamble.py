@@ -19,8 +19,8 @@ BEGIN = "gridops_begin=yes"  # what a script begins with
 WHOLE = "#gridops-whole"  # what a script ends with
 WORDS_LIMIT = 200  # characters of what a login said that a message quotes
 
-_SWAPPED = "the login puts another shell in the place of sh; its own shell is $SHELL"
-_TAKEN = "the login has taken some of what was sent to sh; its shell is $SHELL"
+_SWAPPED = "the login replaces sh by another shell; its login shell is $SHELL"
+_TAKEN = "the login read part of the script that was sent to sh; its login shell is $SHELL"
 _FILES = {
     "bash": "~/.bashrc",
     "zsh": "~/.zshenv",
@@ -104,7 +104,7 @@ def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None)
     return NodeError(
         f"could not start a POSIX shell (status {status})" + (f": {said!r}" if said else ""),
         node=node,
-        hint=f"the login must run what it is given: see {login_files(said)} there",
+        hint=f"the login must run the command it is given: see {login_files(said)} there",
     )
 
 

@@ -124,7 +124,7 @@ class SshLink:
         raise SessionRefused(
             "sshd refuses further sessions",
             node=self.node.name,
-            hint="raise MaxSessions there, or run less at once",
+            hint="raise MaxSessions in its sshd_config, or run less at once",
         )
 
     def script(self, text: str, *args: str, timeout: float, stdin: bytes = b"") -> Reply:

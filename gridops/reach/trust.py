@@ -1,3 +1,3 @@
 """Words for a finding of trust.sh on a node: a directory that others may write into."""
 
-DANGER = "whoever may write there could run programs as you"  # why that is refused
+DANGER = "others who can write there could run programs as you"  # why that is refused

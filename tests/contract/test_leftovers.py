@@ -96,8 +96,8 @@ def test_what_outlives_a_kill_is_named_for_as_long_as_it_runs(place: Place, shar
     job = client.kill(place.link, job_id, by="ada@laptop", grace=0)
     assert (job.state, job.left) == ("killed", (Leftover(pid, "root", "sleep"),))
     assert describe_outcome(job) == (
-        "it was killed by ada@laptop; what could not be ended still runs there:"
-        f" {pid} (root, sleep): `sudo kill -KILL {pid}` there ends it"
+        "it was killed by ada@laptop; these processes could not be ended:"
+        f" {pid} (root, sleep); run `sudo kill -KILL {pid}` there"
     )
     assert job_record(job, 0.0)["left"] == [{"pid": pid, "user": "root", "name": "sleep"}]
     assert client.list_jobs(place.link) == (job,)
@@ -123,7 +123,7 @@ def test_what_a_command_leaves_in_the_background_is_named(place: Place, shared: 
     (left,) = end.job.left
     assert left.pid in sleepers()
     assert describe_outcome(end.job).startswith(
-        "it has ended; what could not be ended still runs there: "
+        "it has ended; these processes could not be ended: "
     )
 
 
@@ -134,9 +134,7 @@ def test_a_run_whose_command_itself_cannot_be_ended_goes_on_and_says_so(
     pid = up(place, job_id)
     job = client.kill(place.link, job_id, grace=0)
     assert (job.state, job.left) == ("running", (Leftover(pid, "root", "sleep"),))
-    assert describe_outcome(job).startswith(
-        "it could not be ended; what could not be ended still runs"
-    )
+    assert describe_outcome(job).startswith("it still runs; these processes could not be ended")
     os.kill(pid, signal.SIGKILL)
     assert done(place, job_id).left == ()
 
@@ -160,8 +158,8 @@ def test_what_outlives_the_stop_of_an_attached_command_is_named(
     (pid,) = sleepers()
     assert ended.stopped == "SIGINT"
     assert ended.left == (
-        f"what could not be ended still runs there: {pid} (root, sleep):"
-        f" `sudo kill -KILL {pid}` there ends it"
+        f"these processes could not be ended: {pid} (root, sleep);"
+        f" run `sudo kill -KILL {pid}` there"
     )
     assert err.decode() == f"gridops: {ended.left}\n"
 
@@ -173,9 +171,7 @@ def test_an_attached_command_that_cannot_be_ended_itself_is_named_when_we_give_u
     with pytest.raises(NodeTimeout) as caught:
         stopped(place, f"exec {as_root(shared)}", monkeypatch)
     (pid,) = sleepers()
-    said = (
-        f"has not ended within 9 s; what could not be ended still runs there: {pid} (root, sleep)"
-    )
+    said = f"has not ended within 9 s; these processes could not be ended: {pid} (root, sleep)"
     assert said in str(caught.value)
 
 
@@ -231,8 +227,8 @@ def test_ctrl_c_says_what_of_the_run_goes_on(account: Path, shared: Path) -> Non
         assert child.returncode == 130, err
     (pid,) = sleepers()
     left = (
-        f"what could not be ended still runs there: {pid} (root, sleep):"
-        f" `sudo kill -KILL {pid}` there ends it"
+        f"these processes could not be ended: {pid} (root, sleep);"
+        f" run `sudo kill -KILL {pid}` there"
     )
     assert err.splitlines()[-1] == f"gridops: here: the run has ended; {left}"
     assert left in told(account, "jobs.show", "@last")[1]
@@ -250,4 +246,4 @@ def test_a_timeout_says_what_of_the_run_goes_on(account: Path, shared: Path) -> 
     status, _, err = told(account, "run", *words)
     (pid,) = sleepers()
     assert status == 124, err
-    assert f"ended after 2 s; what could not be ended still runs there: {pid} (root, sleep)" in err
+    assert f"ended after 2 s; these processes could not be ended: {pid} (root, sleep)" in err

@@ -82,8 +82,9 @@ def test_a_run_that_a_shutdown_ended_is_lost_and_keeps_all_it_said(
     job = kept.follow(place, job_id).job
     assert (job.state, job.reason, job.status, job.began) == ("lost", "shutdown", status, True)
     assert (bytes(kept.out), exit_status(job)) == (out, 125)
-    assert f"not by gridops, as at a shutdown (it ended with status {status})" in describe_outcome(
-        job
+    assert (
+        f"the node ended its processes, as at a shutdown (it ended with status {status})"
+        in describe_outcome(job)
     )
     assert not job.orphan
     assert Kept().run(place, "echo next").job.status == 0  # the slot is free again

@@ -315,7 +315,7 @@ def _picked_up(bench: Bench, run: Run, hit: Client) -> Seen:
     while True:
         again = Client(bench, run.marks / f"{run.number}.logs", "jobs.logs", job_id, "--follow")
         status = again.wait()
-        if b"cannot be asked" not in again.said or time.monotonic() > end:
+        if b"cannot be reached" not in again.said or time.monotonic() > end:
             break
         time.sleep(0.3)
     wrong = ""

@@ -261,7 +261,7 @@ class TestMaster:
     ) -> None:
         sandbox = make_sandbox(1, options={"MaxSessions": "0"})
         with Connection("node1", ssh=settings_of(sandbox)) as c:
-            with pytest.raises(NodeError, match=r"node1: .*no session"):
+            with pytest.raises(NodeError, match=r"node1: .*refuses a session"):
                 c.run("true", **QUIET)
             assert len(pool.status()) == 1
 

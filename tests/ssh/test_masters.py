@@ -221,7 +221,7 @@ class TestMaxSessions:
         self, make_sandbox: Any, opened: list[events.Event]
     ) -> None:
         sandbox = make_sandbox(1, options={"MaxSessions": "0"})
-        with pytest.raises(NodeError, match="no session"):
+        with pytest.raises(NodeError, match="refuses a session"):
             hello(node_of(sandbox), settings_of(sandbox))
         assert len(opened) == 1
 

@@ -298,7 +298,7 @@ def test_a_login_that_becomes_another_shell_is_named_with_its_own_file(
     own = "bash" if login == "posix" else login
     for words in ("exec", "--cmd", "true"), ("run", "--no-sync", "--cmd", "true"):
         said = tell(*words).err
-        assert "the login puts another shell in the place of sh; its own shell is /" in said
+        assert "the login replaces sh by another shell; its login shell is /" in said
         assert FILES[own].removeprefix(".config/") in said
 
 

@@ -263,7 +263,7 @@ def test_a_run_that_a_shutdown_ended_is_run_again_when_asked(
     command = f"echo ran >>{marks}; [ $(wc -l <{marks}) = 2 ] || {ends}; echo end"
     done = tell("run", "--on", "node1", "--no-sync", "--cmd", command)
     assert done.status == 125
-    assert "not by gridops, as at a shutdown (it ended with status 143)" in done.err
+    assert "the node ended its processes, as at a shutdown (it ended with status 143)" in done.err
     job = jobs(inventory, "node1")[-1]
     shown = tell("jobs.show", job.id, "--format=json").document["job"]
     assert (shown["state"], shown["reason"], shown["status"]) == ("lost", "shutdown", 143)

@@ -403,7 +403,7 @@ def test_gpus_that_nobody_uses_are_leased_by_uuid(place: Place) -> None:
     with pytest.raises(NotStarted) as caught:
         start(place, "true", gpus=2, slots=9)
     assert (caught.value.reason, caught.value.holders) == ("busy", (first,))
-    with pytest.raises(NotStarted, match="has 4 GPUs, the run needs 5"):
+    with pytest.raises(NotStarted, match="has 4 GPUs, but the run needs 5"):
         start(place, "true", gpus=5, slots=9, wait=60.0)
     assert Kept().run(place, "true", slots=9).job.status == 0
 

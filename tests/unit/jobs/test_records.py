@@ -215,7 +215,7 @@ SPOILT: dict[str, Spoil] = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="durable runs need Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="runs need Linux")
 def test_a_spoilt_record_hides_no_other_run(place: Place) -> None:
     ids = {}
     for kind in SPOILT:
@@ -244,7 +244,7 @@ def test_a_spoilt_record_hides_no_other_run(place: Place) -> None:
         client.kill(place.link, waiting, grace=0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="durable runs need Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="runs need Linux")
 def test_an_answer_that_is_cut_short_is_asked_for_again(place: Place) -> None:
     job_id = Kept().run(place, "echo hi").job.id
     script = next((place.home / ".gridops" / "lib").glob("*.sh"))

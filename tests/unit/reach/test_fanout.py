@@ -95,7 +95,7 @@ def test_one_that_hangs_is_given_up_and_takes_nobodys_place() -> None:
     assert len(outcomes) == 5
     late = outcomes["hung1"]
     assert isinstance(late.error, NodeTimeout)
-    assert str(late.error) == "hung1: no answer within 0.2 s (its time ran out)"
+    assert str(late.error) == "hung1: no answer within 0.2 s (its time limit has passed)"
     assert 0.2 <= late.seconds < 1
     assert all(outcomes[name].ok for name in "abc")
 
@@ -114,7 +114,7 @@ def test_the_deadline_ends_those_who_run_and_those_who_wait() -> None:
     assert time.monotonic() - began < 2
     forever.set()
     assert [type(outcome.error) for outcome in outcomes] == [NodeTimeout] * 3
-    assert "overall deadline" in str(outcomes[0].error)
+    assert "time limit of all nodes" in str(outcomes[0].error)
 
 
 def test_what_comes_after_its_time_does_not_come_twice() -> None:

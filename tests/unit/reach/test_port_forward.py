@@ -73,7 +73,7 @@ def test_a_port_that_is_not_ours_to_have_is_said(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("gridops.reach.ports.listen", refuse)
-    with pytest.raises(UsageError, match="port 80 of this machine may be had by root alone"):
+    with pytest.raises(UsageError, match="port 80 of this machine is for root alone"):
         Forwards.reserve([PortForward(8080, 80)])
 
 
@@ -118,7 +118,7 @@ def test_what_a_node_says_of_its_ports_is_taken_strictly():
 def test_why_a_port_cannot_be_reached_is_said_as_far_as_it_is_known():
     assert "AllowTcpForwarding" in str(refusal_reason(Says(b"here a b\nbusy 80\n"), 80))
     assert str(refusal_reason(Says(b"here a b\n"), 80)) == "gpu01: nothing listens on port 80 there"
-    assert "or its sshd allows no forwarding" in str(refusal_reason(Says(b""), 80))
+    assert "or its sshd forbids forwarding" in str(refusal_reason(Says(b""), 80))
 
 
 def test_what_happens_is_told_in_a_line(capsys):
