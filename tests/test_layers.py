@@ -73,6 +73,7 @@ HEAVY: dict[str, dict[str, tuple[str, ...]]] = {
     "dotenv": {"top": (), "inside": ("*",)},
     "sqlite3": {"top": ("gridops.observe.store",), "inside": ("gridops.observe.*",)},
     "cheroot": {"top": ("gridops.observe.exporter", "gridops.observe.connections"), "inside": ()},
+    "jinja2": {"top": ("gridops.render.page",), "inside": ()},
     "werkzeug": {"top": ("gridops.observe.exporter",), "inside": ("gridops.observe.*",)},
     "http": {
         "top": ("gridops.observe.exporter", "gridops.tasks._service", "gridops.ray.rest"),

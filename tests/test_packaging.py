@@ -51,7 +51,9 @@ def package_files() -> set[str]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {"gridops/py.typed", "gridops/sandbox/enter.sh", "gridops/probe/probe.sh"} <= found
-    assert {Path(name).suffix for name in found} >= {".py", ".sh", ".html", ".css", ".js"}
+    sections = ("page", "macros", "summary", "nodes", "runs")
+    page = ("page.css", "page.js", *(f"{name}.html" for name in sections))
+    assert {f"gridops/render/page/{name}" for name in page} <= found
     return found
 
 

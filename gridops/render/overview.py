@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gridops.model import Job, NodeHealth
 from gridops.observe.rows import RunRow, Sample
@@ -22,3 +22,15 @@ class Overview:
     runs: tuple[RunRow, ...] = ()  # newest first
     jobs: tuple[Job, ...] = ()  # durable runs, as the nodes tell of them
     warning: str = ""  # what the reader should know: the inventory's last edit is broken, say
+
+
+def without_commands(overview: Overview) -> Overview:
+    """The overview without command lines, which may hold secrets.
+
+    For a page that more people may read than those who ran them.
+    """
+    return replace(
+        overview,
+        runs=tuple(run._replace(command="") for run in overview.runs),
+        jobs=tuple(replace(job, command="") for job in overview.jobs),
+    )

@@ -16,8 +16,8 @@ from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
 from gridops.probe.figures import record_of
 from gridops.render import documents
-from gridops.render.overview import Overview
-from gridops.render.page import policy, render_page, without_commands
+from gridops.render.overview import Overview, without_commands
+from gridops.render.page import policy, render_page
 from gridops.render.trends import TREND_MAX_AGE
 from gridops.tasks._monitor import Monitor, Round
 

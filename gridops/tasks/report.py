@@ -35,8 +35,7 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
     a file was asked for. Unhealthy nodes are no failure here: `inv health` is the check.
     """
     from gridops.render.markdown import report as markdown
-    from gridops.render.page import render_page, without_commands
-    from gridops.system.files import write_whole
+    from gridops.render.overview import without_commands
     from gridops.tasks._monitor import Monitor, Selection
 
     monitor = Monitor(Selection(call.inventory, *call.selected_by), every=0.0)
@@ -44,6 +43,9 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
     if not commands:
         overview = without_commands(overview)
     if html is not None:
+        from gridops.render.page import render_page
+        from gridops.system.files import write_whole
+
         write_whole(Path(html), render_page(overview, live=False))
         say(f"written: {html}")
     summary = os.environ.get(SUMMARY)

@@ -2,61 +2,68 @@
 
 It asks nobody for anything, except that a live one fetches itself again; it works as a static page
 where no scripts run. Its policy (CSP) allows its own style and script alone, by their hashes.
+The templates beside this file lay it out; the modules work out what they show.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import replace
+import time
 from functools import cache
 from pathlib import Path
-from string import Template
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gridops.render.overview import Overview
-from gridops.render.page.html import Html, element, joined, markup
-from gridops.render.page.nodes import nodes
-from gridops.render.page.runs import recent, running
-from gridops.render.page.summary import headline, summary, worst
+from gridops.render.page import nodes, runs, summary, svg
+from gridops.render.units import duration, number_of, percent, size
+from gridops.system.text import plain
 
 MIN_REFRESH_INTERVAL = 2.0  # seconds: a page is not fetched again earlier
-COLOURS = {"good": "%231a7f4b", "warn": "%23b87a00", "bad": "%23c4314b", "none": "%23808890"}
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Ccircle cx='8' cy='8' r='7' fill='{}'/%3E%3C/svg%3E"
-)
+FOLDER = Path(__file__).parent
 
 
 def render_page(overview: Overview, *, live: bool) -> str:
     """The whole document. A `live` one fetches itself again as often as the grid is probed."""
-    style, script = part("page.css"), part("page.js")
-    again = max(MIN_REFRESH_INTERVAL, overview.every) if live else None
-    return Template(part("page.html")).substitute(
+    return environment().get_template("page.html").render(
+        overview=overview,
+        nodes=nodes.node_table(overview),
+        active=list(runs.active_runs(overview)),
+        ended=runs.ended_runs(overview),
+        refresh=max(MIN_REFRESH_INTERVAL, overview.every) if live else None,
         policy=policy(),
-        title=markup(f"{headline(overview)} · {overview.inventory}"),
-        icon=ICON.format(COLOURS[worst(overview)]),
-        noscript=_noscript(again),
-        every="" if again is None else f' data-every="{again:g}"',
-        at=f"{overview.at:.0f}",
-        style=style,
-        script=script,
-        grid=joined(
-            (_warning(overview), summary(overview), nodes(overview), running(overview),
-             recent(overview), _nothing(overview))
-        ),
+        style=part("page.css"),
+        script=part("page.js"),
     )  # fmt: skip
 
 
-def without_commands(overview: Overview) -> Overview:
-    """The overview without command lines, which may hold secrets.
+@cache
+def environment() -> Environment:
+    """The templates' environment: what they print is text, escaped, unless it is `safe`.
 
-    For a page that more people may read than those who ran them.
+    Once a process, with the templates that it has compiled.
     """
-    return replace(
-        overview,
-        runs=tuple(run._replace(command="") for run in overview.runs),
-        jobs=tuple(replace(job, command="") for job in overview.jobs),
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_sanitize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
     )
+    figures = (duration, number_of, percent, size, svg.fill, svg.heat, utc)
+    views = (summary.headline, summary.worst, summary.states, summary.totals)
+    for function in (*figures, *views, runs.ending, runs.excerpt):
+        made.filters[function.__name__] = function
+    return made
+
+
+def _sanitize(value: object) -> object:
+    """A value fit to be printed: any text but markup loses its control characters."""
+    return value if hasattr(value, "__html__") else plain(str(value))
 
 
 @cache
@@ -77,26 +84,12 @@ def policy() -> str:
 @cache
 def part(name: str) -> str:
     """The text of a file beside this one."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _noscript(again: float | None) -> Html:
-    if again is None:
-        return Html("")
-    return Html(f'<noscript><meta http-equiv="refresh" content="{again:.0f}"></noscript>')
-
-
-def _warning(overview: Overview) -> Html:
-    if not overview.warning:
-        return Html("")
-    return element("p", overview.warning, class_="warning", role="alert")
-
-
-def _nothing(overview: Overview) -> Html:
-    if overview.runs or overview.jobs or not overview.nodes:
-        return Html("")
-    return element("p", "No runs have been recorded here yet.", class_="legend")
+def utc(at: float, form: str) -> str:
+    return time.strftime(form, time.gmtime(at))

@@ -1,18 +1,38 @@
-"""The page's head: how the grid is in one sentence, and its totals."""
+"""The page's head: the grid's state in one sentence, and its totals."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from gridops.model import NodeHealth
 from gridops.render.overview import Overview
-from gridops.render.page import svg
-from gridops.render.page.html import Html, element, joined
-from gridops.render.page.runs import moment
 from gridops.render.units import percent, size
 
-STATES = (("healthy", "good"), ("degraded", "warn"), ("unreachable", "bad"))
+STATES = {"healthy": "good", "degraded": "warn", "unreachable": "bad"}  # each with its sign
+
+
+@dataclass(frozen=True, slots=True)
+class StateShare:
+    """A state, and its part of all nodes."""
+
+    name: str
+    sign: str
+    nodes: int
+    start: float  # percent
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A figure of the whole grid; `share` is its bar, 0 to 100, which warns unless `calm`."""
+
+    name: str
+    value: str
+    detail: str
+    share: float | None
+    calm: bool = False
 
 
 def headline(overview: Overview) -> str:
@@ -24,70 +44,40 @@ def headline(overview: Overview) -> str:
     return f"{good} of {count} node{'s' * (count != 1)} healthy"
 
 
-def worst(overview: Overview) -> str:
-    """The gravest state that a node has: good, warn, bad; none without nodes."""
-    states = {health.state for health in overview.nodes}
-    return next((kind for state, kind in reversed(STATES) if state in states), "none")
+def worst(nodes: Sequence[NodeHealth]) -> str:
+    """The sign of the gravest state that a node has: good, warn or bad; none without nodes."""
+    states = {health.state for health in nodes}
+    return next((sign for state, sign in reversed(STATES.items()) if state in states), "none")
 
 
-def summary(overview: Overview) -> Html:
-    counts = Counter[str](health.state for health in overview.nodes)
-    return element(
-        "header",
-        element(
-            "div",
-            element("h1", svg.sign(worst(overview)), headline(overview)),
-            element("p", *_source(overview), class_="source"),
-        ),
-        _states(counts) if overview.nodes else "",
-        element("dl", *_totals(overview.nodes), class_="totals") if overview.nodes else "",
-    )
+def states(nodes: Sequence[NodeHealth]) -> Iterator[StateShare]:
+    """Shares of the states in one bar, the best state first."""
+    counts = Counter[str](health.state for health in nodes)
+    before = 0
+    for state, sign in STATES.items():
+        count = counts[state]
+        yield StateShare(state, sign, count, 100 * before / len(nodes), 100 * count / len(nodes))
+        before += count
 
 
-def _source(overview: Overview) -> Iterator[str]:
-    yield element("span", overview.inventory, class_="inventory")
-    if overview.at:
-        yield joined((" · as of ", moment(overview.at)))
-    if overview.every:
-        yield f" · every {overview.every:g} s"
-    yield element("span", "", id="age", role="status")
-
-
-def _states(counts: Counter[str]) -> Html:
-    """Number of nodes in each state: a bar, and in words."""
-    drawn = svg.split([(kind, counts[state]) for state, kind in STATES])
-    said = [
-        element("li", svg.sign(kind), f"{counts[state]} {state}")
-        for state, kind in STATES
-        if counts[state]
-    ]
-    return element("div", drawn, element("ul", *said), class_="states")
-
-
-def _totals(nodes: Sequence[NodeHealth]) -> Iterator[Html]:
+def totals(nodes: Sequence[NodeHealth]) -> Iterator[Total]:
+    """Totals of what any node tells of."""
     cpus = [health.cpu for health in nodes if health.cpu]
     if cpus:
         cores = sum(cpu.cores for cpu in cpus)
         busy = sum(cpu.percent * cpu.cores for cpu in cpus) / cores if cores else None
-        yield _total("CPU", percent(busy), f"of {cores} cores", busy)
+        yield Total("CPU", percent(busy), f"of {cores} cores", busy)
     spaces = [health.memory for health in nodes if health.memory]
     if spaces:
         total = sum(space.total_bytes for space in spaces)
         used = 100 * (1 - sum(space.available_bytes for space in spaces) / total) if total else None
-        yield _total("Memory", percent(used), f"of {size(total)}", used)
+        yield Total("Memory", percent(used), f"of {size(total)}", used)
     gpus = [gpu for health in nodes for gpu in health.gpus]
     if gpus:
-        taken = sum(gpu.processes > 0 for gpu in gpus)
-        yield _total(
-            "GPUs in use", str(taken), f"of {len(gpus)}", 100 * taken / len(gpus), calm=True
-        )
+        taken, count = sum(gpu.processes > 0 for gpu in gpus), len(gpus)
+        yield Total("GPUs in use", str(taken), f"of {count}", 100 * taken / count, calm=True)
     jobs = [health.jobs for health in nodes if health.jobs]
     if jobs:
         running, slots = sum(one.running for one in jobs), sum(one.slots for one in jobs)
         share = 100 * running / slots if slots else None
-        yield _total("Jobs", str(running), f"of {slots} slots", share, calm=True)
-
-
-def _total(name: str, value: str, detail: str, share: float | None, *, calm: bool = False) -> Html:
-    figure = joined((element("b", value), " ", element("small", detail)))
-    return element("div", element("dt", name), element("dd", figure, svg.bar(share, calm=calm)))
+        yield Total("Jobs", str(running), f"of {slots} slots", share, calm=True)

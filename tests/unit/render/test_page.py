@@ -7,14 +7,15 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from gridops.model import Cpu, Gpu, Job, Jobs, Node, NodeHealth, Space
 from gridops.observe.rows import RunRow, Sample
-from gridops.render.overview import Overview
-from gridops.render.page import part, policy, render_page, without_commands
-from gridops.render.page.html import Html, element, joined
+from gridops.render.overview import Overview, without_commands
+from gridops.render.page import environment, part, policy, render_page
 
 NOW = 1_795_534_212.0
 VOID = {"meta", "link"}
@@ -231,12 +232,24 @@ def test_no_page_comes_back_more_often_than_every_other_second():
     assert ("html", {"lang": "en", "data-every": "2"}) in page(replace(GRID, every=1.0)).found
 
 
-def test_markup_is_what_elements_make_and_nothing_else():
-    assert element("p", "a<b", element("b", "&")) == "<p>a&lt;b<b>&amp;</b></p>"
-    assert element("p", class_='"x"', data_at=3, hidden=True, id=None, open=False) == (
-        '<p class="&quot;x&quot;" data-at="3" hidden></p>'
+def test_what_a_template_prints_is_text_whatever_it_is():
+    made = environment()
+    source = (
+        '{% macro b(text) %}<b>{{ text }}</b>{% endmacro %}<p id="{{ x }}">{{ b(x) }}{{ 3 }}</p>'
     )
-    assert joined(("<", Html("<i></i>"))) == "&lt;<i></i>"
+    assert made.from_string(source).render(x='"<\x07&') == (
+        '<p id="&#34;&lt;?&amp;"><b>&#34;&lt;?&amp;</b>3</p>'
+    )
+    assert made.from_string("{{ x }}").render(x=Path("<\x1b")) == "&lt;?"
+    with pytest.raises(UndefinedError):
+        made.from_string("{{ x.nothing }}").render(x=BUSY)
+
+
+def test_no_template_prints_markup_but_our_own():
+    for name in environment().list_templates(["html"]):
+        text = part(name)
+        assert set(re.findall(r"(\w+) *\| *safe", text)) <= {"policy", "style", "script"}, name
+        assert "autoescape" not in text
 
 
 # -- that everybody can read it ----------------------------------------------------------------
