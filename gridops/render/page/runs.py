@@ -60,7 +60,7 @@ def ended_runs(overview: Overview) -> list[RunRow]:
 
 
 def ending(run: RunRow) -> tuple[str, str]:
-    """The sign of a run that has ended, and its end in words."""
+    """Sign and words of the end of a run."""
     if run.state == "finished":
         return ("good", "done") if run.status == 0 else ("bad", f"status {run.status}")
     if run.state == "failed":
