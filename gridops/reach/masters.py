@@ -9,7 +9,6 @@ same master agree on who opens it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import time
@@ -31,6 +30,7 @@ from gridops.errors import (
 from gridops.observe import events
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
+from gridops.system.locks import acquire_lock
 from gridops.system.rundir import no_room, runtime_dir
 
 T = TypeVar("T")
@@ -189,32 +189,14 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
 @contextmanager
 def locked(path: Path, name: str, end: float) -> Iterator[None]:
     """Hold the lock file of the master at `path`; waits for it until `end`."""
-    while True:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if _lock_within(lock, f"{path}.lock", end):
-                yield
-                return
-        finally:
-            os.close(lock)
-        if time.monotonic() >= end:
-            raise ConnectTimeout("another process is still connecting to it", node=name)
-
-
-def _lock_within(lock: int, name: str, end: float) -> bool:
-    """True if we got the lock by `end`; its file is still the one that others will look for."""
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.02)
-            continue
-        try:
-            return os.path.samestat(os.fstat(lock), Path(name).stat())
-        except FileNotFoundError:
-            return False
+    try:
+        lock = acquire_lock(f"{path}.lock", end)
+    except TimeoutError as exc:
+        raise ConnectTimeout("another process is still connecting to it", node=name) from exc
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _describe(endpoint: Endpoint, path: Path, pid: int, bound: str) -> None:

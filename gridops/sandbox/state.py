@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from gridops.sandbox import files
 from gridops.sandbox import server as sshd
 from gridops.sandbox.processes import Process
 from gridops.sandbox.server import PortTaken, Server, Setup
+from gridops.system.locks import acquire_lock
 
 STATE = "state.json"
 SHARED = "shared"  # the directory of the one sshd of a shared sandbox
@@ -200,45 +200,26 @@ def locked(root: Path, *, create: bool, patience: float) -> Iterator[None]:
     Raises SandboxError when there is no such directory (made first when `create`), or another
     process holds it for longer than `patience` seconds.
     """
-    end = time.monotonic() + patience
-    while True:
-        fd = _open_directory(root, create)
-        try:
-            if not _lock(fd, end):
-                raise SandboxError(f"another process is still busy with the sandbox in {root}")
-            if _still_there(root, fd):
-                yield
-                return
-        finally:
-            os.close(fd)
-
-
-def _open_directory(root: Path, create: bool) -> int:
+    lock = _lock(root, time.monotonic() + patience, create=create)
     try:
-        if create:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as exc:
-        raise SandboxError(f"no sandbox can be in {root}: {exc.strerror}") from exc
+        yield
+    finally:
+        os.close(lock)
 
 
-def _lock(fd: int, end: float) -> bool:
+def _lock(root: Path, end: float, *, create: bool) -> int:
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.02)
-
-
-def _still_there(root: Path, fd: int) -> bool:
-    """True if `root` still names `fd`; else it was taken down while we waited for the lock."""
-    try:
-        return os.path.samestat(root.stat(), os.fstat(fd))
-    except OSError:
-        return False
+            if create:
+                root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One that is taken down while we wait for the lock is made again.
+            with suppress(FileNotFoundError) if create else nullcontext():
+                return acquire_lock(root, end, flags=os.O_RDONLY | os.O_DIRECTORY)
+        except TimeoutError as exc:
+            message = f"another process is still busy with the sandbox in {root}"
+            raise SandboxError(message) from exc
+        except OSError as exc:
+            raise SandboxError(f"no sandbox can be in {root}: {exc.strerror}") from exc
 
 
 def _replace(path: Path, text: str) -> None:

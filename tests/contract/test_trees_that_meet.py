@@ -123,7 +123,6 @@ def test_a_clone_on_another_machine(there, clone, tmp_path, monkeypatch, same_or
             other = clone("2", "elsewhere")
         ssh = there.ssh if there.node.connection == "local" else None
         patch.setattr("gridops.transfers.sync.record.runtime_dir", lambda: made(tmp_path / "run"))
-        patch.setattr("gridops.transfers.sync.turn.runtime_dir", lambda: made(tmp_path / "run"))
         assert ssh or mine
         settled(there, other)
         assert all_are(there, "2")
@@ -142,9 +141,8 @@ def test_a_machine_that_forgets(there, clone, tmp_path, monkeypatch):
     """A container of a CI system that begins anew each time."""
     settled(there, clone("1"))
     shutil.rmtree(tmp_path / "one")
-    for name in ("record", "turn"):
-        path = f"gridops.transfers.sync.{name}.runtime_dir"
-        monkeypatch.setattr(path, lambda: made(tmp_path / "run"))
+    path = "gridops.transfers.sync.record.runtime_dir"
+    monkeypatch.setattr(path, lambda: made(tmp_path / "run"))
     there.sync(clone("2"))
     assert all_are(there, "2")
 

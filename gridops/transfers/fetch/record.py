@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gridops.system.locks import acquire_lock
 from gridops.system.rundir import runtime_dir
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.record import (
@@ -24,7 +24,6 @@ from gridops.transfers.record import (
 )
 
 LOCK_TIMEOUT = 10.0  # seconds for other fetches into the same directory to write theirs
-PAUSE = 0.01
 
 
 def write_record(landing: Installer) -> None:
@@ -82,19 +81,9 @@ def _write(into: bytes, record: Record) -> None:
 @contextmanager
 def _alone(into: bytes) -> Iterator[None]:
     key = hashlib.sha256(into + b"/" + STATE).hexdigest()[:12]
-    lock = os.open(
-        runtime_dir() / f"fetched-{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
-    end = time.monotonic() + LOCK_TIMEOUT
+    path = runtime_dir() / f"fetched-{key}.lock"
+    lock = acquire_lock(path, time.monotonic() + LOCK_TIMEOUT)
     try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(PAUSE)
         yield
     finally:
         os.close(lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,10 +13,11 @@ from pathlib import Path
 from gridops.errors import NodeTimeout
 from gridops.model import Node
 from gridops.observe import events
+from gridops.system.locks import acquire_lock
 from gridops.system.rundir import runtime_dir
 
 LOCK_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
-PAUSE = 0.1
+LOCK_INTERVAL = 0.1  # seconds between two looks whether it has ended
 
 
 class Stage:
@@ -66,7 +66,7 @@ def staging(into: Path, node: Node, what: str) -> Iterator[Stage]:
     identity = repr((str(into), node.name, node.host, node.user, node.port, what))
     key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     path = runtime_dir() / f"fetch-{key}.lock"
-    lock = _locked(path, node)
+    lock = _lock(path, node)
     try:
         yield Stage(into, key)
     finally:
@@ -74,18 +74,14 @@ def staging(into: Path, node: Node, what: str) -> Iterator[Stage]:
         os.close(lock)
 
 
-def _locked(path: Path, node: Node) -> int:
-    end, said = time.monotonic() + LOCK_TIMEOUT, False
-    while time.monotonic() < end:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), path.stat()):  # else its last owner has unlinked it
-                return lock
-        os.close(lock)
-        if not said:
-            said = True
-            message = f"{node.name}: waiting for another fetch of the same files"
-            events.emit(events.WARNING, message=message)
-        time.sleep(PAUSE)
-    raise NodeTimeout("another fetch of the same files has not ended", node=node.name)
+def _lock(path: Path, node: Node) -> int:
+    def tell() -> None:
+        message = f"{node.name}: waiting for another fetch of the same files"
+        events.emit(events.WARNING, message=message)
+
+    end = time.monotonic() + LOCK_TIMEOUT
+    try:
+        return acquire_lock(path, end, interval=LOCK_INTERVAL, on_wait=tell)
+    except TimeoutError as exc:
+        message = "another fetch of the same files has not ended"
+        raise NodeTimeout(message, node=node.name) from exc

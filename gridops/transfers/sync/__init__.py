@@ -71,9 +71,9 @@ def sync_tree(
     PartialTransfer (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeTimeout or
     a ReachError.
     """
+    from gridops.transfers.sync.record import locked
     from gridops.transfers.sync.session import Session
     from gridops.transfers.sync.tree import Tree, list_tree
-    from gridops.transfers.sync.turn import locked
 
     end = time.monotonic() + settings.sync.timeout
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))

@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from gridops.errors import SyncError
 from gridops.observe import events
 from gridops.observe.paths import state_dir
+from gridops.system.locks import acquire_lock
 from gridops.transfers.sync.tree import Tree
 
 KEEP_LIMIT = 4 << 30  # bytes of a tree that is kept
@@ -66,11 +68,8 @@ def _directory(home: Path) -> Iterator[Path]:
     while True:
         directory = Path(tempfile.mkdtemp(dir=home))
         with suppress(FileNotFoundError):  # one that is not locked yet may be removed
-            lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if (directory / LOCK).exists():
-                break
-            os.close(lock)
+            lock = acquire_lock(directory / LOCK, inf)
+            break
     try:
         yield directory
     finally:
@@ -119,12 +118,11 @@ def _remove_orphans(home: Path) -> None:
 
 def _remove_unless_locked(directory: Path) -> None:
     try:
-        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        lock = acquire_lock(directory / LOCK, 0.0, flags=os.O_RDWR)
     except FileNotFoundError:
         directory.rmdir()
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(directory)
     finally:
         os.close(lock)

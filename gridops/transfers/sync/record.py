@@ -6,6 +6,9 @@ notes of every file what the system says of it here, its change time and inode i
 nobody can set; a file that is no longer so is compared by its bytes, unless its time is newer than
 anything that was there. And it notes the token that the node had: while the node has it still,
 nobody else has synced there.
+
+The record is kept in the file of the lock that a sync holds: from this machine there is one at a
+time, in any process, to one directory of a node.
 """
 
 from __future__ import annotations
@@ -16,18 +19,23 @@ import secrets
 import socket
 import time
 from array import array
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import inf, isnan
 from pathlib import Path
 
+from gridops.errors import NodeTimeout
+from gridops.model import Node
+from gridops.observe import events
+from gridops.system.locks import acquire_lock
 from gridops.system.rundir import runtime_dir
 from gridops.transfers.sync.tree import FileTimes, Tree
 
 MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
 SMALL = 1 << 20  # bytes of a file that may well be read once more for that
 HEAD = 256  # bytes before the marks
+LOCK_INTERVAL = 0.05  # seconds between two looks at a lock that is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,56 @@ class Record:
         newest = max((written for written, _ in seen.files if not isnan(written)), default=now)
         names = b"\0".join(tree.names)
         return Record(max(now, newest), token, fine, tree.digest, seen.marks, names)
+
+
+class SyncLock:
+    """Our turn to sync: the lock is ours, and its file has the record of the last sync."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.last = Record.parse(self._read())
+
+    def begin(self, *, known: bool) -> None:
+        """Note that the node's files change now; unless they are `known`, all are in doubt."""
+        unfinished = replace(self.last, end=inf, token=self.last.token if known else "")
+        os.pwrite(self._descriptor, unfinished.head(), 0)
+
+    def finish(self, record: Record) -> None:
+        """Write the record: everything is settled."""
+        if record.digest != self.last.digest or record.marks != self.last.marks:
+            os.pwrite(self._descriptor, replace(self.last, end=inf, token="").head(), 0)
+            body = record.marks.tobytes() + record.names
+            os.pwrite(self._descriptor, body, HEAD)
+            os.ftruncate(self._descriptor, HEAD + len(body))
+        os.pwrite(self._descriptor, record.head(), 0)
+
+    def _read(self) -> bytes:
+        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+
+
+@contextmanager
+def locked(node: Node, project: str, end: float) -> Iterator[SyncLock]:
+    """Hold the lock of `project` on `node`; waits until `end` (on time.monotonic()) at most.
+
+    Two syncs at once would each delete what the other has just brought.
+    """
+
+    def tell() -> None:
+        message = f"{node.name}: waiting for another sync of {project} to it"
+        events.emit(events.WARNING, message=message)
+
+    identity = repr((node.name, node.host, node.user, node.port, node.remote_root, project))
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
+    path = runtime_dir() / f"sync-{digest[:16]}.lock"
+    try:
+        lock = acquire_lock(path, end, interval=LOCK_INTERVAL, on_wait=tell)
+    except TimeoutError as exc:
+        message = f"another sync of {project} to it has not ended"
+        raise NodeTimeout(message, node=node.name) from exc
+    try:
+        yield SyncLock(lock)
+    finally:
+        os.close(lock)
 
 
 def maker(origin: str) -> str:

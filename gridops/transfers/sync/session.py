@@ -21,10 +21,9 @@ from gridops.transfers.output import Progress, Transfer, printable
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
 from gridops.transfers.sync.doubts import Doubts
 from gridops.transfers.sync.naming import few, plain, refuse_blocked, shown, unreadable_here
-from gridops.transfers.sync.record import maker, new_token
+from gridops.transfers.sync.record import SyncLock, maker, new_token
 from gridops.transfers.sync.remote import Deleted, RemoteState, RemoteTree, sync_owner
 from gridops.transfers.sync.tree import FileTimes, Tree
-from gridops.transfers.sync.turn import SyncLock
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
