@@ -63,14 +63,11 @@ def keep(file: Path, of: str | None, nodes: tuple[Node, ...], settings: Settings
             "nodes": [{name: getattr(node, name) for name in names} for node in nodes],
             "settings": settings.model_dump(mode="json"),
         }
+        from gridops.system.files import write_atomic
+
         place = _place(file)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = place.with_name(f"{place.name}.{os.getpid()}")
-        with os.fdopen(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
-        ) as out:
-            json.dump(kept, out)
-        temporary.replace(place)
+        write_atomic(place, json.dumps(kept).encode())
         _prune(place.parent)
 
 

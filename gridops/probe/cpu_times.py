@@ -8,7 +8,6 @@ of the time since. They are kept beside the control sockets, in `runtime_dir()`.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from contextlib import suppress
 
 from gridops.errors import GridError
 from gridops.model import Node
+from gridops.system.files import write_atomic
 from gridops.system.rundir import runtime_dir
 
 SAMPLE_MAX_AGE = 5.0  # seconds: what was before that is not "now"
@@ -50,10 +50,7 @@ class Samples:
             if now - found[0] <= SAMPLE_MAX_AGE
         }
         with suppress(OSError, GridError):
-            place = runtime_dir() / "cpu"
-            temporary = place.with_name(f"cpu.{os.getpid()}")
-            temporary.write_text(json.dumps(fresh))
-            temporary.replace(place)
+            write_atomic(runtime_dir() / "cpu", json.dumps(fresh).encode())
 
 
 def _key(node: Node) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from gridops.ray.remote import Told, ask
 from gridops.reach import link_to
 from gridops.reach.answers import whole
 from gridops.reach.fanout import fan_out
+from gridops.system.files import write_atomic
 
 if TYPE_CHECKING:
     from gridops.inventory import Inventory
@@ -217,10 +217,7 @@ def keep_token(key: str, token: str) -> str:
     """Store the token at home, readable by us alone; its path."""
     file = paths.token_file(key)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(f"{token}\n")
-    fresh.replace(file)
+    write_atomic(file, f"{token}\n".encode())
     return str(file)
 
 

@@ -24,6 +24,7 @@ from gridops.reach.command import run_tool
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.masters import locked
+from gridops.system.files import write_atomic
 from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
@@ -217,10 +218,4 @@ def _append(file: Path, line: str) -> None:
     before = target.read_bytes() if target.exists() else b""
     if before and not before.endswith(b"\n"):
         before += b"\n"
-    temporary = target.with_name(f"{target.name}.{os.urandom(4).hex()}")
-    try:
-        temporary.touch(0o600, exist_ok=False)
-        temporary.write_bytes(before + line.encode() + b"\n")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(target, before + line.encode() + b"\n")

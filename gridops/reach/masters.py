@@ -201,6 +201,8 @@ def locked(path: Path, name: str, end: float) -> Iterator[None]:
 
 def _describe(endpoint: Endpoint, path: Path, pid: int, bound: str) -> None:
     """Leave a note beside the socket for `gridops.reach.pool`."""
+    from gridops.system.files import write_atomic
+
     note = {
         "node": endpoint.name,
         "target": endpoint.target,
@@ -208,6 +210,4 @@ def _describe(endpoint: Endpoint, path: Path, pid: int, bound: str) -> None:
         "opened": time.time(),
         "bound": bound,  # the socket's first name, by which the kernel and ssh's title know it
     }
-    temporary = path.with_name(os.urandom(8).hex())
-    temporary.write_text(json.dumps(note))
-    temporary.replace(f"{path}.json")
+    write_atomic(Path(f"{path}.json"), json.dumps(note).encode())

@@ -23,13 +23,14 @@ from gridops.reach import masters as openssh
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out, race
+from gridops.system.files import UNFINISHED
 from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
 MASTER = re.compile(r"([0-9a-f]{16})\.\d+")
-LEFTOVER = re.compile(r"[0-9a-f]{16}(\.\w{16})?")  # of an opening that was killed half-way
+LEFTOVER = re.compile(rf"[0-9a-f]{{16}}(\.\w{{16}})?|{UNFINISHED}")  # of who was killed half-way
 LEFTOVER_AGE = 3600.0  # seconds after which a leftover is nobody's any more
 ALIVE_TIMEOUT = 1.0  # seconds for a master to say that it is there
 

@@ -18,6 +18,7 @@ from gridops.sandbox import files
 from gridops.sandbox import server as sshd
 from gridops.sandbox.processes import Process
 from gridops.sandbox.server import PortTaken, Server, Setup
+from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
 
 STATE = "state.json"
@@ -25,7 +26,7 @@ SHARED = "shared"  # the directory of the one sshd of a shared sandbox
 EMPTY = "empty"
 FILES = (
     *("enter.sh", "client_key", "client_key.pub", "authorized_keys", "known_hosts"),
-    *("ssh_config", "inventory.yaml", ".gitignore", f"{STATE}.new", STATE),
+    *("ssh_config", "inventory.yaml", ".gitignore", STATE),
 )
 RESERVED = (*FILES, EMPTY, SHARED)  # no node can be called that
 FIRST_ADDRESS = ipaddress.IPv4Address("127.0.0.2")  # of a shared sandbox's nodes
@@ -100,7 +101,7 @@ class State:
             for server in self.servers.values()
         }
         found = {"version": 1, "shared": self.shared, "servers": servers, "hosts": self.hosts}
-        _replace(self.root / STATE, json.dumps(found, indent=1))
+        write_atomic(self.root / STATE, json.dumps(found, indent=1).encode(), mode=0o644)
         (self.root / "known_hosts").write_text(self._known_hosts())
         nodes = [(node.name, node.host, node.port) for node in self.nodes(check=False)]
         (self.root / "ssh_config").write_text(files.ssh_config(self.root, nodes))
@@ -168,8 +169,9 @@ class State:
             self.root / EMPTY,
         ):
             shutil.rmtree(directory, ignore_errors=True)
-        for name in FILES:
-            (self.root / name).unlink(missing_ok=True)
+        unfinished = self.root.glob(f".{STATE}.*")  # of a process that was killed
+        for path in (*(self.root / name for name in FILES), *unfinished):
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.root.rmdir()
 
@@ -220,12 +222,6 @@ def _lock(root: Path, end: float, *, create: bool) -> int:
             raise SandboxError(message) from exc
         except OSError as exc:
             raise SandboxError(f"no sandbox can be in {root}: {exc.strerror}") from exc
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 def _plain(process: Process | None) -> dict[str, int | str] | None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from gridops.errors import OutputError
+UNFINISHED = r"\..+\.[0-9a-f]{16}"  # the name of what a writer left that was killed half-way
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there; others may read it. Raises OutputError."""
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file beside its place and move it there; it has the permissions `mode`.
+
+    When that fails nothing is left, and what was there stays. A writer that is killed leaves
+    a file whose name is like UNFINISHED, for its owner alone to read. Raises OSError.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-                file.write(text)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as exc:
-        raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from gridops.errors import OutputError
@@ -100,6 +101,16 @@ def write(stream: TextIO, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file for the user, whole or not at all; others may read it. Raises OutputError."""
+    from gridops.system.files import write_atomic
+
+    try:
+        write_atomic(Path(path), text.encode(errors="replace"), mode=0o644)
+    except OSError as exc:
+        raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
 
 
 def write_bytes(fd: int) -> Callable[[bytes], None]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import ServeError, UsageError
 from gridops.observe import events
 from gridops.tasks import _parse
 from gridops.tasks._task import SELECTION, Call, grid_task
-from gridops.tasks._terminal import say, show
+from gridops.tasks._terminal import say, show, write_file
 
 if TYPE_CHECKING:
     from gridops.observe.exporter import Exporter
@@ -34,13 +33,12 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
     del call
     from gridops.observe import exposition
     from gridops.observe.store import Store
-    from gridops.system.files import write_whole
 
     text = exposition.written(exposition.of_store(Store()), openmetrics=openmetrics)
     if textfile is None:
         show(text.rstrip("\n"))
     else:
-        write_whole(Path(textfile), text)
+        write_file(textfile, text)
 
 
 @grid_task(
@@ -72,7 +70,6 @@ def serve(
     """Probe the grid again and again; serve /metrics, /healthz, /api/nodes and a status page."""
     from gridops.observe.auth import access, server_tls
     from gridops.observe.exporter import Exporter
-    from gridops.system.files import write_whole
     from gridops.tasks._monitor import Monitor, Selection
     from gridops.tasks._service import PUBLIC, Service
 
@@ -81,7 +78,7 @@ def serve(
     service = Service(monitor, commands=commands)
     if textfile is not None:
         service.publish(monitor.round())
-        write_whole(Path(textfile), service.text())
+        write_file(textfile, service.text())
         return
     who, tls = access(auth_file, token_file), server_tls(tls_cert, tls_key)
     address = (bind, _port(port))

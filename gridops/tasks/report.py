@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import OutputError, StoreError
 from gridops.tasks._task import SELECTION, Call, grid_task
-from gridops.tasks._terminal import say, show
+from gridops.tasks._terminal import say, show, write_file
 
 if TYPE_CHECKING:
     from gridops.observe.rows import RunRow, Sample
@@ -44,9 +44,8 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
         overview = without_commands(overview)
     if html is not None:
         from gridops.render.page import render_page
-        from gridops.system.files import write_whole
 
-        write_whole(Path(html), render_page(overview, live=False))
+        write_file(html, render_page(overview, live=False))
         say(f"written: {html}")
     summary = os.environ.get(SUMMARY)
     if summary:

@@ -153,10 +153,27 @@ def test_what_dead_masters_left_is_cleared_away(
     assert list(directory.iterdir()) == []
 
 
+def test_what_a_killed_process_left_half_written_is_cleared_away_after_an_hour(
+    directory: Path,
+) -> None:
+    old, young = (directory / f".{'0' * 16}.0.json.{digit * 16}" for digit in "ab")
+    for path in old, young:
+        path.write_text("{")
+    os.utime(old, (time.time() - 4000,) * 2)
+    assert pool.status() == ()
+    assert list(directory.iterdir()) == [young]
+
+
 def test_what_gridops_did_not_make_is_never_touched(
     sandbox: Sandbox, ssh_settings: SshSettings, directory: Path
 ) -> None:
-    files = ["notes", "sync-0123456789abcdef.lock", "0123456789abcdef.x", "known_hosts.lock"]
+    files = [
+        "notes",
+        "sync-0123456789abcdef.lock",
+        "0123456789abcdef.x",
+        "known_hosts.lock",
+        ".theirs.json",
+    ]
     for name in files:
         (directory / name).write_text("theirs")
     with socket.socket(socket.AF_UNIX) as theirs:

@@ -203,6 +203,13 @@ def test_down_leaves_nothing_of_the_connections_either(make_sandbox, fresh_runti
     assert list(fresh_runtime_dir.iterdir()) == []
 
 
+def test_down_leaves_nothing_of_a_process_that_was_killed_while_it_wrote(make_sandbox):
+    sandbox = make_sandbox(1)
+    (sandbox.root / f".state.json.{'0' * 16}").write_text("{")
+    sandbox.down()
+    assert not sandbox.root.exists()
+
+
 def test_down_keeps_files_that_are_not_the_sandboxs(make_sandbox):
     sandbox = make_sandbox(1)
     (sandbox.root / "notes").write_text("mine")

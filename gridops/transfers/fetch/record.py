@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
 from gridops.system.rundir import runtime_dir
 from gridops.transfers.fetch.apply import Installer
@@ -68,14 +68,8 @@ def _write(into: bytes, record: Record) -> None:
     path.parent.mkdir(exist_ok=True)
     with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as file:
         file.write("*\n")
-    half = path.with_name(f"fetched-{secrets.token_hex(6)}.tmp")
-    try:
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            for name, (size, mtime) in sorted(record.items()):
-                out.write(b"%d %d %s\0" % (size, mtime, name))
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    lines = [b"%d %d %s\0" % (*stamp, name) for name, stamp in sorted(record.items())]
+    write_atomic(path, b"".join(lines))
 
 
 @contextmanager

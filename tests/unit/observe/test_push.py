@@ -1,9 +1,8 @@
-"""Pushing to a gateway, and writing a file that is read by others."""
+"""Pushing to a gateway."""
 
 from __future__ import annotations
 
 import base64
-import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from gridops.errors import OutputError, ServeError, UsageError
+from gridops.errors import ServeError, UsageError
 from gridops.observe.auth import Access
 from gridops.observe.metrics import Metrics
 from gridops.observe.push import Gateway
 from gridops.observe.store import Store
-from gridops.system.files import write_whole
 
 
 class FakeGateway(ThreadingHTTPServer):
@@ -147,26 +145,3 @@ def test_what_is_no_url_is_said_and_no_password_repeated(url, said):
 def test_a_host_and_port_will_do():
     assert Gateway.of("host:9091", "j", "i").url == "http://host:9091/metrics/job/j/instance/i"
     assert Gateway.of("https://h/base/", "j", "i").url == "https://h/base/metrics/job/j/instance/i"
-
-
-# -- files that others read --------------------------------------------------------------------
-
-
-def test_a_file_is_replaced_whole_and_others_may_read_it(tmp_path):
-    path = tmp_path / "gridops.prom"
-    path.write_text("as it was")
-    with path.open() as reader:
-        write_whole(path, "as it is now\n")
-        assert reader.read() == "as it was"  # who has begun to read it is not disturbed
-    assert path.read_text() == "as it is now\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert [one.name for one in tmp_path.iterdir()] == ["gridops.prom"]
-
-
-def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError, match="No such file or directory"):
-        write_whole(tmp_path / "no" / "file.prom", "text")
-    (tmp_path / "directory").mkdir()
-    with pytest.raises(OutputError, match="directory"):
-        write_whole(tmp_path / "directory", "text")
-    assert [one.name for one in tmp_path.iterdir()] == ["directory"]

@@ -18,7 +18,7 @@ from gridops.observe.log import shutdown_logging
 from gridops.tasks import _parse, ns
 from gridops.tasks._progress import Narrator
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import say, show, write_bytes
+from gridops.tasks._terminal import say, show, write_bytes, write_file
 from gridops.tasks.program import GridProgram
 
 Tell = Callable[..., tuple[int, str, str]]
@@ -540,3 +540,15 @@ def test_streams_that_are_gone_do_not_change_the_status(gone, ending, status):
     finally:
         os.close(fd)
     assert done.returncode == (status[gone.__name__] if isinstance(status, dict) else status)
+
+
+def test_a_file_for_the_user_may_be_read_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "gridops.prom"
+    write_file(str(path), "as it is now \udcff\n")
+    assert path.read_text() == "as it is now ?\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*: No such file or directory"):
+        write_file(str(tmp_path / "no" / "file.prom"), "text")
