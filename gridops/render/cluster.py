@@ -1,22 +1,29 @@
-"""The Ray cluster as rows and as a JSON document (docs/json.md)."""
+"""The Ray cluster and its jobs as rows and JSON documents (docs/json.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gridops.ray.jobsapi import RayJob
+from gridops.ray.outcome import exit_status
 from gridops.ray.status import ClusterStatus, NodeStatus
 from gridops.render.documents import SCHEMA
+from gridops.render.jobs import COMMAND_WIDTH
+from gridops.render.units import duration, moment
 from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row
 
-HEADER = ("NODE", "ROLE", "STATE", "ADDRESS", "CPUS", "GPUS", "MEMORY", "RAY", "PYTHON", "NOTES")
+CLUSTER_HEADER = (
+    "NODE", "ROLE", "STATE", "ADDRESS", "CPUS", "GPUS", "MEMORY", "RAY", "PYTHON", "NOTES",
+)  # fmt: skip
+CLUSTER_JOBS_HEADER = ("ID", "STATE", "STARTED", "TOOK", "STATUS", "USER", "COMMAND")
 GIB = 1 << 30
 
 
-def row(node: NodeStatus) -> Row:
+def node_row(node: NodeStatus) -> Row:
     return (
         plain(node.name),
         node.role,
@@ -60,13 +67,13 @@ def document(inventory: str, status: ClusterStatus) -> dict[str, Any]:
         "head": status.head.name,
         "address": status.address or None,
         "dashboard_port": status.dashboard_port,
-        "nodes": [_record(node) for node in status.nodes],
+        "nodes": [_node_record(node) for node in status.nodes],
         "pending": list(status.demand),
         "jobs": [dict(job) for job in status.jobs],
     }
 
 
-def _record(node: NodeStatus) -> dict[str, Any]:
+def _node_record(node: NodeStatus) -> dict[str, Any]:
     return {
         "name": node.name,
         "role": node.role,
@@ -89,4 +96,45 @@ def _resources(
         name: {"total": amount, "used": (used or {}).get(name, 0.0)}
         for name, amount in sorted(total.items())
         if not name.startswith("node:")
+    }
+
+
+def job_row(job: RayJob, now: float) -> Row:
+    return (
+        plain(job.id),
+        job.state,
+        moment(job.started),
+        duration(job_seconds(job, now)),
+        "-" if job.exit_code is None else str(exit_status(job)),
+        plain(job.user) or "-",
+        plain(" ".join(job.command.split())[:COMMAND_WIDTH]),
+    )
+
+
+def job_seconds(job: RayJob, now: float) -> float | None:
+    """Seconds of the job's life so far; `now` by our clock, its start by the head's."""
+    if job.started is None or (job.ended is None and not job.active):
+        return None
+    return max(0.0, (job.ended or now) - job.started)
+
+
+def jobs_document(inventory: str, head: str, jobs: Iterable[RayJob], now: float) -> dict[str, Any]:
+    records = [job_record(job, now) for job in jobs]
+    return {"schema": SCHEMA, "inventory": inventory, "head": head, "jobs": records}
+
+
+def job_record(job: RayJob, now: float) -> dict[str, Any]:
+    seconds = job_seconds(job, now)
+    return {
+        "id": job.id,
+        "submitted": job.submitted,
+        "state": job.state,
+        "command": job.command,
+        "user": job.user or None,
+        "commit": job.commit or None,
+        "started": job.started,
+        "ended": job.ended,
+        "duration_s": None if seconds is None else round(seconds, 2),
+        "exit_status": None if job.active else exit_status(job),
+        "message": job.message,
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridops.model import Gpu, Node, NodeHealth, Outcome, Reply, Space, SyncReport
-from gridops.render.units import rounded
+from gridops.render.units import round_or_none
 from gridops.system.text import escaped_json
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def health_record(health: NodeHealth) -> dict[str, Any]:
         "name": health.node.name,
         "host": health.node.host,
         "state": health.state,
-        "score": rounded(health.score),
+        "score": round_or_none(health.score),
         "reasons": list(health.reasons),
-        "latency_ms": rounded(health.latency_ms),
+        "latency_ms": round_or_none(health.latency_ms),
         "error": health.error,
         "cpu": cpu
         and {
@@ -53,14 +53,14 @@ def health_record(health: NodeHealth) -> dict[str, Any]:
             "load1": cpu.load1,
             "load5": cpu.load5,
             "load15": cpu.load15,
-            "percent": rounded(cpu.percent),
+            "percent": round_or_none(cpu.percent),
         },
         "memory": health.memory and _space_record(health.memory),
         "disk": health.disk and {"path": health.disk.path, **_space_record(health.disk)},
         "gpus": [_gpu_record(gpu) for gpu in health.gpus],
         "gpu_error": health.gpu_error,
         "jobs": jobs and {"running": jobs.running, "slots": jobs.slots, "queued": jobs.queued},
-        "uptime_s": rounded(health.uptime_s),
+        "uptime_s": round_or_none(health.uptime_s),
         "users": list(health.users),
         "ray": health.ray,
     }
@@ -70,7 +70,7 @@ def _space_record(space: Space) -> dict[str, Any]:
     return {
         "total_bytes": space.total_bytes,
         "available_bytes": space.available_bytes,
-        "percent": rounded(space.percent),
+        "percent": round_or_none(space.percent),
     }
 
 
@@ -99,7 +99,7 @@ def ranking_document(ranking: Sequence[Ranked]) -> dict[str, Any]:
                 "place": ranked.place,
                 "name": ranked.health.node.name,
                 "state": ranked.health.state,
-                "score": rounded(ranked.health.score),
+                "score": round_or_none(ranked.health.score),
                 "fits": ranked.fits,
                 "reason": ranked.reason,
             }
@@ -117,8 +117,8 @@ def exec_document(command: str, outcomes: Iterable[Outcome[Reply]]) -> dict[str,
                 "name": outcome.node.name,
                 "status": exec_status(outcome),
                 "error": None if outcome.error is None else str(outcome.error),
-                "stdout": _decoded(outcome.value.stdout) if outcome.value else None,
-                "stderr": _decoded(outcome.value.stderr) if outcome.value else None,
+                "stdout": _decode(outcome.value.stdout) if outcome.value else None,
+                "stderr": _decode(outcome.value.stderr) if outcome.value else None,
                 "seconds": round(outcome.seconds, 3),
             }
             for outcome in outcomes
@@ -126,7 +126,7 @@ def exec_document(command: str, outcomes: Iterable[Outcome[Reply]]) -> dict[str,
     }
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 

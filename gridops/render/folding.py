@@ -16,7 +16,7 @@ from gridops.render.units import size
 from gridops.system.text import plain
 
 
-def folded(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:
+def fold_replies(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:
     """Nodes that said and did the same, together: (node set, how many, one of them)."""
     groups: dict[tuple[object, ...], list[Outcome[Reply]]] = {}
     for outcome in outcomes:
@@ -36,7 +36,7 @@ def failures(outcomes: Iterable[Outcome[Any]]) -> list[str]:
     return _lines((name, error) for name, error in errors if error is not None)
 
 
-def grouped(errors: Iterable[GridError]) -> list[str]:
+def error_lines(errors: Iterable[GridError]) -> list[str]:
     """Lines as from `failures`, for errors that know their nodes."""
     return _lines((error.node or "", error) for error in errors)
 
@@ -53,11 +53,11 @@ def _lines(errors: Iterable[tuple[str, GridError]]) -> list[str]:
 
 T = TypeVar("T")
 
-LONGEST = 80  # characters of a note that are shown
-KINDS = 8  # of notes that a state's nodes may have until the rarer ones share a row
+MAX_NOTE = 80  # characters of a note that are shown
+MAX_KINDS = 8  # of notes that a state's nodes may have until the rarer ones share a row
 
-HEALTH_HEADER = ("STATE", "NODES", "SCORE", "GPU", "SLOTS", "NOTES", "WHICH")
-SYNC_HEADER = ("NODES", "FILES", "BYTES", "DELETED", "SECONDS", "TARGET", "WHICH")
+HEALTH_GROUP_HEADER = ("STATE", "NODES", "SCORE", "GPU", "SLOTS", "NOTES", "WHICH")
+SYNC_GROUP_HEADER = ("NODES", "FILES", "BYTES", "DELETED", "SECONDS", "TARGET", "WHICH")
 
 _FIGURES = re.compile(r"\d+(\.\d+)?")
 
@@ -68,15 +68,15 @@ def health_rows(healths: Iterable[NodeHealth]) -> list[Row]:
     The healthy come first, and the most common before others. Two notes are of a kind when they
     differ in figures only.
     """
-    groups = _grouped(healths, lambda health: (health.state, _FIGURES.sub("#", _note(health))))
+    groups = _group_by(healths, lambda health: (health.state, _FIGURES.sub("#", _note(health))))
     rows: list[Row] = []
     for state in STATES:
         kinds = sorted((g for (s, _), g in groups.items() if s == state), key=len, reverse=True)
         rows += [
-            _health_row(state, _common([*map(_note, group)]), group) for group in kinds[:KINDS]
+            _health_row(state, _common([*map(_note, group)]), group) for group in kinds[:MAX_KINDS]
         ]
-        if rest := [health for group in kinds[KINDS:] for health in group]:
-            rows.append(_health_row(state, f"{len(kinds) - KINDS} other reasons", rest))
+        if rest := [health for group in kinds[MAX_KINDS:] for health in group]:
+            rows.append(_health_row(state, f"{len(kinds) - MAX_KINDS} other reasons", rest))
     return rows
 
 
@@ -87,7 +87,7 @@ def _note(health: NodeHealth) -> str:
 def _common(said: Sequence[str]) -> str:
     """The text that all have, or one of theirs as an example."""
     text = said[0] if len(set(said)) == 1 else f"such as: {said[0]}"
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_NOTE else text[: MAX_NOTE - 1] + "…"
 
 
 def _health_row(state: str, notes: str, group: Sequence[NodeHealth]) -> Row:
@@ -114,7 +114,7 @@ def _spread(figures: Sequence[float]) -> str:
 
 def sync_rows(reports: Iterable[SyncReport]) -> list[Row]:
     """A row for each group of nodes that got the same. Bytes and seconds are the most of any."""
-    groups = _grouped(reports, lambda report: (report.files, report.total_files, report.deleted))
+    groups = _group_by(reports, lambda report: (report.files, report.total_files, report.deleted))
     return [
         (
             str(len(group)),
@@ -129,7 +129,7 @@ def sync_rows(reports: Iterable[SyncReport]) -> list[Row]:
     ]
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
+def _group_by(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
     groups: dict[Any, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)

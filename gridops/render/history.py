@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from gridops.observe.rows import RunRow, Sample
 from gridops.render.sparkline import bar, spark
 from gridops.render.trends import Span, Trend, Value
-from gridops.render.units import duration, percent
+from gridops.render.units import duration, moment, percent
 from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row
 
 SCHEMA = 1
-HEADER = ("WHEN", "TASK", "NODE", "STATUS", "TOOK", "RUN", "COMMAND")
-CSV = (
+HISTORY_HEADER = ("WHEN", "TASK", "NODE", "STATUS", "TOOK", "RUN", "COMMAND")
+HISTORY_CSV = (
     "id", "task", "node", "started", "duration_s", "state", "status", "command", "error",
 )  # fmt: skip
 LOADS: dict[str, tuple[str, Value]] = {
@@ -28,7 +28,7 @@ LOADS: dict[str, tuple[str, Value]] = {
     "gpu": ("GPU memory used", lambda sample: sample.gpu_memory_percent),
 }
 PLOTS = ("durations", *LOADS)
-SHORTEST_BAR = 8  # columns that a drawing has at least, however narrow the terminal
+MIN_BAR = 8  # columns that a drawing has at least, however narrow the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,6 @@ class Line:
     @property
     def text(self) -> str:
         return "".join(text for text, _ in self.pieces).rstrip()
-
-
-def moment(at: float) -> str:
-    """Local time to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def status(run: RunRow) -> str:
@@ -85,7 +80,7 @@ def took(run: RunRow, now: float) -> float | None:
 
 def csv_row(run: RunRow) -> Sequence[object]:
     record = run_record(run)
-    return ["" if record[name] is None else record[name] for name in CSV]
+    return ["" if record[name] is None else record[name] for name in HISTORY_CSV]
 
 
 def history_document(runs: Iterable[RunRow]) -> dict[str, Any]:
@@ -119,7 +114,7 @@ def durations(runs: Sequence[RunRow], now: float, width: int, *, ascii: bool) ->
         for run, seconds in zip(ordered, times, strict=True)
     ]
     columns = [max(map(len, column)) for column in zip(*words, strict=True)]
-    room = max(SHORTEST_BAR, width - sum(columns) - 2 * len(columns))
+    room = max(MIN_BAR, width - sum(columns) - 2 * len(columns))
     lines = []
     for run, seconds, (when, node, said, length) in zip(ordered, times, words, strict=True):
         drawn = bar((seconds or 0.0) / longest if longest else 0.0, room, ascii=ascii)
@@ -148,20 +143,20 @@ def loads(
     """A line for each node: `what` (of LOADS) from `begin` to `end`, and its last figure."""
     title, value = LOADS[what]
     names = max(map(len, history), default=0)
-    room = max(SHORTEST_BAR, width - names - 2 - 7)
+    room = max(MIN_BAR, width - names - 2 - 7)
     over = Span(begin, end, room)
     lines = [Line(((f"{title}, 0 to 100", "bold"),))]
     for node, samples in history.items():
         trend = Trend(samples, over)
         drawn = spark(trend.means(value), trend.outages(), ascii=ascii)
         last = samples[-1] if samples else None
-        told = _told(last, what, value(last) if last else None)
+        told = _last_figure(last, what, value(last) if last else None)
         lines.append(Line(((f"{node:<{names}}  ", ""), (drawn, "cyan"), (f"  {told:>5}", ""))))
     lines.append(Line(((f"{'':<{names}}  {_axis(begin, end, room)}", "dim"),)))
     return lines
 
 
-def _told(last: Sample | None, what: str, figure: float | None) -> str:
+def _last_figure(last: Sample | None, what: str, figure: float | None) -> str:
     if last and last.state == "unreachable":
         return "out"
     if what == "load" and figure is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +9,14 @@ from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.paths import JobPaths
 from gridops.model import Job, Outcome
 from gridops.render.documents import SCHEMA
-from gridops.render.units import duration, size
+from gridops.render.units import duration, moment, size
 from gridops.system.text import plain
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row
 
-HEADER = ("ID", "NODE", "STATE", "STARTED", "TOOK", "STATUS", "GPUS", "USER", "COMMAND")
-SHOWN = 200  # characters of a command in a table
+JOBS_HEADER = ("ID", "NODE", "STATE", "STARTED", "TOOK", "STATUS", "GPUS", "USER", "COMMAND")
+COMMAND_WIDTH = 200  # characters of a command in a table
 
 
 def row(job: Job, now: float) -> Row:
@@ -38,7 +37,7 @@ def _command(job: Job) -> str:
     """The command on one line; for a run that cannot be told of, the reason."""
     if job.state == "unreadable":
         return f"unreadable record: {job.error}"
-    return " ".join(job.command.split())[:SHOWN]
+    return " ".join(job.command.split())[:COMMAND_WIDTH]
 
 
 def took(job: Job, now: float) -> float | None:
@@ -46,11 +45,6 @@ def took(job: Job, now: float) -> float | None:
     if job.seconds is not None or job.started is None or not job.active:
         return job.seconds
     return max(0.0, now - job.started)
-
-
-def moment(at: float | None) -> str:
-    """Local time to the second."""
-    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def lines(job: Job, now: float) -> str:

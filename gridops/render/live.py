@@ -17,10 +17,10 @@ from gridops.render.trends import Trend, span
 from gridops.system.text import plain
 
 HIGHLIGHT_MAX_AGE = 30.0  # seconds that a change stands out
-LOGGED = 5  # changes that are listed
+MAX_CHANGES = 5  # changes that are listed
 HISTORY_MAX_AGE = 3600.0  # seconds of history that are kept
-SAMPLE_INTERVAL = 10.0  # seconds between two samples, at least
-PARTS = (40, 24, 12)  # characters of a trend: as many as there is room for
+HISTORY_INTERVAL = 10.0  # seconds between two samples, at least
+TREND_WIDTHS = (40, 24, 12)  # characters of a trend: as many as there is room for
 DROPPED = ("LOAD", "LATENCY", "DISK", "TREND", "GPU", "MEM")  # first, where room is short
 GAP = 2
 
@@ -75,12 +75,12 @@ class Board:
             why = health.error or "; ".join(health.reasons)
             self.changes.append(Change(at, name, before.state, health.state, why))
         samples = self._samples[name]
-        if not samples or at - samples[-1].at >= SAMPLE_INTERVAL or before is None:
+        if not samples or at - samples[-1].at >= HISTORY_INTERVAL or before is None:
             samples.append(sample_of(record_of(health, at)))
         while samples and at - samples[0].at > HISTORY_MAX_AGE:
             samples.pop(0)
 
-    def ordered(self) -> list[NodeHealth]:
+    def in_order(self) -> list[NodeHealth]:
         found = sorted(self._found.values(), key=lambda health: self._order[health.node.name])
         if self._sort == "name":
             return sorted(found, key=lambda health: health.node.name)
@@ -88,13 +88,13 @@ class Board:
 
     def lines(self, width: int, height: int, now: float, said: str) -> list[Line]:
         """At most `height` lines of `width` columns; `said` is the text beside the headline."""
-        found = self.ordered()
+        found = self.in_order()
         good = sum(health.state == "healthy" for health in found)
         head = Line(((f"{good} of {len(self._order)} healthy", "bold"), (f"  {said}", "dim")))
-        most = max(0, min(LOGGED, height - 8))
-        log = [change.line(self._ascii) for change in reversed(self.changes[-LOGGED:])][:most]
+        most = max(0, min(MAX_CHANGES, height - 8))
+        log = [change.line(self._ascii) for change in reversed(self.changes[-MAX_CHANGES:])][:most]
         room = height - 2 - (len(log) + 1 if log else 0)
-        shown = self._chosen(found, max(1, room), now)
+        shown = self._choose(found, max(1, room), now)
         hidden = len(found) - len(shown)
         table = self._table(shown, width, now)
         if hidden:
@@ -103,7 +103,7 @@ class Board:
         notes = self._notes(shown)[: max(0, room - len(shown) - bool(hidden))]
         return [head, *table, *notes, *([Line(())] if log else []), *log][:height]
 
-    def _chosen(self, found: Sequence[NodeHealth], room: int, now: float) -> list[NodeHealth]:
+    def _choose(self, found: Sequence[NodeHealth], room: int, now: float) -> list[NodeHealth]:
         """The nodes that fit, in their order: changed ones and those in trouble go first."""
         if len(found) <= room:
             return list(found)
@@ -136,16 +136,16 @@ class Board:
             names = tuple(HEALTH_HEADER[at] for at in kept)
             table = [[row[at] for at in kept] for row in rows]
             room = width - _wide(names, table)
-            parts = next((p for p in PARTS if p + GAP <= room and "TREND" not in gone), 0)
+            parts = next((p for p in TREND_WIDTHS if p + GAP <= room and "TREND" not in gone), 0)
             if parts or ("TREND" in gone and room >= 0):
                 break
         if not parts:
-            return _aligned(names, table)
+            return _align(names, table)
         trends = self._trends(shown, now, parts)
         drawn = [
             [*row[:3], (trend, "cyan"), *row[3:]] for row, trend in zip(table, trends, strict=True)
         ]
-        return _aligned((*names[:3], "TREND", *names[3:]), drawn)
+        return _align((*names[:3], "TREND", *names[3:]), drawn)
 
     def _cells(self, health: NodeHealth, changed: bool) -> list[Cell]:
         texts = plain_row(health_row(health))[:-1]
@@ -178,7 +178,7 @@ def _wide(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _aligned(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Line]:
+def _align(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Line]:
     widths = _widths(names, rows)
     return [_line(row, widths) for row in [[(name, "bold") for name in names], *rows]]
 

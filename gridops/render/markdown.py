@@ -12,19 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gridops.model import NodeHealth
 from gridops.observe.rows import RunRow
-from gridops.render.history import moment, status
+from gridops.render.history import status
 from gridops.render.overview import Overview
 from gridops.render.tables import gpu_words
-from gridops.render.units import duration, percent
+from gridops.render.units import duration, moment, percent
 from gridops.system.text import plain
 
 SIGN = {"healthy": "✅", "degraded": "⚠️", "unreachable": "❌"}
 TROUBLE = ("unreachable", "degraded", "healthy")
-MOST_NODES, MOST_RUNS = 100, 30  # rows; a summary is limited to 1 MiB
-LONGEST = 300  # characters of a cell
-SPECIAL = re.compile(r"([\\`*_\[\]|~])")
-NODES = ("Node", "State", "Score", "CPU", "Memory", "Disk", "GPU memory", "Jobs", "Notes")
-RUNS = ("When", "Node", "Status", "Took", "Run", "Command")
+MAX_NODE_ROWS, MAX_RUN_ROWS = 100, 30  # rows; a summary is limited to 1 MiB
+MAX_CELL = 300  # characters of a cell
+MARKUP = re.compile(r"([\\`*_\[\]|~])")
+NODE_COLUMNS = ("Node", "State", "Score", "CPU", "Memory", "Disk", "GPU memory", "Jobs", "Notes")
+RUN_COLUMNS = ("When", "Node", "Status", "Took", "Run", "Command")
 
 
 def report(overview: Overview) -> str:
@@ -35,14 +35,14 @@ def report(overview: Overview) -> str:
 def text(value: str) -> str:
     """`value` as a cell that shows just that."""
     shown = plain(" ".join(value.split()))
-    shown = shown if len(shown) <= LONGEST else shown[:LONGEST] + "…"
-    return SPECIAL.sub(r"\\\1", html.escape(shown, quote=False))
+    shown = shown if len(shown) <= MAX_CELL else shown[:MAX_CELL] + "…"
+    return MARKUP.sub(r"\\\1", html.escape(shown, quote=False))
 
 
 def code(value: str) -> str:
     """`value` as code in a cell: HTML, whose inside no backtick ends."""
-    shown = plain(" ".join(value.split()))[:LONGEST]
-    entities = SPECIAL.sub(lambda found: f"&#{ord(found[1])};", html.escape(shown))
+    shown = plain(" ".join(value.split()))[:MAX_CELL]
+    entities = MARKUP.sub(lambda found: f"&#{ord(found[1])};", html.escape(shown))
     return f"<code>{entities}</code>" if shown else ""
 
 
@@ -58,14 +58,14 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield f"> {text(overview.warning)}"
     if overview.nodes:
         ordered = sorted(overview.nodes, key=lambda health: TROUBLE.index(health.state))
-        yield from _table(NODES, map(_node, ordered[:MOST_NODES]))
-        yield from _rest(total - MOST_NODES, "nodes")
+        yield from _table(NODE_COLUMNS, map(_node, ordered[:MAX_NODE_ROWS]))
+        yield from _rest(total - MAX_NODE_ROWS, "nodes")
     if overview.runs:
         with_commands = any(run.command for run in overview.runs)
-        header = RUNS if with_commands else RUNS[:-1]
-        rows = (_run(run)[: len(header)] for run in overview.runs[:MOST_RUNS])
+        header = RUN_COLUMNS if with_commands else RUN_COLUMNS[:-1]
+        rows = (_run(run)[: len(header)] for run in overview.runs[:MAX_RUN_ROWS])
         yield from _table(header, rows)
-        yield from _rest(len(overview.runs) - MOST_RUNS, "runs")
+        yield from _rest(len(overview.runs) - MAX_RUN_ROWS, "runs")
 
 
 def _rest(count: int, what: str) -> Iterator[str]:

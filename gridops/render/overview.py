@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from gridops.model import Job, NodeHealth
 from gridops.observe.rows import RunRow, Sample
 
+RECENT_RUNS = 50  # that it shows
+
 
 @dataclass(frozen=True)
 class Overview:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.model import Jobs, Node, NodeHealth, Space, SyncReport
-from gridops.render.units import percent, rounded, size, spreadsheet_cell
+from gridops.render.units import percent, round_or_none, size, spreadsheet_cell
 from gridops.system.text import plain
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def plain_row(row: Row) -> Row:
     return [plain(cell) for cell in row]
 
 
-def aligned(header: Row, rows: Iterable[Row]) -> str:
+def align(header: Row, rows: Iterable[Row]) -> str:
     """Columns for where no terminal is: one line a row, the last column as long as it is."""
     table = [header, *map(plain_row, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header) - 1)]
@@ -154,14 +154,18 @@ def health_csv_row(health: NodeHealth) -> Sequence[object]:
         health.node.name,
         health.node.host,
         health.state,
-        rounded(health.score),
-        rounded(health.latency_ms),
-        *((cpu.cores, cpu.load1, cpu.load5, cpu.load15, rounded(cpu.percent)) if cpu else [""] * 5),
+        round_or_none(health.score),
+        round_or_none(health.latency_ms),
+        *(
+            (cpu.cores, cpu.load1, cpu.load5, cpu.load15, round_or_none(cpu.percent))
+            if cpu
+            else [""] * 5
+        ),
         *(_space(memory) if memory else [""] * 3),
         *((disk.path, *_space(disk)) if disk else [""] * 4),
         len(health.gpus),
         sum(gpu.free for gpu in health.gpus),
-        rounded(gpu_memory_percent(health)),
+        round_or_none(gpu_memory_percent(health)),
         *((jobs.running, jobs.slots, jobs.queued) if jobs else [""] * 3),
         "; ".join(health.reasons),
         health.error or "",
@@ -170,7 +174,7 @@ def health_csv_row(health: NodeHealth) -> Sequence[object]:
 
 
 def _space(space: Space) -> Sequence[object]:
-    return (space.total_bytes, space.available_bytes, rounded(space.percent))
+    return (space.total_bytes, space.available_bytes, round_or_none(space.percent))
 
 
 # -- what needs rich: terminals only ---------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from gridops.system.text import printable_lines
 
 
@@ -19,6 +21,11 @@ def size(count: float) -> str:
 def number_of(count: int, thing: str) -> str:
     """Count with its noun: 1 file, 2 files."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def moment(at: float | None) -> str:
+    """Local time to the second."""
+    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def percent(value: float | None) -> str:
@@ -55,5 +62,5 @@ def spreadsheet_cell(value: object) -> object:
     return f"'{shown}" if value.startswith(FORMULA) and value != "-" else shown
 
 
-def rounded(value: float | None) -> float | None:
+def round_or_none(value: float | None) -> float | None:
     return None if value is None else round(value, 1)

@@ -160,4 +160,4 @@ def fresh(wanted: bool, sync: bool) -> bool:
 
 FETCH = "bring this file, directory or wildcard home at the end; several times if need be"
 OVERWRITE = "replace files here that are newer, too"
-TOLD = (events.FETCH_PROGRESS, events.FETCH_FINISHED, events.WARNING, events.RETRY)
+FETCH_EVENTS = (events.FETCH_PROGRESS, events.FETCH_FINISHED, events.WARNING, events.RETRY)

@@ -16,12 +16,11 @@ from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
 from gridops.probe.figures import record_of
 from gridops.render import documents
-from gridops.render.overview import Overview, without_commands
+from gridops.render.overview import RECENT_RUNS, Overview, without_commands
 from gridops.render.page import policy, render_page
 from gridops.render.trends import TREND_MAX_AGE
 from gridops.tasks._monitor import Monitor, Round
 
-RUNS = 50  # on the status page
 ROUND_TIMEOUT = 120.0  # seconds that a round may take before we call ourselves ill
 PUBLIC = frozenset({"/healthz"})
 
@@ -88,7 +87,7 @@ class Service:
         warning = last.warning
         try:
             history = self._recent(last)
-            runs = self._store.runs(limit=RUNS)
+            runs = self._store.runs(limit=RECENT_RUNS)
         except StoreError as exc:
             history, warning = {}, warning or str(exc)
         return Overview(

@@ -92,7 +92,7 @@ class Call:
         return str(path) if path else "this machine"
 
     @contextmanager
-    def narrated(self, only: Sequence[str] = ()) -> Iterator[None]:
+    def narrate(self, only: Sequence[str] = ()) -> Iterator[None]:
         """Tell events on stderr, unless the log tells them already."""
         if self.log_level <= logging.INFO:
             yield
@@ -148,9 +148,9 @@ class GridTask(Task):  # type: ignore[type-arg]
         for argument in arguments:
             if letter := self.short.get(argument.name or ""):
                 argument.names = (*argument.names, letter)
-        return [self._shaped(argument) for argument in arguments]
+        return [self._shape(argument) for argument in arguments]
 
-    def _shaped(self, argument: Argument) -> Argument:
+    def _shape(self, argument: Argument) -> Argument:
         if not argument.positional:
             return argument
         kind = Words if argument.name in self.repeatable else Word
@@ -168,7 +168,7 @@ class GridTask(Task):  # type: ignore[type-arg]
         open_streams()
         shared = {flag.name: kwargs.pop(flag.name, flag.default) for flag in self.flags}
         with exit_on_signals():
-            status = guarded(lambda: self._run(shared, args, kwargs))
+            status = exit_status_of(lambda: self._run(shared, args, kwargs))
         self.times_called += 1
         if status:
             raise Exit(code=status)
@@ -177,12 +177,12 @@ class GridTask(Task):  # type: ignore[type-arg]
         self, shared: dict[str, str | None], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> int:
         log_level = _set_up_log(shared["log_level"], shared["log_format"])
-        with _recorded(log_level):
+        with _record(log_level):
             return self.body(Call(shared, self.formats, log_level), *args, **kwargs) or 0
 
 
 @contextmanager
-def _recorded(log_level: int) -> Iterator[None]:
+def _record(log_level: int) -> Iterator[None]:
     """Record metrics and history of the block; a failure to keep them is a warning."""
     if not wanted():
         yield
@@ -212,7 +212,7 @@ def grid_task(*, flags: Iterable[Flag] = (), **options: Any) -> Callable[[Body],
     return lambda body: GridTask(body, flags=flags, **options)
 
 
-def guarded(work: Callable[[], int]) -> int:
+def exit_status_of(work: Callable[[], int]) -> int:
     """Exit status of `work`; an error that it raises on purpose is said in one line."""
     try:
         status = work()

@@ -166,7 +166,7 @@ def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of plain cells on stdout."""
     from gridops.render import tables
 
-    show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+    show_table(lambda: tables.align(header, rows), lambda: tables.table(header, rows))
 
 
 def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:

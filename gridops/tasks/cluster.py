@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gridops.model import Outcome
     from gridops.ray.model import Installed
 
-STEPS = (events.CLUSTER_STEP, events.CLUSTER_PROGRESS, events.WARNING)
+CLUSTER_EVENTS = (events.CLUSTER_STEP, events.CLUSTER_PROGRESS, events.WARNING)
 
 
 @grid_task(
@@ -31,13 +31,13 @@ def install(call: Call, wheelhouse: str | None = None, timeout: str = "30m") -> 
     """Install the inventory's Ray in its own environment on the selected nodes."""
     limit = _parse.seconds(timeout, "timeout") or 0.0
     wheels = Path(wheelhouse).expanduser() if wheelhouse is not None else None
-    with call.narrated(only=STEPS):
+    with call.narrate(only=CLUSTER_EVENTS):
         arriving = call.grid.install_ray(call.nodes, wheelhouse=wheels, timeout=limit)
-        outcomes = [_told(outcome) for outcome in arriving]
+        outcomes = [_report(outcome) for outcome in arriving]
     return _conclude(outcome.error for outcome in outcomes)
 
 
-def _told(outcome: Outcome[Installed]) -> Outcome[Installed]:
+def _report(outcome: Outcome[Installed]) -> Outcome[Installed]:
     done = outcome.value
     if done:
         how = f"installed in {done.seconds:.1f} s" if done.fresh else "there already"
@@ -56,7 +56,7 @@ def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
     """Start the Ray cluster, or its missing parts, on the selected nodes; the head first."""
     limit = _parse.seconds(timeout, "timeout") or 0.0
     try:
-        with call.narrated(only=STEPS):
+        with call.narrate(only=CLUSTER_EVENTS):
             done = call.grid.start_ray(call.nodes, timeout=limit, restart=restart)
     except ClusterFailures as exc:
         return _conclude(exc.failures)
@@ -75,7 +75,7 @@ def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
 def stop(call: Call, grace: str = "10", keep_logs: bool = False) -> int:
     """End Ray on the selected nodes, the workers first: what we started, and nothing else."""
     mercy = round(_parse.seconds(grace, "grace") or 0.0)
-    with call.narrated(only=STEPS):
+    with call.narrate(only=CLUSTER_EVENTS):
         outcomes = list(call.grid.stop_ray(call.nodes, grace=mercy, keep_logs=keep_logs))
     for outcome in outcomes:
         if outcome.value and outcome.value.logs:
@@ -94,9 +94,10 @@ def status(call: Call) -> int:
     if call.format == "json":
         show(documents.to_json(cluster.document(call.source, found)))
     else:
-        rows = [cluster.row(node) for node in found.nodes]
+        rows = [cluster.node_row(node) for node in found.nodes]
         show_table(
-            lambda: tables.aligned(cluster.HEADER, rows), lambda: tables.table(cluster.HEADER, rows)
+            lambda: tables.align(cluster.CLUSTER_HEADER, rows),
+            lambda: tables.table(cluster.CLUSTER_HEADER, rows),
         )
         for line in cluster.summary(found):
             say(line)
@@ -105,9 +106,9 @@ def status(call: Call) -> int:
 
 def _conclude(errors: Iterable[GridError | None]) -> int:
     """Report the errors, those that several nodes share in one line; returns the exit status."""
-    from gridops.render.folding import grouped
+    from gridops.render.folding import error_lines
 
     wrong: Sequence[GridError] = [error for error in errors if error]
-    for line in grouped(wrong):
+    for line in error_lines(wrong):
         say(line)
     return max((error.exit_status for error in wrong), default=0)

@@ -18,23 +18,25 @@ if TYPE_CHECKING:
     from gridops.ray.follow import Following
     from gridops.ray.jobsapi import RayJob
 
-CMD = "the command, as shell text (or its words after --); `python` is the cluster's own"
-ID = "the job's id, the beginning of one, or @last for the newest"
-STOP_TIMEOUT = 15.0  # seconds that Ray may take to end a job
-OWN = "that the command itself needs, wherever in the cluster those are (default: run on the head)"
+COMMAND_HELP = "the command, as shell text (or its words after --); `python` is the cluster's own"
+JOB_ID_HELP = "the job's id, the beginning of one, or @last for the newest"
+JOB_STOP_TIMEOUT = 15.0  # seconds that Ray may take to end a job
+OWN_HELP = (
+    "that the command itself needs, wherever in the cluster those are (default: run on the head)"
+)
 
 
 @grid_task(
     flags=INVENTORY,
     iterable=["env"],
     help={
-        "cmd": CMD,
+        "cmd": COMMAND_HELP,
         "src": "the tree to run it in (default: this directory)",
         "shared": "run in what `inv sync` brought to every node; send nothing",
         "env": "NAME=VALUE for the command and all its workers, several times if need be",
-        "num_cpus": f"CPUs {OWN}",
-        "num_gpus": f"GPUs {OWN}",
-        "memory": f"bytes of memory, such as 500M or 8G, {OWN}",
+        "num_cpus": f"CPUs {OWN_HELP}",
+        "num_gpus": f"GPUs {OWN_HELP}",
+        "memory": f"bytes of memory, such as 500M or 8G, {OWN_HELP}",
         "detach": "do not stay: print the job's id, and come back with `cluster.logs ID --follow`",
     },
 )
@@ -61,15 +63,15 @@ def submit(
         num_gpus=_parse.amount(num_gpus, "num-gpus"),
         memory=_parse.size(memory, "memory"),
     )
-    with call.narrated(), call.grid.ray_jobs() as client:
+    with call.narrate(), call.grid.ray_jobs() as client:
         job = call.grid.submit(spec, client)
         if detach:
             show(job.id)
             return 0
-        return _attended(client, job)
+        return _attend(client, job)
 
 
-def _attended(client: RayClient, job: RayJob) -> int:
+def _attend(client: RayClient, job: RayJob) -> int:
     """Follow the job; the first Ctrl-C stops it, a second one leaves it."""
     from gridops.ray.follow import Following
     from gridops.system.signals import cancel_on_signals
@@ -81,10 +83,10 @@ def _attended(client: RayClient, job: RayJob) -> int:
         say(f"{node}: asking the cluster to stop the job; Ctrl-C again leaves it")
 
     with cancel_on_signals(following.cancel, tell, (signal.SIGINT,)):
-        return _followed(following)
+        return _follow(following)
 
 
-def _followed(following: Following) -> int:
+def _follow(following: Following) -> int:
     from gridops.ray.outcome import describe_outcome, exit_status
 
     node, name = following.client.node, following.job.id
@@ -104,51 +106,51 @@ def _followed(following: Following) -> int:
 @grid_task(name="jobs", flags=(*INVENTORY, *format_flag("table", "json")))
 def jobs_(call: Call) -> None:
     """List the jobs of the cluster, oldest first: those submitted, and programs that connected."""
-    from gridops.render import clusterjobs, documents, tables
+    from gridops.render import cluster, documents, tables
 
     with call.grid.ray_jobs() as client:
         jobs, head, now = client.jobs.jobs(), client.node, time.time()
     if call.format == "json":
-        show(documents.to_json(clusterjobs.jobs_document(call.source, head, jobs, now)))
+        show(documents.to_json(cluster.jobs_document(call.source, head, jobs, now)))
         return
-    header, rows = clusterjobs.HEADER, [clusterjobs.row(job, now) for job in jobs]
-    show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+    header, rows = cluster.CLUSTER_JOBS_HEADER, [cluster.job_row(job, now) for job in jobs]
+    show_table(lambda: tables.align(header, rows), lambda: tables.table(header, rows))
 
 
 @grid_task(
     flags=INVENTORY,
     short={"follow": "f"},
-    help={"id": ID, "follow": "go on until the job ends; its exit status is ours"},
+    help={"id": JOB_ID_HELP, "follow": "go on until the job ends; its exit status is ours"},
 )
 def logs(call: Call, id: str, follow: bool = False) -> int:
     """Print what a job has printed, byte for byte; Ray has its stdout and stderr as one."""
     from gridops.ray.follow import Following
 
-    with call.narrated(), call.grid.ray_jobs() as client:
-        job = _found(client, id)
+    with call.narrate(), call.grid.ray_jobs() as client:
+        job = _find(client, id)
         if not job.submitted:
             raise UsageError(f"{job.id} was not submitted: Ray keeps no log of such programs")
         following = Following(client, job, write_bytes(1))
         if follow:
-            return _followed(following)
+            return _follow(following)
         following.once()
         return 0
 
 
-def _found(client: RayClient, text: str) -> RayJob:
+def _find(client: RayClient, text: str) -> RayJob:
     from gridops.ray.jobsapi import resolve_id
 
     return resolve_id(client.jobs.jobs(), text)
 
 
-@grid_task(name="stop-job", flags=INVENTORY, help={"id": ID})
+@grid_task(name="stop-job", flags=INVENTORY, help={"id": JOB_ID_HELP})
 def stop_job(call: Call, id: str) -> int:
     """End a job's command with all its processes: TERM, and KILL after 3 seconds."""
     from gridops.ray.follow import ended
     from gridops.ray.outcome import describe_outcome
 
-    with call.narrated(only=(events.WARNING,)), call.grid.ray_jobs() as client:
-        job, node = _found(client, id), client.node
+    with call.narrate(only=(events.WARNING,)), call.grid.ray_jobs() as client:
+        job, node = _find(client, id), client.node
         if not job.submitted:
             raise UsageError(
                 f"{job.id} was not submitted: end that program where it runs", hint=job.command
@@ -156,7 +158,7 @@ def stop_job(call: Call, id: str) -> int:
         if not job.active or not client.jobs.stop(job.id):
             say(f"{node}: the job {job.id} had ended already")
             return 0
-        job = ended(client, job, STOP_TIMEOUT)
+        job = ended(client, job, JOB_STOP_TIMEOUT)
     if job.active:
         say(f"{node}: the job {job.id} was told to end and has not yet")
         return 125

@@ -59,7 +59,7 @@ def health(
             raise UsageError(f"--watch does not go with --format {call.format}")
         return _again_and_again(call, every, order, each)
     began = time.monotonic()
-    healths = _sorted(_probe(call, progress=True), order)
+    healths = _sort(_probe(call, progress=True), order)
     _print(call, healths, time.monotonic() - began, each)
     good = sum(h.state == "healthy" for h in healths)
     return 0 if good == len(healths) or (lenient and good) else 1
@@ -70,7 +70,7 @@ def _bare(flag: object) -> bool:
     return flag is True
 
 
-def _sorted(healths: Sequence[NodeHealth], order: str) -> Sequence[NodeHealth]:
+def _sort(healths: Sequence[NodeHealth], order: str) -> Sequence[NodeHealth]:
     """Sort from the inventory's order to another."""
     if order == "name":
         return sorted(healths, key=lambda health: health.node.name)
@@ -102,11 +102,11 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
     elif folds(len(healths), each):
         from gridops.render import folding
 
-        show_rows(folding.HEALTH_HEADER, folding.health_rows(healths))
+        show_rows(folding.HEALTH_GROUP_HEADER, folding.health_rows(healths))
         say_folded(len(healths))
     else:
         show_table(
-            lambda: tables.aligned(*tables.health_columns(healths)),
+            lambda: tables.align(*tables.health_columns(healths)),
             lambda: tables.health_table(healths, console(sys.stdout).width),
         )
 
@@ -119,7 +119,7 @@ def _again_and_again(call: Call, every: float, sort: str, each: bool) -> int:
         return watch(call, every, sort)
     while True:
         began = time.monotonic()
-        healths = _sorted(_probe(call, progress=False), sort)
+        healths = _sort(_probe(call, progress=False), sort)
         show(f"-- {datetime.now().astimezone().isoformat(timespec='seconds')}")
         _print(call, healths, time.monotonic() - began, each)
         time.sleep(max(0.0, began + every - time.monotonic()))
@@ -143,7 +143,7 @@ def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:
         show(documents.to_json(documents.ranking_document(ranking)))
     elif explain:
         show_table(
-            lambda: tables.aligned(tables.RANKING_HEADER, map(tables.ranking_row, ranking)),
+            lambda: tables.align(tables.RANKING_HEADER, map(tables.ranking_row, ranking)),
             lambda: tables.table(tables.RANKING_HEADER, map(tables.ranking_row, ranking)),
         )
     elif first.serves:

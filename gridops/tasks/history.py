@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gridops.observe.store import Store
     from gridops.render.history import Line
 
-MANY = 100_000  # runs that are looked through for those of some nodes
+MAX_SEARCHED = 100_000  # runs that are looked through for those of some nodes
 
 
 @grid_task(
@@ -36,7 +36,7 @@ def history(
     from gridops.observe.store import Store
     from gridops.render import documents
     from gridops.render import history as render
-    from gridops.render.tables import aligned, table, to_csv
+    from gridops.render.tables import align, table, to_csv
 
     age, count, drawn = _parse.seconds(since, "since"), _count(limit), _plot(plot)
     if drawn and call.format != "table":
@@ -49,7 +49,7 @@ def history(
     if call.format == "json":
         show(documents.to_json(render.history_document(runs)))
     elif call.format == "csv":
-        show(to_csv(render.CSV, map(render.csv_row, runs)))
+        show(to_csv(render.HISTORY_CSV, map(render.csv_row, runs)))
     elif not runs:
         say("no runs are recorded (`inv run --cmd …` makes one)")
     elif drawn:
@@ -57,7 +57,9 @@ def history(
         _show_drawing(render.durations(runs, now, drawing_width(), ascii=ascii))
     else:
         rows = [render.row(run, now) for run in runs]
-        show_table(lambda: aligned(render.HEADER, rows), lambda: table(render.HEADER, rows))
+        show_table(
+            lambda: align(render.HISTORY_HEADER, rows), lambda: table(render.HISTORY_HEADER, rows)
+        )
 
 
 def _count(text: str) -> int:
@@ -81,7 +83,7 @@ def _runs(call: Call, store: Store, count: int, begin: float) -> Sequence[RunRow
     if not call.narrowed:
         return store.runs(count, begin)
     names = {node.name for node in call.nodes}
-    return [run for run in store.runs(MANY, begin) if run.node in names][:count]
+    return [run for run in store.runs(MAX_SEARCHED, begin) if run.node in names][:count]
 
 
 def _loads(call: Call, store: Store, what: str, now: float, age: float) -> Sequence[Line]:

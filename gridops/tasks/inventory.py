@@ -45,7 +45,7 @@ def list_(call: Call) -> None:
         show(tables.to_csv(tables.NODES_HEADER, rows))
     else:
         show_table(
-            lambda: tables.aligned(tables.NODES_HEADER, rows),
+            lambda: tables.align(tables.NODES_HEADER, rows),
             lambda: tables.table(tables.NODES_HEADER, rows),
         )
 

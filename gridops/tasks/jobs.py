@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from gridops.errors import UsageError
 from gridops.observe import events
 from gridops.tasks import _parse
-from gridops.tasks._parse import FETCH, OVERWRITE, TOLD
+from gridops.tasks._parse import FETCH, FETCH_EVENTS, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
 
 if TYPE_CHECKING:
     from gridops.model import Job
 
-ID = "the run's id, the beginning or the end of one, or @last for the newest"
-INTO = "the directory here (default: this one); the files land in it as they lie there"
-LEFT = 130
-CONNECTION = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
+RUN_ID_HELP = "the run's id, the beginning or the end of one, or @last for the newest"
+INTO_HELP = "the directory here (default: this one); the files land in it as they lie there"
+LEFT_STATUS = 130
+CONNECTION_EVENTS = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
 
 
 @grid_task(
@@ -53,7 +53,8 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     elif any(outcome.ok for outcome in outcomes):
         rows = [jobs.row(job, now) for job in runs]
         show_table(
-            lambda: tables.aligned(jobs.HEADER, rows), lambda: tables.table(jobs.HEADER, rows)
+            lambda: tables.align(jobs.JOBS_HEADER, rows),
+            lambda: tables.table(jobs.JOBS_HEADER, rows),
         )
     if older and limit is None:
         say(f"{older} that ended earlier are not shown (--limit N, --all)")
@@ -66,7 +67,7 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     flags=SELECTION,
     short={"follow": "f"},
     help={
-        "id": ID,
+        "id": RUN_ID_HELP,
         "follow": "go on until the run ends; its exit status is ours",
         "tail": "only the last so many lines of each stream, and what follows",
         "stderr": "its stderr alone, on stdout",
@@ -79,19 +80,19 @@ def logs(
     from gridops.dispatch.executor import Output
 
     count = _count(tail, "tail")
-    job = _found(call, id, in_time=follow)
+    job = _find(call, id, in_time=follow)
     output = Output(write_bytes(1), write_bytes(2))
 
     def read() -> Job:
         return call.grid.logs(job, output, follow=follow, tail=count, only_stderr=stderr)
 
-    after = _attended(call, job, read)
+    after = _attend(call, job, read)
     if after is None:
-        return LEFT
-    return _concluded(after) if follow else 0
+        return LEFT_STATUS
+    return _conclude(after) if follow else 0
 
 
-def _found(
+def _find(
     call: Call,
     id: str,
     *,
@@ -100,7 +101,7 @@ def _found(
     timeout: float | None = None,
 ) -> Job:
     """Find the run, and report doubts about it. `in_time`: also once it can be had."""
-    with call.narrated(only=(events.WARNING,)):
+    with call.narrate(only=(events.WARNING,)):
         if in_time:
             return call.grid.find_job_in_time(id, call.nodes, timeout=timeout)
         return call.grid.find_job(id, call.nodes, certain=certain)
@@ -119,10 +120,10 @@ _COUNTED = {"tail": "lines", "limit": "runs"}
     flags=SELECTION,
     iterable=["fetch"],
     help={
-        "id": ID,
+        "id": RUN_ID_HELP,
         "timeout": "wait no longer than this: 90, 10m, 1h30m (exit status 124)",
         "fetch": FETCH,
-        "into": INTO,
+        "into": INTO_HELP,
         "overwrite": OVERWRITE,
     },
 )
@@ -141,28 +142,28 @@ def wait(
     if (into or overwrite) and not patterns:
         raise UsageError(f"--{'into' if into else 'overwrite'} goes with --fetch PATTERN")
     began = time.monotonic()
-    job = _found(call, id, in_time=True, timeout=limit)
-    after = _attended(call, job, lambda: call.grid.wait(job, limit, since=began))
+    job = _find(call, id, in_time=True, timeout=limit)
+    after = _attend(call, job, lambda: call.grid.wait(job, limit, since=began))
     if after is None:
-        return LEFT
-    status = _concluded(after)
+        return LEFT_STATUS
+    status = _conclude(after)
     if not patterns or not after.began:
         return status
-    with call.narrated(only=TOLD):
+    with call.narrate(only=FETCH_EVENTS):
         return call.grid.bring_home(after, status, patterns, into or ".", overwrite=overwrite)
 
 
-def _attended(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
+def _attend(call: Call, job: Job, work: Callable[[], Job]) -> Job | None:
     """The run as `work` returns it; None: Ctrl-C, and the run goes on."""
     try:
-        with call.narrated(only=CONNECTION):
+        with call.narrate(only=CONNECTION_EVENTS):
             return work()
     except KeyboardInterrupt:
         say(f"{job.node}: left; the run {job.id} goes on there, unless it has ended")
         return None
 
 
-def _concluded(job: Job) -> int:
+def _conclude(job: Job) -> int:
     """The exit status of a run that has ended; its verdict, if any, is said."""
     from gridops.jobs.outcome import describe_outcome, exit_status
 
@@ -175,10 +176,10 @@ def _concluded(job: Job) -> int:
     flags=SELECTION,
     repeatable=["pattern"],
     help={
-        "id": ID,
+        "id": RUN_ID_HELP,
         "pattern": "a file, directory or wildcard (quoted) in the run's directory, or from / or"
         " ~/ on there; as --pattern also several times",
-        "into": INTO,
+        "into": INTO_HELP,
         "overwrite": OVERWRITE,
     },
 )
@@ -189,21 +190,21 @@ def fetch(
     from gridops.transfers.fetch import checked
 
     patterns = checked(pattern)
-    job = _found(call, id)
-    with call.narrated(only=TOLD):
+    job = _find(call, id)
+    with call.narrate(only=FETCH_EVENTS):
         report = call.grid.fetch(job, patterns, into or ".", overwrite=overwrite)
     if job.active:
         say(f"{job.node}: the run {job.id} goes on; this is what there was by now")
     return 0 if report.found else 1
 
 
-@grid_task(flags=SELECTION, help={"id": ID})
+@grid_task(flags=SELECTION, help={"id": RUN_ID_HELP})
 def kill(call: Call, id: str) -> int:
     """End a run and its whole process tree: TERM, and KILL after 10 seconds."""
     from gridops.jobs.outcome import describe_outcome, remains
 
     grid = call.grid
-    before = _found(call, id, certain=True)
+    before = _find(call, id, certain=True)
     after = grid.kill(before)
     name = f"{after.node}: the run {after.id}"
     if after.state == "unreadable":
@@ -224,7 +225,10 @@ def kill(call: Call, id: str) -> int:
 @grid_task(
     name="show",
     flags=(*SELECTION, *format_flag("table", "json")),
-    help={"id": ID, "diff": "its uncommitted changes alone, byte for byte, for `git apply`"},
+    help={
+        "id": RUN_ID_HELP,
+        "diff": "its uncommitted changes alone, byte for byte, for `git apply`",
+    },
 )
 def show_(call: Call, id: str, diff: bool = False) -> int | None:
     """Show a run: its command, commit, node and why there, when, and how it ended."""
@@ -232,7 +236,7 @@ def show_(call: Call, id: str, diff: bool = False) -> int | None:
 
     if diff and call.format == "json":
         raise UsageError("--diff prints the changes themselves", hint="leave out --format")
-    job = _found(call, id)
+    job = _find(call, id)
     if diff:
         return _show_diff(call, job)
     job = call.grid.show_job(job)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from gridops.tasks._monitor import Monitor
     from gridops.tasks._service import Service
 
-AUTH = "a file with user:password in its only line, for nobody else to read"
-TOKEN = "a file with a bearer token in its only line, for nobody else to read"
-TEXTFILE = (
+AUTH_HELP = "a file with user:password in its only line, for nobody else to read"
+TOKEN_HELP = "a file with a bearer token in its only line, for nobody else to read"
+TEXTFILE_HELP = (
     "write the metrics to this file, whole or not at all (node_exporter's textfile collector)"
 )
 
@@ -26,7 +26,7 @@ TEXTFILE = (
 @grid_task(
     name="show",
     default=True,
-    help={"openmetrics": "in the OpenMetrics format", "textfile": TEXTFILE},
+    help={"openmetrics": "in the OpenMetrics format", "textfile": TEXTFILE_HELP},
 )
 def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) -> None:
     """Print the metrics of all calls until now, as Prometheus reads them; nothing is connected."""
@@ -47,12 +47,12 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
         "port": "where to listen; 0: a free port",
         "every": "seconds between two rounds of probing: 15, 1m",
         "bind": "the address to listen at; others than this machine's own want --auth-file",
-        "auth_file": AUTH,
-        "token_file": TOKEN,
+        "auth_file": AUTH_HELP,
+        "token_file": TOKEN_HELP,
         "tls_cert": "speak HTTPS with the certificate in this file (PEM, with its chain)",
         "tls_key": "its key",
         "commands": "show on the status page what was run; a command may hold secrets",
-        "textfile": f"do not serve: probe once and {TEXTFILE}",
+        "textfile": f"do not serve: probe once and {TEXTFILE_HELP}",
     },
 )
 def serve(
@@ -85,7 +85,7 @@ def serve(
     with Exporter(address, service.routes, access=who, public=PUBLIC, tls=tls) as exporter:
         if not exporter.loopback:
             _warn_of_strangers(bind, open_to_all=who.open, plain=tls is None)
-        with call.narrated(only=(events.WARNING, events.NODE_CHANGED, events.INVENTORY_CHANGED)):
+        with call.narrate(only=(events.WARNING, events.NODE_CHANGED, events.INVENTORY_CHANGED)):
             _until_told(exporter, monitor, service)
 
 
@@ -127,8 +127,8 @@ def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
         "job": "the label `job` there",
         "instance": "the label `instance` there (default: this machine's name)",
         "timeout": "try no longer than this",
-        "auth_file": AUTH,
-        "token_file": TOKEN,
+        "auth_file": AUTH_HELP,
+        "token_file": TOKEN_HELP,
         "strict": "exit 125 when it could not be pushed; else that is a warning",
     },
 )

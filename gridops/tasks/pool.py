@@ -55,4 +55,4 @@ def status(call: Call) -> None:
         )
         for m in masters
     ]
-    show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+    show_table(lambda: tables.align(header, rows), lambda: tables.table(header, rows))

@@ -12,7 +12,7 @@ from invoke.exceptions import ParseError
 from gridops.system.ownership import VERSION, neighbour
 from gridops.tasks import ns
 from gridops.tasks._positional import Words
-from gridops.tasks._task import guarded
+from gridops.tasks._task import exit_status_of
 from gridops.tasks._terminal import open_streams, say
 
 
@@ -62,4 +62,4 @@ def main() -> None:
         sys.stdout.flush()
         return 0
 
-    sys.exit(guarded(run))
+    sys.exit(exit_status_of(run))

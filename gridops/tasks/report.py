@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from gridops.render.overview import Overview
     from gridops.tasks._monitor import Round
 
-SUMMARY = "GITHUB_STEP_SUMMARY"
-RUNS = 50
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 @grid_task(
@@ -47,7 +46,7 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
 
         write_file(html, render_page(overview, live=False))
         say(f"written: {html}")
-    summary = os.environ.get(SUMMARY)
+    summary = os.environ.get(SUMMARY_VARIABLE)
     if summary:
         _append(Path(summary), markdown(overview))
     elif html is None:
@@ -57,7 +56,7 @@ def report(call: Call, html: str | None = None, commands: bool = False) -> None:
 def _overview(last: Round) -> Overview:
     """The round and the store's history; a store that cannot be read is a warning."""
     from gridops.observe.store import Store
-    from gridops.render.overview import Overview
+    from gridops.render.overview import RECENT_RUNS, Overview
     from gridops.render.trends import TREND_MAX_AGE
 
     history: dict[str, list[Sample]] = {}
@@ -65,7 +64,7 @@ def _overview(last: Round) -> Overview:
     warning = last.warning
     try:
         history = Store().samples(time.time() - TREND_MAX_AGE)
-        runs = Store().runs(limit=RUNS)
+        runs = Store().runs(limit=RECENT_RUNS)
     except StoreError as exc:
         warning = warning or str(exc)
     return Overview(
@@ -100,4 +99,4 @@ def _append(path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
     except OSError as exc:
-        raise OutputError(f"cannot write {path} ({SUMMARY}): {exc.strerror}") from exc
+        raise OutputError(f"cannot write {path} ({SUMMARY_VARIABLE}): {exc.strerror}") from exc

@@ -107,7 +107,7 @@ def run(
         restart_lost=restart_lost,
     )
     nodes = _targets(call, on)
-    with call.narrated():
+    with call.narrate():
         if dry_run:
             return _plan(call, spec, nodes)
         if detach:
@@ -220,12 +220,12 @@ def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outc
 
 
 def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
-    from gridops.render.folding import failures, folded
+    from gridops.render.folding import failures, fold_replies
     from gridops.system.text import printable
 
     bare = len(outcomes) == 1
     out, err = write_bytes(1), write_bytes(2)
-    for names, count, outcome in folded(outcomes):
+    for names, count, outcome in fold_replies(outcomes):
         reply = outcome.value
         if reply is None:
             continue
@@ -260,7 +260,7 @@ def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool =
     path = _parse.tree(src, "name it with --src")
     nodes, form = call.nodes, call.format
     alone = (events.SYNC_PROGRESS,) if len(nodes) == 1 else ()  # else the nodes are counted
-    with call.narrated(only=(events.WARNING, events.RETRY, *alone)):
+    with call.narrate(only=(events.WARNING, events.RETRY, *alone)):
         arriving = counted(
             call.grid.sync(path, nodes, dry_run=dry_run), len(nodes), "synced", of="nodes"
         )
@@ -286,7 +286,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
         for report in reports:
             _print_plan(report)
     elif folds(len(reports), each):
-        show_rows(folding.SYNC_HEADER, folding.sync_rows(reports))
+        show_rows(folding.SYNC_GROUP_HEADER, folding.sync_rows(reports))
         say_folded(len(reports))
     elif reports:
         show_rows(tables.SYNC_HEADER, [tables.sync_row(report) for report in reports])

@@ -42,7 +42,7 @@ def status(call: Call, dir: str | None = None) -> int:
             (n.name, f"{n.host}:{n.port}", "running" if n.running else "stopped", str(n.home))
             for n in nodes
         ]
-        show_table(lambda: tables.aligned(header, rows), lambda: tables.table(header, rows))
+        show_table(lambda: tables.align(header, rows), lambda: tables.table(header, rows))
     return 0 if all(node.running for node in nodes) else 1
 
 

@@ -36,7 +36,7 @@ from gridops.reach import control, ports
 from gridops.reach.answers import Fields, document
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.pump import Collected, Prelude, Sink
-from gridops.render import clusterjobs, documents, jobs, tables
+from gridops.render import cluster, documents, jobs, tables
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.fetch import narrow, remote
 from gridops.transfers.fetch.patterns import parse as pattern
@@ -91,7 +91,7 @@ FOLLOWED = ID.findall((DATA / "dash" / "follow").read_bytes())[0].decode()  # th
 
 def show(found: dict[str, Job]) -> None:
     for job in merged([Outcome(NODE, tuple(found.values()))]):
-        tables.aligned(jobs.HEADER, [jobs.row(job, 1e9)])
+        tables.align(jobs.JOBS_HEADER, [jobs.row(job, 1e9)])
         documents.to_json(jobs.job_document(job, 1e9)).encode("utf-8", "backslashreplace")
         describe_outcome(job), exit_status(job)
         os.fsencode(job.cwd)
@@ -427,8 +427,8 @@ def ray_api(data: bytes, endless: bytes = b"") -> JobsApi:
 
 def read_http(data: bytes) -> None:
     for job in ray_api(data).jobs():
-        clusterjobs.row(job, 1e9)
-        documents.to_json(clusterjobs.job_record(job, 1e9)).encode("utf-8", "backslashreplace")
+        cluster.job_row(job, 1e9)
+        documents.to_json(cluster.job_record(job, 1e9)).encode("utf-8", "backslashreplace")
         ray_verdict(job)
 
 

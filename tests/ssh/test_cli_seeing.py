@@ -43,7 +43,7 @@ def test_runs_are_listed_newest_first(tell, ran):
     done = tell("history")
     assert (done.status, done.err) == (0, "")
     header, *rows = done.out.splitlines()
-    assert header.split() == list(history.HEADER)
+    assert header.split() == list(history.HISTORY_HEADER)
     assert ["node2  status 7" in rows[0], "node1  ok" in rows[1]] == [True, True]
     assert rows[0].endswith("exit 7")
 
@@ -59,8 +59,8 @@ def test_history_in_json_has_what_a_script_needs(tell, ran):
 
 def test_history_in_csv_is_as_wide_as_its_header(tell, ran):
     rows = list(csv.reader(io.StringIO(tell("history", "--format", "csv").out)))
-    assert tuple(rows[0]) == history.CSV
-    assert {len(row) for row in rows} == {len(history.CSV)}
+    assert tuple(rows[0]) == history.HISTORY_CSV
+    assert {len(row) for row in rows} == {len(history.HISTORY_CSV)}
     assert len(rows) == 3
 
 

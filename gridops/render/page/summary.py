@@ -10,7 +10,7 @@ from gridops.model import NodeHealth
 from gridops.render.overview import Overview
 from gridops.render.units import percent, size
 
-STATES = {"healthy": "good", "degraded": "warn", "unreachable": "bad"}  # each with its sign
+STATE_SIGNS = {"healthy": "good", "degraded": "warn", "unreachable": "bad"}  # each with its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ def headline(overview: Overview) -> str:
 def worst(nodes: Sequence[NodeHealth]) -> str:
     """The sign of the gravest state that a node has: good, warn or bad; none without nodes."""
     states = {health.state for health in nodes}
-    return next((sign for state, sign in reversed(STATES.items()) if state in states), "none")
+    return next((sign for state, sign in reversed(STATE_SIGNS.items()) if state in states), "none")
 
 
 def states(nodes: Sequence[NodeHealth]) -> Iterator[StateShare]:
     """Shares of the states in one bar, the best state first."""
     counts = Counter[str](health.state for health in nodes)
     before = 0
-    for state, sign in STATES.items():
+    for state, sign in STATE_SIGNS.items():
         count = counts[state]
         yield StateShare(state, sign, count, 100 * before / len(nodes), 100 * count / len(nodes))
         before += count

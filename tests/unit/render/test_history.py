@@ -76,7 +76,7 @@ def test_a_row_says_when_where_and_how_it_went():
         ("-", "failed (125)", "0.0s"),
     ]
     assert rows[1][-1] == "make all"
-    assert len(rows[0]) == len(history.HEADER)
+    assert len(rows[0]) == len(history.HISTORY_HEADER)
 
 
 def test_a_row_holds_nothing_that_steers_a_terminal():
@@ -101,7 +101,7 @@ def test_a_record_has_null_for_what_is_not_known():
             }
         ],
     }
-    assert len(history.csv_row(RUN)) == len(history.CSV)
+    assert len(history.csv_row(RUN)) == len(history.HISTORY_CSV)
     assert None not in history.csv_row(RUNS[3])
 
 
@@ -176,8 +176,8 @@ def test_the_least_loaded_node_is_first_and_the_dead_ones_last():
 
 def test_the_order_can_be_another():
     found = (node("b", score=1.0), node("a", score=9.0))
-    assert [h.node.name for h in board(*found, sort="name").ordered()] == ["a", "b"]
-    assert [h.node.name for h in board(*found, sort="inventory").ordered()] == ["b", "a"]
+    assert [h.node.name for h in board(*found, sort="name").in_order()] == ["a", "b"]
+    assert [h.node.name for h in board(*found, sort="inventory").in_order()] == ["b", "a"]
 
 
 def test_a_change_of_state_stands_out_for_a_while_and_is_listed():

@@ -25,8 +25,8 @@ from gridops.model import (
 )
 from gridops.probe.score import rank
 from gridops.render import documents, tables
-from gridops.render.folding import failures, folded
-from gridops.render.units import duration, percent, rounded, size
+from gridops.render.folding import failures, fold_replies
+from gridops.render.units import duration, percent, round_or_none, size
 from gridops.sandbox import SandboxNode
 from gridops.system.text import plain
 
@@ -331,7 +331,7 @@ def test_the_table_has_a_column_for_ray_only_where_a_node_belongs_to_a_cluster()
 
 
 def test_the_columns_of_a_plain_table_are_aligned():
-    text = tables.aligned(tables.HEALTH_HEADER, map(tables.health_row, [BUSY, DEAD, IDLE]))
+    text = tables.align(tables.HEALTH_HEADER, map(tables.health_row, [BUSY, DEAD, IDLE]))
     header, busy, dead, idle = text.split("\n")
     for name in tables.HEALTH_HEADER[1:]:
         at = header.index(name)
@@ -350,13 +350,13 @@ def test_the_columns_of_a_plain_table_are_aligned():
 
 
 def test_a_table_of_nothing_is_its_header():
-    assert tables.aligned(("A", "B"), []) == "A  B"
+    assert tables.align(("A", "B"), []) == "A  B"
 
 
 def test_what_a_node_says_cannot_steer_the_terminal():
     evil = "\x1b[31mred\x1b]0;title\x07\r\nnext\x9b2J\u202e"
     health = replace(DEAD, error=evil)
-    (line,) = tables.aligned(("A",), [(tables.health_row(health)[-1],)]).split("\n")[1:]
+    (line,) = tables.align(("A",), [(tables.health_row(health)[-1],)]).split("\n")[1:]
     assert line == "?[31mred?]0;title???next?2J?"
     sick = replace(BUSY, reasons=(evil,))
     assert tables.health_row(sick)[-1] == line
@@ -453,7 +453,7 @@ def test_no_figure_no_bar():
 
 
 def test_nodes_that_said_the_same_are_folded():
-    groups = folded(
+    groups = fold_replies(
         [
             outcome("n1", Reply(0, b"x", b"")),
             outcome("n2", Reply(0, b"y", b"")),
@@ -470,7 +470,9 @@ def test_nodes_that_said_the_same_are_folded():
 
 
 def test_errors_are_folded_apart_from_replies():
-    groups = folded([outcome("a1", Reply(0)), outcome("a2", error=NodeTimeout("slow", node="a2"))])
+    groups = fold_replies(
+        [outcome("a1", Reply(0)), outcome("a2", error=NodeTimeout("slow", node="a2"))]
+    )
     assert [names for names, _, _ in groups] == ["a1", "a2"]
 
 
@@ -531,7 +533,7 @@ def test_durations_in_words(seconds, words):
 
 def test_figures_in_words():
     assert [percent(None), percent(0.4), percent(99.6)] == ["-", "0%", "100%"]
-    assert [rounded(None), rounded(1.25), rounded(7)] == [None, 1.2, 7]
+    assert [round_or_none(None), round_or_none(1.25), round_or_none(7)] == [None, 1.2, 7]
     assert plain("a\tb\x00ü漢 \u2028") == "a?b?ü漢 ?"
 
 

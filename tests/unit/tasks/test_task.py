@@ -177,7 +177,7 @@ def test_a_log_that_does_not_exist_is_met_with_the_valid_ones(tell, flag):
 )
 def test_what_the_log_tells_is_not_told_twice(tell, words, logged):
     def body(call: Call) -> None:
-        with call.narrated():
+        with call.narrate():
             events.emit(events.WARNING, message="careful")
 
     _, _, err = tell(only(body), "t", *words)
@@ -189,7 +189,7 @@ def test_the_environment_sets_the_log_up_and_flags_win(tell, monkeypatch):
     monkeypatch.setenv("GRIDOPS_LOG_FORMAT", "json")
 
     def body(call: Call) -> None:
-        with call.narrated():
+        with call.narrate():
             events.emit(events.WARNING, message="careful")
 
     assert '"message": "careful"' in tell(only(body), "t")[2]
@@ -380,7 +380,7 @@ def test_bytes_that_cannot_be_written_are_an_error_that_says_why():
 
 PRELUDE = """
 import os, sys
-from gridops.tasks._task import guarded
+from gridops.tasks._task import exit_status_of
 from gridops.tasks._terminal import open_streams, say, show, write_bytes
 """
 
@@ -416,7 +416,7 @@ def work():
     for i in range(100000):
         show("line")
     return 0
-sys.exit(guarded(work))
+sys.exit(exit_status_of(work))
 """
     done = python(program, 'set -o pipefail; "$PY" -c "$P" | head -1')
     assert (done.returncode, done.stdout, done.stderr) == (141, "line\n", "")
@@ -429,7 +429,7 @@ def work():
     os.close(0)
     show("line")
     return 0
-sys.exit(guarded(work))
+sys.exit(exit_status_of(work))
 """
     done = python(program, 'set -o pipefail; (sleep 0.3; "$PY" -c "$P") | true')
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
@@ -505,13 +505,13 @@ def full_disk() -> int:
 HELD_BACK = """
 import sys
 from gridops.errors import GridError
-from gridops.tasks._task import guarded
+from gridops.tasks._task import exit_status_of
 def work():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=False, write_through=False)
         stream.write("held back")
     {ending}
-sys.exit(guarded(work))
+sys.exit(exit_status_of(work))
 """
 
 

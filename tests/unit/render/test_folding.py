@@ -43,16 +43,16 @@ def test_gpus_are_counted_over_all_nodes() -> None:
 
 
 def test_rare_reasons_share_a_row() -> None:
-    words = [chr(ord("a") + number) * 3 for number in range(folding.KINDS + 3)]
+    words = [chr(ord("a") + number) * 3 for number in range(folding.MAX_KINDS + 3)]
     rows = folding.health_rows([dead(number, word) for number, word in enumerate(words)])
-    assert len(rows) == folding.KINDS + 1
+    assert len(rows) == folding.MAX_KINDS + 1
     assert rows[-1][1:6] == ("3", "-", "-", "-", "3 other reasons")
 
 
 def test_what_a_node_says_cannot_steer_the_terminal_and_long_notes_are_cut() -> None:
     (row,) = folding.health_rows([dead(1, "\x1b[2J" + "x" * 500)])
     assert "\x1b" not in row[5]
-    assert len(row[5]) == folding.LONGEST
+    assert len(row[5]) == folding.MAX_NOTE
 
 
 def test_nodes_to_which_the_same_came_are_a_row() -> None:
