@@ -6,6 +6,8 @@ that is said) or `printable_lines`; a JSON document goes through `escaped_json`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def plain(text: str) -> str:
     """Replace each character that could steer a terminal by one `?`."""
@@ -24,6 +26,13 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Escape several lines as `printable` does: their ends stay."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def shorten(names: Iterable[str], most: int = 3, separator: str = ", ") -> str:
+    """The first `most` of `names` and the number of the others: `a, b, c and 5 more`."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return separator.join(every[:most]) + more
 
 
 def escaped_json(text: str) -> str:

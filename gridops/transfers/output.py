@@ -7,6 +7,7 @@ printable ASCII comes as a backslash, a number sign and three octal digits.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from gridops.system import text
 MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
 
+PROGRESS_INTERVAL = 0.1  # seconds
 MAX_NOTED = 50_000  # names of what was not transferred; the rest is passed over
 # A line a file, and progress: beyond that somebody else than rsync speaks.
 LIMIT = Limit(lines=2_000_000, bytes=512 * 1024 * 1024, rate=20_000.0)
@@ -29,6 +31,20 @@ _TOTAL = re.compile(rb"Total bytes (?:sent|received): (\d[\d.,]{0,30})")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
 _HIDDEN = re.compile(rb"\[sender\] hiding (?:file|directory|symlink) (.*) because of pattern \S+$")
 _UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*?)" -> "')
+
+
+def throttle(tell: Callable[..., None]) -> Progress:
+    """Progress that calls `tell(percent=…, bytes=…)`, no oftener than every PROGRESS_INTERVAL."""
+    last = 0.0
+
+    def report(percent: int, count: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_INTERVAL:
+            last = now
+            tell(percent=percent, bytes=count)
+
+    return report
 
 
 def unescape(text: bytes) -> bytes:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gridops.errors import DiskFull, NotWritable, PartialTransfer, SyncError
@@ -14,6 +15,7 @@ from gridops.model import FetchReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
+from gridops.system.text import shorten
 from gridops.transfers.errors import TransferTarget
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here, full_here, no_access
@@ -22,12 +24,9 @@ from gridops.transfers.fetch.question import Group
 from gridops.transfers.fetch.record import write_record
 from gridops.transfers.fetch.remote import Found, find
 from gridops.transfers.fetch.stage import Stage, staging
-from gridops.transfers.output import Progress, Transfer, printable
+from gridops.transfers.output import Transfer, printable, throttle
 from gridops.transfers.private import PATTERNS
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
-
-PROGRESS_INTERVAL = 0.1  # seconds
-SHOWN = 3  # names in a message
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Session:
         finally:
             seconds = time.monotonic() - began
             self._tell_end(status, seconds)
-        report = self._made(found, seconds)
+        report = self._report(found, seconds)
         self._tell(report, directory)
         if self.problems:
             raise self._problem()
@@ -138,8 +137,9 @@ class Session:
             place=TransferTarget(self._node, self.link.node.host, base, str(stage.tree)),
             shell=self.link.rsync_shell(),
         )
+        tell = throttle(partial(events.emit, events.FETCH_PROGRESS, node=self._node))
         try:
-            transfer(job, self._add, timeout=math.inf, on_progress=self._progress(), items=False)
+            transfer(job, self._add, timeout=math.inf, on_progress=tell, items=False)
         except PartialTransfer as exc:
             return [exc]
         except DiskFull as exc:  # it is the receiver that says so
@@ -175,19 +175,6 @@ class Session:
     def _add(self, done: Transfer) -> None:
         self.done += done
 
-    def _progress(self) -> Progress:
-        last = 0.0
-
-        def tell(percent: int, count: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= PROGRESS_INTERVAL:
-                last = now
-                name = events.FETCH_PROGRESS
-                events.emit(name, node=self._node, percent=percent, bytes=count)
-
-        return tell
-
     # -- what is said ------------------------------------------------------------------------
 
     @property
@@ -210,7 +197,7 @@ class Session:
             seconds=seconds,
         )
 
-    def _made(self, found: Found, seconds: float) -> FetchReport:
+    def _report(self, found: Found, seconds: float) -> FetchReport:
         left_out = {printable(name) for name in (*self.done.skipped, *self.done.unsafe)}
         return FetchReport(
             node=self.link.node,
@@ -239,7 +226,7 @@ class Session:
             where = _where(pattern, directory)
             self._warn(f"{pattern} matches nothing that this run wrote{where}")
         if report.later:
-            what = _few(report.later)
+            what = shorten(report.later)
             self._warn(f"left there, since a later run has changed them: {what}")
         if report.older and report.found:
             many = f"{report.older} file{'s' * (report.older > 1)}"
@@ -248,18 +235,19 @@ class Session:
             many = f"{len(repositories)} are" if len(repositories) > 1 else "1 is"
             self._warn(
                 f"no repository comes home, git would start what it names: {many} left there"
-                f" ({_few(repositories)})"
+                f" ({shorten(repositories)})"
             )
         if report.kept:
-            self._warn(f"newer here than there, so kept (or --overwrite): {_few(report.kept)}")
+            self._warn(f"newer here than there, so kept (or --overwrite): {shorten(report.kept)}")
         if self.done.unsafe:
             names = sorted({printable(name) for name in self.done.unsafe})
+            which = shorten(names)
             self._warn(
-                f"symlinks that lead nowhere, or out of what is fetched, stay there: {_few(names)}"
+                f"symlinks that lead nowhere, or out of what is fetched, stay there: {which}"
             )
         if self.done.skipped:
             names = sorted({printable(name) for name in self.done.skipped})
-            self._warn(f"left there, since no regular files: {_few(names)}")
+            self._warn(f"left there, since no regular files: {shorten(names)}")
 
     def _repositories(self) -> list[str]:
         """Names that did not come, without gridops' own, which nobody has missed."""
@@ -294,16 +282,10 @@ def _hint(pattern: str) -> str:
     return ""
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
-
-
 def _in_the_way(obstacles: dict[str, str]) -> PartialTransfer:
     said = [f"{printable(os.fsencode(name))}: {why}" for name, why in obstacles.items()]
     return PartialTransfer(
-        f"not put in its place: {'; '.join(said[:SHOWN])}"
-        + (f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""),
+        f"not put in its place: {shorten(said, separator='; ')}",
         files=[printable(os.fsencode(name)) for name in obstacles],
         hint="move that away, or fetch into another directory",
     )

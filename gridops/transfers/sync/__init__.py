@@ -17,7 +17,8 @@ from gridops.reach.link import Link
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
-    from gridops.transfers.sync.tree import Tree, list_tree
+    from gridops.transfers.sync.listing import list_tree
+    from gridops.transfers.sync.tree import Tree
 
 __all__ = ["Tree", "list_tree", "previous_target", "sync_tree", "target_of"]
 
@@ -26,9 +27,9 @@ def __getattr__(name: str) -> Any:
     """Load the listing of trees when it is asked for: a run without a sync needs none of it."""
     if name not in ("Tree", "list_tree"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from gridops.transfers.sync import tree
+    from gridops.transfers.sync import listing
 
-    return getattr(tree, name)
+    return getattr(listing, name)
 
 
 def target_of(node: Node, src: str | Path, project: str | None = None) -> str:
@@ -71,9 +72,10 @@ def sync_tree(
     PartialTransfer (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeTimeout or
     a ReachError.
     """
+    from gridops.transfers.sync.listing import list_tree
     from gridops.transfers.sync.record import locked
     from gridops.transfers.sync.session import Session
-    from gridops.transfers.sync.tree import Tree, list_tree
+    from gridops.transfers.sync.tree import Tree
 
     end = time.monotonic() + settings.sync.timeout
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gridops.errors import PartialTransfer, SourceUnreadable
-from gridops.transfers.output import printable
+from gridops.system.text import shorten
+from gridops.transfers.output import Transfer, printable
+from gridops.transfers.sync.tree import Tree
+
+
+def as_new(tree: Tree) -> Transfer:
+    """Outcome of a transfer of `tree` to a node that has nothing."""
+    folders = tuple(name + b"/" for name in tree.empty)
+    files = tuple(name for name in tree.names if name not in tree.symlinks)
+    return Transfer(added=(*tree.names, *folders), files=files)
 
 
 def unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
     names = list(paths)
     hint = "chmod it, or leave it out with sync.exclude_patterns"
-    return SourceUnreadable(f"{few(names)} {what}", files=names, hint=hint)
-
-
-def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
+    return SourceUnreadable(f"{shorten(names)} {what}", files=names, hint=hint)
 
 
 def shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
@@ -35,7 +39,7 @@ def refuse_blocked(names: Sequence[bytes]) -> None:
     if names:
         files = [printable(name) for name in names]
         raise PartialTransfer(
-            f"{few(files)} stays there: the tree has something else of that name, and no sync"
+            f"{shorten(files)} stays there: the tree has something else of that name, and no sync"
             " brought what is there",
             files=files,
             hint="move it away there, or leave those files out with sync.exclude_patterns",

@@ -30,7 +30,8 @@ from gridops.reach.link import Link
 from gridops.reach.trust import DANGER
 from gridops.system import scripts
 from gridops.transfers.output import printable
-from gridops.transfers.sync.tree import Tree
+from gridops.transfers.sync.record import Record
+from gridops.transfers.sync.tree import FileTimes, Tree
 
 WORTH_PACKING = 16 * 1024  # bytes of a manifest
 MAX_NAMES = 25_000  # node.sh sends fewer
@@ -71,6 +72,40 @@ class Deleted:
     more: int = 0
     kept: tuple[bytes, ...] = ()  # could not be deleted
     blocked: tuple[bytes, ...] = ()  # in their place is what no sync brought
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Doubts about the files on a node: those the last sync may not have left as they are here."""
+
+    last: Record
+    ready: RemoteState
+    new: str  # the token to have, unless there is one
+
+    @property
+    def token(self) -> str:
+        return self.ready.token or self.new
+
+    @property
+    def known(self) -> bool:
+        """True if nobody else has synced there since."""
+        return bool(self.ready.token) and self.ready.token == self.last.token
+
+    @property
+    def fresh(self) -> bool:
+        """True if there is nothing yet."""
+        return self.ready.state != "marked" or self.ready.token == self.new
+
+    @property
+    def settled(self) -> bool:
+        """True if the node has our token already."""
+        return bool(self.ready.token)
+
+    def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
+        """The files to compare by their bytes."""
+        if self.known:
+            return self.last.to_compare(tree, seen)
+        return set() if self.fresh else set(tree.names)
 
 
 def sync_owner(root: Path) -> str:

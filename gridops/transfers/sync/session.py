@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,18 @@ from gridops.model import SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
+from gridops.system.text import shorten
 from gridops.transfers.errors import TransferTarget
-from gridops.transfers.output import Progress, Transfer, printable
+from gridops.transfers.output import Transfer, printable, throttle
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
-from gridops.transfers.sync.doubts import Doubts
-from gridops.transfers.sync.naming import few, plain, refuse_blocked, shown, unreadable_here
+from gridops.transfers.sync.naming import as_new, plain, refuse_blocked, shown, unreadable_here
 from gridops.transfers.sync.record import SyncLock, maker, new_token
-from gridops.transfers.sync.remote import Deleted, RemoteState, RemoteTree, sync_owner
+from gridops.transfers.sync.remote import Deleted, Doubts, RemoteState, RemoteTree, sync_owner
 from gridops.transfers.sync.tree import FileTimes, Tree
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-PROGRESS_INTERVAL = 0.1  # seconds
 EXACT = "--modify-window=-1"  # rsync's option to compare times to the nanosecond
 PROBES = 20  # files by which a node is asked whether it can
 
@@ -72,13 +72,13 @@ class Session:
                 bytes=self.done.bytes,
                 seconds=seconds,
             )
-        return self._made(target, seconds)
+        return self._report(target, seconds)
 
     def _tell(self, event: str, **fields: object) -> None:
         if not self.dry_run:
             events.emit(event, node=self.link.node.name, **fields)
 
-    def _made(self, target: str, seconds: float) -> SyncReport:
+    def _report(self, target: str, seconds: float) -> SyncReport:
         folders = {name + b"/" for name in self.tree.empty}
         return SyncReport(
             node=self.link.node,
@@ -153,7 +153,7 @@ class Session:
         self, node: RemoteTree, ready: RemoteState, doubts: Doubts, seen: FileTimes
     ) -> None:
         if self.dry_run and ready.state == "absent":  # rsync has nothing to compare with
-            self._add(self.tree.as_new())
+            self._add(as_new(self.tree))
             return
         if self.own:
             self._run(node, ready, [*self.tree.names, *self.tree.empty], "--ignore-times")
@@ -213,8 +213,8 @@ class Session:
             cwd=str(self.tree.root),
         )
         try:
-            progress = self._progress()
-            transfer(job, record or self._add, timeout=self._left(), on_progress=progress)
+            tell = throttle(partial(self._tell, events.SYNC_PROGRESS))
+            transfer(job, record or self._add, timeout=self._left(), on_progress=tell)
         except PartialTransfer as exc:
             unreadable = [name for name in exc.files if self._unreadable(name)]
             if unreadable:
@@ -236,18 +236,6 @@ class Session:
         if node.node.connection != "local" and program.version >= PACKING:
             options.append("-z")
         return [*options, "-n"] if self.dry_run else [*options, *node.scratch(ready.target)]
-
-    def _progress(self) -> Progress:
-        last = 0.0
-
-        def tell(percent: int, count: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= PROGRESS_INTERVAL:
-                last = now
-                self._tell(events.SYNC_PROGRESS, percent=percent, bytes=count)
-
-        return tell
 
     def _left(self) -> float:
         left = self.end - time.monotonic()
@@ -285,7 +273,7 @@ class Session:
 
     def _partial(self, what: str, paths: Iterable[bytes]) -> PartialTransfer:
         names = [printable(path) for path in paths]
-        return PartialTransfer(f"{few(names)} {what}", files=names, node=self.link.node.name)
+        return PartialTransfer(f"{shorten(names)} {what}", files=names, node=self.link.node.name)
 
     def _unreadable(self, name: str) -> bool:
         path = self.tree.root / name
