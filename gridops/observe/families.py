@@ -9,7 +9,7 @@ COMPLETED = "grid_tasks_completed_total"
 SYNCS = "grid_sync_operations_total"
 RETRIES = "grid_retries_total"
 DURATION = "grid_task_duration_seconds"
-SELECTION = "grid_node_selection_seconds"
+SELECTION_DURATION = "grid_node_selection_seconds"
 SYNC_DURATION = "grid_sync_duration_seconds"
 ACTIVE = "grid_active_tasks"
 LAST_ATTEMPT = "grid_task_last_attempt_timestamp_seconds"
@@ -46,7 +46,7 @@ TOTALS = _by_name(
         (0.1, 1, 5, 10, 30, 60, 300),
     ),
     Family(
-        SELECTION, "histogram", (), "How long choosing a node took.",
+        SELECTION_DURATION, "histogram", (), "How long choosing a node took.",
         (0.1, 0.5, 1, 2, 5),
     ),
     Family(

@@ -80,7 +80,7 @@ class Metrics:
     def record_selection(self, duration: float) -> None:
         """Record the `duration` of choosing a node, in seconds."""
         with self._pending as batch:
-            _observe(batch, families.SELECTION, duration)
+            _observe(batch, families.SELECTION_DURATION, duration)
 
     def record_retry(self, reason: str) -> None:
         """Record a failed attempt that is made again; `reason` is a kind, never a message."""

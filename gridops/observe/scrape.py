@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
 from gridops.observe import exposition
-from gridops.observe.families import SELECTION, TOTALS
+from gridops.observe.families import SELECTION_DURATION, TOTALS
 from gridops.observe.rows import NodeRecord
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ class Sums:
 
     def update(self, totals: exposition.Totals) -> None:
         found = exposition.grouped(totals)
-        if not found[SELECTION]:
-            found[SELECTION] = {"[]": {}}  # it has no labels, and so is there from the start
+        if not found[SELECTION_DURATION]:
+            found[SELECTION_DURATION] = {
+                "[]": {}
+            }  # it has no labels, and so is there from the start
         self._lines = {
             name: "".join(self._written(name, *one) for one in series.items())
             for name, series in found.items()

@@ -49,7 +49,7 @@ def _report(outcome: Outcome[Installed]) -> Outcome[Installed]:
     flags=SELECTION,
     help={
         "timeout": "how long until the cluster must count every node: 90, 10m, 1h30m",
-        "restart": "end what runs of it first, and the jobs with it",
+        "restart": "stop the parts that run first, and the jobs with them",
     },
 )
 def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:

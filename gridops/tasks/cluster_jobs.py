@@ -32,12 +32,12 @@ OWN_HELP = (
     help={
         "cmd": COMMAND_HELP,
         "src": "the tree to run it in (default: this directory)",
-        "shared": "run in what `inv sync` brought to every node; send nothing",
+        "shared": "run in the tree that `inv sync` brought to every node; send nothing",
         "env": "NAME=VALUE for the command and all its workers, several times if need be",
         "num_cpus": f"CPUs {OWN_HELP}",
         "num_gpus": f"GPUs {OWN_HELP}",
         "memory": f"bytes of memory, such as 500M or 8G, {OWN_HELP}",
-        "detach": "do not stay: print the job's id, and come back with `cluster.logs ID --follow`",
+        "detach": "start the job, print its id and exit; `cluster.logs ID --follow` follows it",
     },
 )
 def submit(

@@ -25,7 +25,7 @@ MAX_SEARCHED = 100_000  # runs that are looked through for those of some nodes
     optional=["plot"],
     help={
         "limit": "at most so many runs, the newest",
-        "since": "not what began longer ago than this: 12h, 7d (a plot of nodes: 6h)",
+        "since": "only what began within this time: 12h, 7d (a plot of nodes: 6h)",
         "plot": "draw it: durations (of runs; the default), load, cpu, memory or gpu (of nodes)",
     },
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gridops.model import Job
 
 RUN_ID_HELP = "the run's id, the beginning or the end of one, or @last for the newest"
-INTO_HELP = "the directory here (default: this one); the files land in it as they lie there"
+INTO_HELP = "the local directory (default: this one); files land in it as they lie on the node"
 LEFT_STATUS = 130
 CONNECTION_EVENTS = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.WARNING)
 
@@ -45,7 +45,9 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     if ended is None and not all and call.format != "json":
         ended = ENDED
     arriving = call.grid.jobs(call.nodes)
-    found = {o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have told:")}
+    found = {
+        o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have answered:")
+    }
     outcomes = [found[node.name] for node in call.nodes]
     (runs, older), now = filter_jobs(merged(outcomes), of, ended), time.time()
     if call.format == "json":
@@ -257,7 +259,7 @@ def _show_diff(call: Call, job: Job) -> int:
     if not changes:
         say(f"{name}: " + ("nothing was changed" if job.commit else "its changes are not known"))
     elif missing := missing_parts(changes):
-        say(f"{name}: not all is in it: {missing}")
+        say(f"{name}: the diff is incomplete, it lacks {missing}")
     return 0 if changes or job.commit else 1
 
 

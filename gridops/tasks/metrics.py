@@ -46,7 +46,7 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
     help={
         "port": "where to listen; 0: a free port",
         "every": "seconds between two rounds of probing: 15, 1m",
-        "bind": "the address to listen at; others than this machine's own want --auth-file",
+        "bind": "the address to listen on; protect any but this machine's own with --auth-file",
         "auth_file": AUTH_HELP,
         "token_file": TOKEN_HELP,
         "tls_cert": "speak HTTPS with the certificate in this file (PEM, with its chain)",
@@ -86,7 +86,7 @@ def serve(
         if not exporter.loopback:
             _warn_of_strangers(bind, open_to_all=who.open, plain=tls is None)
         with call.narrate(only=(events.WARNING, events.NODE_CHANGED, events.INVENTORY_CHANGED)):
-            _until_told(exporter, monitor, service)
+            _serve_until_signal(exporter, monitor, service)
 
 
 def _port(text: str) -> int:
@@ -105,7 +105,7 @@ def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
         say("warning: credentials travel unencrypted (--tls-cert, --tls-key)")
 
 
-def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
+def _serve_until_signal(exporter: Exporter, monitor: Monitor, service: Service) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; then leave at once, even amid a round."""
     from gridops.system.signals import wake_on_signals
 
@@ -129,7 +129,7 @@ def _until_told(exporter: Exporter, monitor: Monitor, service: Service) -> None:
         "timeout": "try no longer than this",
         "auth_file": AUTH_HELP,
         "token_file": TOKEN_HELP,
-        "strict": "exit 125 when it could not be pushed; else that is a warning",
+        "strict": "exit 125 when the push fails, rather than warn",
     },
 )
 def push(
