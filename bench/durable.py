@@ -12,13 +12,15 @@ from pathlib import Path
 from bench.common import Claim, Measured, close_pool, inv, open_pool
 from bench.measure import Contender, Result, Sample, compare
 from gridops.inventory import load
-from gridops.jobs import client, follow
-from gridops.jobs.foreground import Cancel, ForegroundCommand
+from gridops.jobs import client
+from gridops.jobs.attach import Attachment
+from gridops.jobs.foreground import ForegroundCommand
 from gridops.jobs.spec import JobSpec, new_id
 from gridops.model import RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
 from gridops.sandbox import Sandbox
+from gridops.system.signals import Cancel
 
 FOLLOWED_MB = 300
 LINES = 12  # a round
@@ -82,7 +84,10 @@ def _plain(link: Link) -> None:
 
 
 def _durable(link: Link) -> None:
-    follow.run(link, JobSpec(command="true"), on_stdout=_drop, on_stderr=_drop)
+    spec = JobSpec(command="true")
+    with Attachment(link, spec.id, Cancel()) as attached:
+        attached.start(spec)
+        attached.follow(_drop, _drop)
 
 
 def in_process(title: str, ways: dict[str, Callable[[], None]], rounds: int) -> Result:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.dispatch.staging import HOLD_LEASE, cancel, deliver
+from gridops.dispatch.staging import HOLD_LEASE, cancel_run, deliver
 from gridops.errors import (
     GridError,
     NodeError,
@@ -19,8 +19,10 @@ from gridops.errors import (
     StartUnknown,
 )
 from gridops.jobs import client
-from gridops.jobs.begin import await_begin, setup_failure
+from gridops.jobs.logs import await_begin, setup_failure
 from gridops.jobs.outcome import SETUP
+from gridops.jobs.spec import JobSpec, new_id
+from gridops.jobs.start import ELSEWHERE, Acknowledgement, start_job
 from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
@@ -28,6 +30,7 @@ from gridops.reach.link import Link
 from gridops.transfers.sync import previous_target
 
 if TYPE_CHECKING:
+    from gridops.dispatch.placement import Candidate
     from gridops.inventory.settings import Settings
     from gridops.transfers.sync import Tree
     from gridops.transfers.sync.provenance import Provenance
@@ -52,7 +55,7 @@ class Assignment:
     """A run as one node gets it."""
 
     link: Link
-    job: client.JobSpec
+    job: JobSpec
     report: SyncReport | None = None
 
 
@@ -72,7 +75,7 @@ class Dispatch:
 
             self._tree = list_tree(Path(spec.src), settings.sync)
             self._origin = provenance_of(Path(spec.src).resolve())
-        self._job = client.JobSpec(
+        self._job = JobSpec(
             command=spec.command,
             env=spec.env,
             timeout=spec.timeout,
@@ -90,14 +93,9 @@ class Dispatch:
     def id(self) -> str:
         return self._job.id
 
-    @property
-    def hold(self) -> float:
-        """Seconds a node holds a slot while its tree is brought; 0 without a tree."""
-        return HOLD_LEASE if self._tree else 0.0
-
     def renew(self) -> None:
         """Make it another run, with the same tree."""
-        self._job = replace(self._job, id=client.new_id())
+        self._job = replace(self._job, id=new_id())
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -120,8 +118,22 @@ class Dispatch:
         """The slot and GPUs that it may wait for, in words."""
         return describe_resources(self._job.gpus)
 
-    def address(self, node: Node, why: str, *, wait: float = 0.0, hold: float = 0.0) -> Assignment:
-        """Make the assignment for a node; nothing is brought there yet."""
+    def assign_candidate(self, candidate: Candidate, *, alone: bool) -> Assignment:
+        """Make the assignment for a candidate.
+
+        A node `alone` queues the run by itself; of several, the next is tried first.
+        """
+        wait = self._spec.wait if alone else None
+        return self.assign(candidate.node, candidate.reason, wait=wait or 0.0)
+
+    def assign(
+        self, node: Node, why: str, *, wait: float = 0.0, hold: float | None = None
+    ) -> Assignment:
+        """Make the assignment for a node; nothing is brought there yet.
+
+        `wait` and `hold` are in seconds: how long the run may stand in the node's line, and how
+        long the node keeps a slot for it (by default HOLD_LEASE if a tree is to be brought).
+        """
         directory = previous_target(node, self._spec.src)
         job = replace(
             self._job,
@@ -132,13 +144,11 @@ class Dispatch:
             tree=directory,
             why=why,
             wait=wait,
-            hold=hold,
+            hold=(HOLD_LEASE if self._tree else 0.0) if hold is None else hold,
         )
         return Assignment(link_to(node, self._settings.ssh), job)
 
-    def bring(
-        self, assignment: Assignment, reply: client.Acknowledgement | None = None
-    ) -> Assignment:
+    def stage(self, assignment: Assignment, reply: Acknowledgement | None = None) -> Assignment:
         """Bring the tree to the node that acknowledged the run by `reply`.
 
         Raises a ReachError, NodeError or SyncError, SourceUnreadable when the tree has come to be
@@ -146,7 +156,7 @@ class Dispatch:
         """
         if self._tree is None:
             return assignment
-        reply = reply or client.Acknowledgement(assignment.job.id, "exists")
+        reply = reply or Acknowledgement(assignment.job.id, "exists")
         report = deliver(
             assignment.link,
             reply,
@@ -185,30 +195,28 @@ def retry_with_new_id(assignment: Assignment, begin: Callable[[Assignment], T]) 
     try:
         return begin(assignment)
     except NotStarted as exc:
-        if exc.reason != client.ELSEWHERE:
+        if exc.reason != ELSEWHERE:
             raise
-    return begin(replace(assignment, job=replace(assignment.job, id=client.new_id())))
+    return begin(replace(assignment, job=replace(assignment.job, id=new_id())))
 
 
-def start_detached(
-    assignment: Assignment, bring: Callable[[Assignment, client.Acknowledgement], Assignment]
-) -> Detached:
-    """Start the run, deliver its tree, and leave it.
+def start_detached(assignment: Assignment, dispatch: Dispatch) -> Detached:
+    """Start the run, bring its tree, and leave it.
 
-    `bring` brings the tree where the node holds the run. Raises a ReachError, NodeError or
+    Raises a ReachError, NodeError or
     NotStarted when it will certainly not run there, StartUnknown when it may.
     """
     node, job = assignment.link.node, assignment.job
     try:
-        reply = client.start(assignment.link, job)
+        reply = start_job(assignment.link, job)
     except (KeyboardInterrupt, SystemExit):
         if job.hold:
-            cancel(assignment.link, job.id)
+            cancel_run(assignment.link, job.id)
         else:
             events.emit(events.WARNING, message=unknown_start_message(job.id, node))
         raise
     if job.hold:
-        assignment = bring(assignment, reply)
+        assignment = dispatch.stage(assignment, reply)
         _let_begin(assignment)
     if job.env_setup and reply.state != "queued":
         _check_setup(assignment)
@@ -241,7 +249,7 @@ def _let_begin(assignment: Assignment) -> None:
         raise NotStarted("the run was ended before it began", node=node, hint="`inv jobs.show`")
 
 
-def announce_start(assignment: Assignment, reply: client.Acknowledgement | None = None) -> None:
+def announce_start(assignment: Assignment, reply: Acknowledgement | None = None) -> None:
     """Say that a node has the run, and whether it waits there."""
     node, job = assignment.link.node.name, assignment.job
     if reply and reply.state == "queued":

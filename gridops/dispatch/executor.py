@@ -7,10 +7,9 @@ run belongs to its node: a connection that breaks is made anew, and nothing is r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gridops.dispatch.assignment import (
@@ -23,11 +22,11 @@ from gridops.dispatch.assignment import (
     start_detached,
     unknown_start_message,
 )
-from gridops.dispatch.holders import busy_candidates, explain_busy
+from gridops.dispatch.holders import full_candidates
 from gridops.dispatch.placement import Candidate, first_able
 from gridops.dispatch.queue import Queue
 from gridops.dispatch.results import exit_status_after_run
-from gridops.dispatch.staging import cancel
+from gridops.dispatch.staging import cancel_run
 from gridops.errors import (
     GridError,
     JobUnreachable,
@@ -35,13 +34,20 @@ from gridops.errors import (
     NotStarted,
     OutputError,
     RunLost,
-    RunTimeout,
 )
-from gridops.jobs import client, follow
-from gridops.jobs.attach import Attachment
-from gridops.jobs.begin import setup_failure
-from gridops.jobs.follow import JobEnd
-from gridops.jobs.outcome import SETUP, describe_outcome, exit_status, remains
+from gridops.jobs import client
+from gridops.jobs.attach import Attachment, DetachRequested
+from gridops.jobs.logs import setup_failure
+from gridops.jobs.outcome import (
+    CUTS,
+    SETUP,
+    describe_outcome,
+    exit_status,
+    forgotten_error,
+    raise_unless_ended,
+    remains,
+)
+from gridops.jobs.start import Acknowledgement
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
@@ -53,7 +59,6 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
 RESTARTS = 3  # of a run that is lost again and again
-Follow = Callable[..., JobEnd]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +72,14 @@ class Output:
 class Executor:
     """Executor of one spec on nodes, over the links of the settings."""
 
-    def __init__(self, spec: RunSpec, settings: Settings, stop: Cancel) -> None:
-        """Take `stop`, a request to end the run or to leave it.
+    def __init__(self, spec: RunSpec, settings: Settings, cancel: Cancel) -> None:
+        """Take `cancel`, a request to end the run or to leave it.
 
         Any thread may make it.
         """
         self._spec = spec
         self._settings = settings
-        self._stop = stop
+        self._cancel = cancel
         self._forwards = Forwards()
 
     # -- to its end ------------------------------------------------------------------------------
@@ -101,100 +106,97 @@ class Executor:
             try:
                 return self._run(dispatch, choice, output)
             except RunLost as exc:
-                self._make_sure(exc, choice)
+                self._end_remains(exc, choice)
                 dispatch.renew()
                 events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
         return self._run(dispatch, choice, output)
 
     def _run(self, dispatch: Dispatch, choice: Sequence[Candidate], output: Output) -> RunResult:
-        def attend(one: Candidate) -> RunResult:
-            assignment = self._addressed(dispatch, one, choice)
-            return retry_with_new_id(
-                assignment, lambda assignment: self._attend(assignment, output, dispatch)
-            )
+        """Run on the first able node; where all are full, on the first with a free slot."""
+
+        def run_on(candidate: Candidate) -> RunResult:
+            assignment = dispatch.assign_candidate(candidate, alone=len(choice) == 1)
+            return retry_with_new_id(assignment, lambda a: self._attend(dispatch, a, output))
 
         with events.bound(run_id=dispatch.id):
             try:
-                return first_able(choice, attend)
+                return first_able(choice, run_on)
             except GridError as exc:
-                full = self._full(exc, choice)
-        return self._wait(dispatch, full, output)
-
-    def _wait(self, dispatch: Dispatch, full: Sequence[Candidate], output: Output) -> RunResult:
-        with self._in_line(dispatch, full) as assignment:
-            if assignment is None:
-                return self._stopped(full[0].node, "")
-            on = partial(follow.follow_through, assignment.link, assignment.job.id)
-            return self._attend(assignment, output, dispatch, on)
+                full = full_candidates(exc, choice, self._spec.wait, self._settings)
+        dispatch.renew()
+        with events.bound(run_id=dispatch.id):
+            if (assignment := self._queue(dispatch, full)) is None:
+                return self._cancelled_result(full[0].node, "")
+            begun = Acknowledgement(assignment.job.id, "exists")
+            return self._attend(dispatch, assignment, output, begun)
 
     def _attend(
-        self, assignment: Assignment, output: Output, dispatch: Dispatch, on: Follow | None = None
+        self,
+        dispatch: Dispatch,
+        assignment: Assignment,
+        output: Output,
+        begun: Acknowledgement | None = None,
     ) -> RunResult:
-        """Stay with the run; start it, unless `on` follows one that has begun."""
-        node, job, began = assignment.link.node, assignment.job, time.monotonic()
-        handed_over, waits = bool(on), False
+        """Start the run on one node, unless it has `begun`; follow it to its end; conclude."""
+        node, job_id, began = assignment.link.node, assignment.job.id, time.monotonic()
+        attachment = Attachment(assignment.link, job_id, self._cancel, begun)
+        give_up_after = self._spec.give_up_after
+        with attachment as run, ExitStack() as signals:
+            try:
+                assignment = self._start(run, dispatch, assignment, signals)
+                end = run.follow(output.stdout, output.stderr, give_up_after=give_up_after)
+            except DetachRequested:
+                return self._left_result(assignment, run.reply)
+            except NotStarted:
+                if not self._cancel.reason:
+                    raise
+                return self._cancelled_result(node, job_id)
+            except OutputError as exc:
+                exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job_id} --follow`"
+                raise
+            except NoJob as exc:
+                raise forgotten_error(job_id, node.name) from exc
+        return self._finish(assignment, end.job, time.monotonic() - began)
 
-        def started(reply: client.Acknowledgement | None) -> None:
-            nonlocal handed_over, waits
-            handed_over, waits = True, bool(reply and reply.state == "queued")
-            announce_start(assignment, reply)
-            self._forwards.lead()
+    def _start(
+        self, run: Attachment, dispatch: Dispatch, assignment: Assignment, signals: ExitStack
+    ) -> Assignment:
+        """Have the node begin the run, with its tree; signals stop or leave it from then on."""
+        link, job = assignment.link, assignment.job
+        holds = bool(job.hold) and run.reply is None
+        if not run.reply:
+            self._forwards.prepare(link)
+        if holds:
+            try:
+                assignment = dispatch.stage(assignment, run.start(job))
+            except (KeyboardInterrupt, SystemExit):
+                cancel_run(link, job.id)
+                raise
+        signals.enter_context(self._signals(link.node))
+        announce_start(assignment, run.reply or run.start(job))
+        self._forwards.lead()
+        if holds:
+            run.confirm()
+        return assignment
 
-        if on:
-            started(None)
-        else:
-            self._forwards.prepare(assignment.link)
-        start = partial(follow.run, assignment.link, job, on_started=started)
-        signals = ExitStack()
+    # -- its end -----------------------------------------------------------------------------------
 
-        def deliver(reply: client.Acknowledgement) -> None:
-            nonlocal assignment
-            assignment = dispatch.bring(assignment, reply)
-            signals.enter_context(self._signals(node))  # until now it could be interrupted
+    def _finish(self, assignment: Assignment, job: Job, seconds: float) -> RunResult:
+        """Fetch the results of a run that has ended.
 
-        if job.hold and not on:
-            start = partial(start, deliver=deliver)
-        else:
-            signals.enter_context(self._signals(node))
-        attendance = Attachment(assignment.link, job.id, self._stop, output.stdout, output.stderr)
-        try:
-            with signals, self._explaining(assignment, held=bool(job.hold) and not on):
-                end = attendance.stay(partial(on or start, give_up_after=self._spec.give_up_after))
-        except NotStarted:
-            if self._stop.reason:
-                return self._stopped(node, job.id)
-            raise
-        if end is None:
-            return self._left(assignment, handed_over, waits)
-        return self._concluded(assignment, end.job, time.monotonic() - began)
-
-    @contextmanager
-    def _explaining(self, assignment: Assignment, *, held: bool) -> Iterator[None]:
-        """Add the run's fate to errors of staying with it; cancel one that is `held`."""
-        node, job_id = assignment.link.node, assignment.job.id
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit):  # only until its tree is there
-            if held:
-                cancel(assignment.link, job_id)
-            raise
-        except OutputError as exc:
-            exc.hint = f"the run goes on on {node.name}: `inv jobs.logs {job_id} --follow`"
-            raise
-        except NoJob as exc:
-            raise self._forgotten(job_id, node) from exc
-
-    def _concluded(self, assignment: Assignment, job: Job, seconds: float) -> RunResult:
+        Its end is told as an event. Raises NotStarted for a run whose command never began,
+        RunTimeout, RunLost.
+        """
         node = assignment.link.node
-        if self._stop.reason and not job.began:
-            return self._stopped(node, job.id)
+        if self._cancel.reason and not job.began:
+            return self._cancelled_result(node, job.id)
         if not job.began and job.reason == SETUP:
             raise setup_failure(assignment.link, job)
         if not job.began and job.state in ("refused", "lost"):
-            raise self._refused(job)
+            raise self._refused_error(job)
         if job.cut:
-            events.emit(events.WARNING, message=f"{node.name}: {_CUT[job.cut]}")
-        status = STOPPED_STATUS.get(self._stop.reason or "", exit_status(job))
+            events.emit(events.WARNING, message=f"{node.name}: {CUTS[job.cut]}")
+        status = STOPPED_STATUS.get(self._cancel.reason or "", exit_status(job))
         status = exit_status_after_run(status, assignment.link, job, self._spec, self._settings)
         seconds = seconds if job.seconds is None else job.seconds
         events.emit(
@@ -206,38 +208,13 @@ class Executor:
             seconds=seconds,
             left=remains(job),
         )
-        if not self._stop.reason:
-            self._say(job)
-        return RunResult(node, status, seconds, job.id, assignment.report, self._stop.reason)
+        if not self._cancel.reason:
+            raise_unless_ended(job)
+            if said := describe_outcome(job):
+                events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
+        return RunResult(node, status, seconds, job.id, assignment.report, self._cancel.reason)
 
-    def _say(self, job: Job) -> None:
-        """Report details that an exit status alone does not tell. Raises RunTimeout, RunLost."""
-        if job.state == "timed out":
-            rest = f"; {remains(job)}" if job.left else ""
-            raise RunTimeout(
-                f"the command was ended after {job.timeout:g} s{rest}",
-                node=job.node,
-                hint="--timeout",
-            )
-        if job.state == "lost":
-            raise RunLost(
-                f"the run {job.id}: {describe_outcome(job)}",
-                id=job.id,
-                node=job.node,
-                hint=f"--restart-lost runs it again; its output: `inv jobs.logs {job.id}`",
-            )
-        if said := describe_outcome(job):
-            events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
-
-    def _forgotten(self, job_id: str, node: Node) -> RunLost:
-        return RunLost(
-            f"the files of the run {job_id} under ~/.gridops are gone: nobody can tell how it ends",
-            id=job_id,
-            node=node.name,
-            hint="its command may still run there",
-        )
-
-    def _refused(self, job: Job) -> NotStarted:
+    def _refused_error(self, job: Job) -> NotStarted:
         message, hint = describe_outcome(job), f"`inv jobs.show {job.id}`"
         if job.reason == "busy" and self._spec.wait is not None:
             wanted = describe_resources(self._spec.gpus)
@@ -245,27 +222,25 @@ class Executor:
             hint = "`inv jobs` shows who has them"
         return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
-    def _left(self, assignment: Assignment, started: bool, waits: bool) -> RunResult:
-        node, job_id = assignment.link.node, assignment.job.id
-        left = self._stop.left or ""
-        if started:
-            fate = "is being ended there" if self._stop.reason else "goes on there"
-            fate = "waits for its turn there, or has begun" if waits else fate
+    def _left_result(self, assignment: Assignment, reply: Acknowledgement | None) -> RunResult:
+        """Result of a run that we leave; without `reply` nobody knows whether it has begun."""
+        node, job_id, left = assignment.link.node, assignment.job.id, self._cancel.left or ""
+        if reply:
+            fate = "is being ended there" if self._cancel.reason else "goes on there"
+            fate = "waits for its turn there, or has begun" if reply.state == "queued" else fate
             events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, fate=fate)
         else:
             events.emit(events.WARNING, message=unknown_start_message(job_id, node))
-        status = STOPPED_STATUS.get(left, 0)
-        return RunResult(
-            node, status, 0.0, job_id, assignment.report, stopped=self._stop.reason, left=left
-        )
+        status, stopped = STOPPED_STATUS.get(left, 0), self._cancel.reason
+        return RunResult(node, status, 0.0, job_id, assignment.report, stopped=stopped, left=left)
 
-    def _stopped(self, node: Node, run_id: str) -> RunResult:
-        """Result of a run that was stopped before it began."""
-        reason = self._stop.reason or self._stop.left or ""
+    def _cancelled_result(self, node: Node, run_id: str) -> RunResult:
+        """Result of a run that was cancelled before it began."""
+        reason = self._cancel.reason or self._cancel.left or ""
         events.emit(events.WARNING, message=f"{reason}: the run has not begun, and will not")
         return RunResult(node, STOPPED_STATUS.get(reason, 125), 0.0, run_id, stopped=reason)
 
-    def _make_sure(self, lost: RunLost, choice: Sequence[Candidate]) -> None:
+    def _end_remains(self, lost: RunLost, choice: Sequence[Candidate]) -> None:
         """Kill the remains of a lost run before it runs again. Raises JobUnreachable."""
         node = next(one.node for one in choice if one.node.name == lost.node)
         link = link_to(node, self._settings.ssh)
@@ -275,7 +250,7 @@ class Executor:
                 node=lost.node,
             )
 
-    # -- handed over and left --------------------------------------------------------------------
+    # -- left to its node --------------------------------------------------------------------------
 
     def detach(self, choice: Sequence[Candidate]) -> Detached:
         """Start a durable run on the first able node of `choice`.
@@ -285,75 +260,38 @@ class Executor:
         other node is tried.
         """
         dispatch = Dispatch(self._spec, self._settings)
+
+        def start_on(candidate: Candidate) -> Detached:
+            assignment = dispatch.assign_candidate(candidate, alone=len(choice) == 1)
+            return retry_with_new_id(assignment, lambda a: start_detached(a, dispatch))
+
         with events.bound(run_id=dispatch.id):
             try:
-                return first_able(
-                    choice,
-                    lambda one: retry_with_new_id(
-                        self._addressed(dispatch, one, choice),
-                        lambda assignment: start_detached(assignment, dispatch.bring),
-                    ),
-                )
+                return first_able(choice, start_on)
             except GridError as exc:
-                full = self._full(exc, choice)
-        with self._in_line(dispatch, full) as assignment:
-            if assignment is None:
+                full = full_candidates(exc, choice, self._spec.wait, self._settings)
+        dispatch.renew()
+        with events.bound(run_id=dispatch.id):
+            if (assignment := self._queue(dispatch, full)) is None:
                 raise KeyboardInterrupt
             announce_start(assignment)
             return Detached(assignment.job.id, assignment.link.node, assignment.report)
 
     # -- both ------------------------------------------------------------------------------------
 
-    def _addressed(
-        self, dispatch: Dispatch, one: Candidate, choice: Sequence[Candidate]
-    ) -> Assignment:
-        """Make the assignment for one node of `choice`.
+    def _queue(self, dispatch: Dispatch, full: Sequence[Candidate]) -> Assignment | None:
+        """Queue on the nodes of `full`: the assignment for the first with a free slot.
 
-        A node alone queues the run by itself; of several, the next is tried first.
+        The run has begun there. None when it was cancelled before.
         """
-        wait = self._spec.wait if len(choice) == 1 else None
-        return dispatch.address(one.node, one.reason, wait=wait or 0.0, hold=dispatch.hold)
-
-    def _full(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
-        """The nodes to queue on, after `exc`; raises it, or better, when there are none."""
-        full = busy_candidates(exc, choice)
-        if not full or (self._spec.wait is not None and len(choice) == 1):
-            raise exc
-        if self._spec.wait is None:
-            raise explain_busy(exc, choice, self._settings) from exc
-        return full
-
-    @contextmanager
-    def _in_line(
-        self, dispatch: Dispatch, full: Sequence[Candidate]
-    ) -> Iterator[Assignment | None]:
-        """Queue for the first free slot; yields the run's assignment there.
-
-        None when it is to begin no more.
-        """
-        dispatch.renew()
         wait = self._spec.wait or 0.0
-        with events.bound(run_id=dispatch.id):
-            with dispatch.keeping():
-                line = Queue(dispatch, full, self._settings, wait, self._forwards.prepare)
-                with cancel_or_detach_on_signals(self._stop, _say_nothing):
-                    assignment = line.first(self._stop)
-            yield assignment
+        queue = Queue(dispatch, full, self._settings, wait, self._forwards.prepare)
+        with dispatch.keeping(), cancel_or_detach_on_signals(self._cancel, lambda reason: None):
+            return queue.wait(self._cancel)
 
-    @contextmanager
-    def _signals(self, node: Node) -> Iterator[None]:
+    def _signals(self, node: Node) -> AbstractContextManager[None]:
         def tell(reason: str) -> None:
             events.emit(events.RUN_STOPPING, node=node.name, reason=reason)
 
-        with cancel_or_detach_on_signals(self._stop, tell, kill_on_exit=self._spec.kill_on_exit):
-            yield
-
-
-_CUT = {
-    "full": "its disk is full: some of the run's output was not kept",
-    "cap": "the run printed more than --log-cap: the rest was not kept",
-}
-
-
-def _say_nothing(reason: str) -> None:
-    pass
+        kill_on_exit = self._spec.kill_on_exit
+        return cancel_or_detach_on_signals(self._cancel, tell, kill_on_exit=kill_on_exit)

@@ -18,13 +18,25 @@ NAMED = 5  # nodes that a message tells of
 COMMAND = 40  # characters of a command that it shows
 
 
-def busy_candidates(exc: GridError, choice: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Nodes of `choice` that lack only a free slot (and GPUs)."""
+def full_candidates(
+    exc: GridError, choice: Sequence[Candidate], wait: float | None, settings: Settings
+) -> Sequence[Candidate]:
+    """The nodes of `choice` that are only full, to queue on.
+
+    What they lack, by `exc`, is a free slot (and GPUs). Raises `exc` when there are none, or the
+    only node has queued the run itself; NotStarted, with the holders of the slots, when the run may
+    not wait (`wait`, in seconds, is None).
+    """
     names = {one.node for one in _refusals(exc) if _is_busy(one)}
-    return tuple(one for one in choice if one.node.name in names)
+    full = tuple(one for one in choice if one.node.name in names)
+    if not full or (wait is not None and len(choice) == 1):
+        raise exc
+    if wait is None:
+        raise _busy_error(exc, choice, settings) from exc
+    return full
 
 
-def explain_busy(exc: GridError, choice: Sequence[Candidate], settings: Settings) -> NotStarted:
+def _busy_error(exc: GridError, choice: Sequence[Candidate], settings: Settings) -> NotStarted:
     """The same refusal, with the holders of the slots. Asks the nodes that are full."""
     nodes = {one.node.name: one.node for one in choice}
     refusals = _refusals(exc)

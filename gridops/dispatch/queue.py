@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gridops.dispatch.assignment import Assignment, Dispatch, retry_with_new_id
 from gridops.dispatch.placement import Candidate, NoneAble
-from gridops.dispatch.staging import HOLD_LEASE, staying
+from gridops.dispatch.staging import HOLD_LEASE, renewing
 from gridops.errors import GridError, NotStarted, ReachError, StartUnknown
 from gridops.jobs import client
+from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import Acknowledgement, start_job
 from gridops.model import Job, Outcome
 from gridops.observe import events
 from gridops.reach.fanout import fan_out
@@ -21,20 +23,20 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
 T = TypeVar("T")
-Question = Callable[[Link, client.JobSpec], T]
+Request = Callable[[Link, JobSpec], T]
 
 POLL_INTERVAL = 0.5  # seconds between two looks at the line, and as much more as a look takes
-STOP_INTERVAL = 0.1  # seconds between two looks at `stop`
-JOIN_TIMEOUT = 100.0  # seconds that a node may take to let us in
-ANSWER_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then others hear of us
+CANCEL_INTERVAL = 0.1  # seconds between two looks at `cancel`
+ENQUEUE_TIMEOUT = 100.0  # seconds that a node may take to let us in
+POLL_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then others hear of us
 LEAVE_TIMEOUT = 30.0  # seconds that a node may take to let us out
 
 
 class Queue:
-    """One run's places in line, one a node, all with its id.
+    """Places of one run in the queues of several nodes.
 
-    A node whose turn has come holds the slot for us until we have brought the tree there and told
-    the run to begin, or not to.
+    All have its id. A node whose turn has come holds the slot for us until we have brought the tree
+    there and told the run to begin, or not to.
     """
 
     def __init__(
@@ -45,44 +47,43 @@ class Queue:
         wait: float,
         prepare: Callable[[Link], None] = lambda link: None,
     ) -> None:
-        """Address the run to the nodes of `choice`, best first.
+        """Assign the run to the nodes of `choice`, best first.
 
         `wait` is in seconds; `prepare` is called with a node before the run begins there, and
-        raises what `Dispatch.bring` may.
+        raises what `Dispatch.stage` may.
         """
-        self._handover = dispatch
+        self._dispatch = dispatch
         self._wait = wait
         self._wanted = dispatch.wanted
         self._prepare = prepare
         self._at_once = settings.ssh.pool_size
         self._places = {
-            one.node.name: dispatch.address(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
+            one.node.name: dispatch.assign(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
             for one in choice
         }
 
-    def first(self, stop: Cancel) -> Assignment | None:
+    def wait(self, cancel: Cancel) -> Assignment | None:
         """Wait for the first slot, and let the run begin there.
 
-        Returns the run's assignment there, or None when `stop` wished for something else before.
-
-        Raises NotStarted when no slot came free in time; NoneAble or a node's own error when no
-        node lets us stand in line.
+        Returns the run's assignment there, or None when `cancel` asked for an end before. Raises
+        NotStarted when no slot came free in time; NoneAble or a node's own error when no node lets
+        us queue.
         """
         chosen: Assignment | None = None
         try:
-            self._join()
-            while chosen is None and not (stop.reason or stop.left):
+            self._enqueue()
+            while chosen is None and not (cancel.reason or cancel.left):
                 began = time.monotonic()
-                chosen = next(filter(None, map(self._begin, self._turns())), None)
+                chosen = next(filter(None, map(self._confirm, self._poll())), None)
                 if chosen is None:
-                    _pause(POLL_INTERVAL + time.monotonic() - began, stop)
+                    _pause(POLL_INTERVAL + time.monotonic() - began, cancel)
             return chosen
         finally:
             self._leave(but=chosen)
 
-    def _join(self) -> None:
+    def _enqueue(self) -> None:
         refusals: list[GridError] = []
-        for outcome in self._ask(self._let_in, JOIN_TIMEOUT):
+        for outcome in self._ask(self._enqueue_at, ENQUEUE_TIMEOUT):
             if outcome.error and not isinstance(outcome.error, StartUnknown):
                 refusals.append(outcome.error)
                 del self._places[outcome.node.name]
@@ -98,17 +99,17 @@ class Queue:
             command=job.command,
         )
 
-    def _let_in(self, link: Link, job: client.JobSpec) -> client.Acknowledgement:
-        def begin(place: Assignment) -> client.Acknowledgement:
+    def _enqueue_at(self, link: Link, job: JobSpec) -> Acknowledgement:
+        def begin(place: Assignment) -> Acknowledgement:
             self._places[link.node.name] = place
-            return client.start(link, place.job)
+            return start_job(link, place.job)
 
         return retry_with_new_id(self._places[link.node.name], begin)
 
-    def _turns(self) -> Iterator[Assignment]:
+    def _poll(self) -> Iterator[Assignment]:
         """Places that now hold a slot for us, best first."""
         turns = set()
-        for outcome in self._ask(_standing, ANSWER_TIMEOUT):
+        for outcome in self._ask(_renew, POLL_TIMEOUT):
             if outcome.error:
                 continue  # it may come back, and still have us in line
             if outcome.value is None or not outcome.value.active:
@@ -123,12 +124,12 @@ class Queue:
             )
         yield from [place for name, place in self._places.items() if name in turns]
 
-    def _begin(self, place: Assignment) -> Assignment | None:
+    def _confirm(self, place: Assignment) -> Assignment | None:
         """Bring the tree to a node that holds a slot; confirm the run."""
         node, link, job_id = place.link.node, place.link, place.job.id
         try:
-            with staying(link, job_id):
-                brought = self._handover.bring(place)
+            with renewing(link, job_id):
+                brought = self._dispatch.stage(place)
                 self._prepare(link)
         except GridError as exc:
             if not exc.try_next_node:
@@ -155,30 +156,30 @@ class Queue:
         for _ in self._ask_at(places, _kill, LEAVE_TIMEOUT):
             pass
 
-    def _ask(self, question: Question[T], limit: float) -> Iterator[Outcome[T]]:
-        return self._ask_at(tuple(self._places.values()), question, limit)
+    def _ask(self, request: Request[T], limit: float) -> Iterator[Outcome[T]]:
+        return self._ask_at(tuple(self._places.values()), request, limit)
 
     def _ask_at(
-        self, places: Sequence[Assignment], question: Question[T], limit: float
+        self, places: Sequence[Assignment], request: Request[T], limit: float
     ) -> Iterator[Outcome[T]]:
         at = {place.link.node.name: place for place in places}
         return fan_out(
             [place.link.node for place in places],
-            lambda node: question(at[node.name].link, at[node.name].job),
+            lambda node: request(at[node.name].link, at[node.name].job),
             max_workers=self._at_once,
             timeout=limit,
         )
 
 
-def _standing(link: Link, job: client.JobSpec) -> Job | None:
-    return client.stay(link, job.id)
+def _renew(link: Link, job: JobSpec) -> Job | None:
+    return client.renew(link, job.id)
 
 
-def _kill(link: Link, job: client.JobSpec) -> None:
+def _kill(link: Link, job: JobSpec) -> None:
     client.kill(link, job.id, grace=0, wait=5.0)
 
 
-def _pause(seconds: float, stop: Cancel) -> None:
+def _pause(seconds: float, cancel: Cancel) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end and not (stop.reason or stop.left):
-        time.sleep(STOP_INTERVAL)
+    while time.monotonic() < end and not (cancel.reason or cancel.left):
+        time.sleep(CANCEL_INTERVAL)

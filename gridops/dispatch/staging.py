@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, NotStarted
 from gridops.jobs import client
 from gridops.jobs.paths import JobPaths
+from gridops.jobs.start import Acknowledgement
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link
@@ -31,7 +32,7 @@ CANCEL_TIMEOUT = 5.0  # seconds that a run which has not begun may take to be ca
 
 def deliver(
     link: Link,
-    reply: client.Acknowledgement,
+    reply: Acknowledgement,
     tree: Tree,
     settings: Settings,
     *,
@@ -48,7 +49,7 @@ def deliver(
     `sync_tree` raises, and NotStarted for a run that has ended by now.
     """
     try:
-        with staying(link, reply.id):
+        with renewing(link, reply.id):
             reply = _as_it_is(link, reply)
             if apart or reply.state == "queued":
                 report = _bring_apart(link, reply.id, tree, settings)
@@ -57,19 +58,17 @@ def deliver(
             verify(tree)
             return report
     except BaseException:
-        cancel(link, reply.id)
+        cancel_run(link, reply.id)
         raise
 
 
-def cancel(link: Link, job_id: str) -> None:
+def cancel_run(link: Link, job_id: str) -> None:
     """End a run that waits for our word to begin; one out of reach gives up by itself."""
     with suppress(GridError):
         client.kill(link, job_id, grace=0, wait=CANCEL_TIMEOUT)
 
 
-def _bring_run(
-    link: Link, reply: client.Acknowledgement, tree: Tree, settings: Settings
-) -> SyncReport:
+def _bring_run(link: Link, reply: Acknowledgement, tree: Tree, settings: Settings) -> SyncReport:
     if not reply.users:
         return sync_tree(link, tree, settings)
     plan = sync_tree(link, tree, settings, dry_run=True, exact=True)
@@ -80,7 +79,7 @@ def _bring_run(
     return report
 
 
-def _as_it_is(link: Link, reply: client.Acknowledgement) -> client.Acknowledgement:
+def _as_it_is(link: Link, reply: Acknowledgement) -> Acknowledgement:
     """Ask for the run's state where `reply` does not tell it.
 
     An acknowledgement got lost then, and the next one only said that the run is there. Raises
@@ -101,7 +100,7 @@ def _bring_apart(link: Link, job_id: str, tree: Tree, settings: Settings) -> Syn
     return sync_tree(link, tree, settings, own=JobPaths(job_id).tree)
 
 
-def _apart(node: Node, reply: client.Acknowledgement, target: str) -> str:
+def _apart(node: Node, reply: Acknowledgement, target: str) -> str:
     return (
         f"{node.name}: {_uses(reply.users)} {target}, which this tree would change: the run"
         f" {reply.id} has a directory of its own, {JobPaths(reply.id).tree}"
@@ -109,16 +108,16 @@ def _apart(node: Node, reply: client.Acknowledgement, target: str) -> str:
 
 
 @contextmanager
-def staying(link: Link, job_id: str) -> Iterator[None]:
+def renewing(link: Link, job_id: str) -> Iterator[None]:
     """Renew the node's hold on our place or slot during the block. It may be long."""
     done = threading.Event()
 
-    def remind() -> None:
+    def renew() -> None:
         while not done.wait(HOLD_LEASE / 3):
             with suppress(GridError):
-                client.stay(link, job_id)
+                client.renew(link, job_id)
 
-    threading.Thread(target=remind, daemon=True, name="stay").start()
+    threading.Thread(target=renew, daemon=True, name="renew").start()
     try:
         yield
     finally:

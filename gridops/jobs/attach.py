@@ -1,4 +1,4 @@
-"""Follow a durable run until it ends or the user leaves it."""
+"""Attachment of a user to a durable run: start it, follow it, end it or leave it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import contextvars
 import errno
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from types import TracebackType
 
 from gridops.errors import JobError
-from gridops.jobs.ending import kill_with_retry
-from gridops.jobs.follow import JobEnd
+from gridops.jobs.client import kill_with_retry
+from gridops.jobs.follow import Follower, JobEnd
 from gridops.jobs.outcome import describe_outcome
+from gridops.jobs.protocol import SILENCE_TIMEOUT, Session, Sleep
+from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import Acknowledgement, Start
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
@@ -22,42 +24,101 @@ from gridops.system.signals import OUTPUT_CLOSED, Cancel
 HANGUP_GRACE = 0.5  # seconds
 
 
-class Attachment:
-    """Follow the run `job_id`, and stop or leave it as `stop` asks."""
+class DetachRequested(Exception):
+    """Exception that ends the attachment: we are to leave the run, which goes on."""
 
-    def __init__(self, link: Link, job_id: str, stop: Cancel, stdout: Sink, stderr: Sink) -> None:
+
+class Attachment:
+    """A durable run that somebody stays with, to its end.
+
+    It is started here, or has begun already; one session serves as long as it lasts.
+
+    Whatever waits here looks at `cancel` a few times a second: asked to stop, it has the node kill
+    the run, and goes on to see that end; asked to leave, it raises DetachRequested.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        job_id: str,
+        cancel: Cancel,
+        reply: Acknowledgement | None = None,
+        *,
+        silence: float = SILENCE_TIMEOUT,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        """Attach to the run `job_id`; `reply` is there when its node has acknowledged it already.
+
+        `silence` is in seconds; a node that says nothing for so long has lost its connection.
+        """
+        self.reply = reply
         self._link = link
         self._id = job_id
-        self._stop = stop
-        self._stdout = _closing(stdout, stop)
-        self._stderr = _closing(stderr, stop)
-        self._asked = False
-        self._wished: float | None = None
+        self._cancel = cancel
+        self._silence = silence
+        self._sleep = sleep
+        self._session: Session | None = None
+        self._confirmed = False
+        self._kills = False
+        self._asked_at: float | None = None
 
-    def stay(self, follow: Callable[..., JobEnd]) -> JobEnd | None:
-        """Call `follow` and return its result; None when we were to leave.
+    def __enter__(self) -> Attachment:
+        return self
 
-        `follow` is `follow.run`, say, with all but the sinks and `tick` given. After None the run
-        goes on. Raises what `follow` raises.
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._session:
+            self._session.close()
+
+    def start(self, spec: JobSpec) -> Acknowledgement:
+        """Start the run, at most once. Its session stays open for `follow`.
+
+        Raises what `start_job` raises: until the node has the run, another node may be tried.
         """
-        with suppress(_Left):
-            return follow(on_stdout=self._stdout, on_stderr=self._stderr, tick=self._tick)
-        return None
+        start = Start(self._link, spec, attached=True, tick=self._check, sleep=self._sleep)
+        self.reply = start.run()
+        self._session = start.session
+        return self.reply
 
-    def _tick(self) -> None:
-        if self._stop.left:
-            raise _Left
-        if self._stop.reason and not self._asked and self._is_time():
-            self._asked = True
+    def confirm(self) -> None:
+        """Tell a run that was started with `hold` to begin; `follow` says it again if need be."""
+        self._confirmed = True
+        if self._session:
+            self._session.say(b"go\n")
+
+    def follow(self, stdout: Sink, stderr: Sink, *, give_up_after: float | None = None) -> JobEnd:
+        """Hand on the run's output until it ends, across broken connections.
+
+        Raises JobUnreachable and NoJob as `follow_through` does.
+        """
+        follower = Follower(
+            self._link,
+            self._id,
+            _closing(stdout, self._cancel),
+            _closing(stderr, self._cancel),
+            silence=self._silence,
+            tick=self._check,
+            confirmed=self._confirmed,
+        )
+        return follower.through(give_up_after, self._sleep, self._session)
+
+    # -- the user's wish -----------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._cancel.left:
+            raise DetachRequested
+        if self._cancel.reason and not self._kills and self._is_time():
+            self._kills = True
             run = contextvars.copy_context().run
-            threading.Thread(target=run, args=(self._end,), daemon=True, name="kill").start()
+            threading.Thread(target=run, args=(self._kill,), daemon=True, name="kill").start()
 
     def _is_time(self) -> bool:
         now = time.monotonic()
-        self._wished = self._wished or now
-        return self._stop.reason != OUTPUT_CLOSED or now - self._wished >= HANGUP_GRACE
+        self._asked_at = self._asked_at or now
+        return self._cancel.reason != OUTPUT_CLOSED or now - self._asked_at >= HANGUP_GRACE
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         """Kill the run, in a thread beside the follower.
 
         The follower sees the run end, or comes back to see it.
@@ -71,11 +132,7 @@ class Attachment:
             events.emit(events.WARNING, message=str(exc))
 
 
-class _Left(Exception):
-    """Exception that stops `follow`: we are to leave the run."""
-
-
-def _closing(sink: Sink, stop: Cancel) -> Sink:
+def _closing(sink: Sink, cancel: Cancel) -> Sink:
     """`sink` with a reader that may go away.
 
     With `| head` the run is to end, with the terminal not.
@@ -86,8 +143,8 @@ def _closing(sink: Sink, stop: Cancel) -> Sink:
             sink(data)
         except BrokenPipeError as exc:
             if exc.errno == errno.EIO:
-                stop.leave("SIGHUP")
+                cancel.leave("SIGHUP")
             else:
-                stop.request(OUTPUT_CLOSED)
+                cancel.request(OUTPUT_CLOSED)
 
     return write

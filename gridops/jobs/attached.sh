@@ -166,7 +166,7 @@ make_record() {
 _record=''
 if [ -n "$_setup" ]; then
     make_record "${_tag#*=}"
-    # All on one line, which the shell has read when env_setup begins (gridops/jobs/setup.py).
+    # All on one line, which the shell has read when env_setup begins (guard_by_setup in jobs/spec.py).
     _command="{ eval \"shift; \$1\"; case \$? in 0) >|$_record/begun ;; *) exit ;; esac || exit 125; }
 $_command"
 fi

@@ -7,25 +7,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from gridops.errors import GridError, NoJob, UnreadableAnswer
-from gridops.jobs.follower import Follower, JobEnd
-from gridops.jobs.paths import checked
-from gridops.jobs.protocol import SILENCE_TIMEOUT, Finished, Sleep, Speaker, call, request
-from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import (
-    ACK_SILENCE_TIMEOUT,
-    ACK_TIMEOUT,
-    RETRY_TIMEOUT,
-    Acknowledgement,
-    Start,
+from gridops.errors import (
+    ConnectionLost,
+    GridError,
+    JobUnreachable,
+    NodeError,
+    NodeTimeout,
+    NoJob,
+    ReachError,
+    UnreadableAnswer,
 )
+from gridops.jobs.client import readable
+from gridops.jobs.frames import DONE, Chunk, Message
+from gridops.jobs.paths import checked
+from gridops.jobs.protocol import (
+    ANSWER_TIMEOUT,
+    PAUSES,
+    SILENCE_TIMEOUT,
+    Session,
+    Sleep,
+    Tick,
+    call,
+    pause,
+)
+from gridops.jobs.records import jobs_from
+from gridops.model import Job
+from gridops.observe import events
 from gridops.reach.answers import whole
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
 
-__all__ = ["JobEnd", "follow", "follow_through", "run", "tail_offset"]
+MAX_END_LINES = 1000  # that tell of a run which has ended; a dozen do
 
 
 def follow(
@@ -38,7 +52,7 @@ def follow(
     on_stderr: Sink,
     live: bool = True,
     silence: float = SILENCE_TIMEOUT,
-    tick: Callable[[], None] | None = None,
+    tick: Tick | None = None,
 ) -> JobEnd:
     """Hand on a run's output over one session of the link.
 
@@ -62,7 +76,7 @@ def follow_through(
     on_stderr: Sink,
     give_up_after: float | None = None,
     silence: float = SILENCE_TIMEOUT,
-    tick: Callable[[], None] | None = None,
+    tick: Tick | None = None,
     sleep: Sleep = time.sleep,
 ) -> JobEnd:
     """Do as `follow`, but reconnect when the connection breaks.
@@ -79,121 +93,153 @@ def follow_through(
     return follower.through(give_up_after, sleep)
 
 
-def run(
-    link: Link,
-    spec: JobSpec,
-    *,
-    on_stdout: Sink,
-    on_stderr: Sink,
-    on_started: Callable[[Acknowledgement], None] | None = None,
-    deliver: Callable[[Acknowledgement], None] | None = None,
-    give_up_after: float | None = None,
-    silence: float = SILENCE_TIMEOUT,
-    tick: Callable[[], None] | None = None,
-    sleep: Sleep = time.sleep,
-) -> JobEnd:
-    """Call `start` and `follow_through`, sharing their first session: the quickest way to a result.
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """Present state of a followed run, and the offsets of its output.
 
-    `on_started` is called once, when the node has the run. Until then this raises what `start`
-    raises (another node may be tried, except after StartUnknown), after that only JobUnreachable
-    and NoJob.
-
-    A `spec` with a hold wants `deliver`, which is called once before that: when the node holds a
-    slot for the run, or has it wait for one. When it returns the run may begin; what it raises is
-    raised.
+    The offsets say how much of each stream was handed on.
     """
-    follower = Follower(link, spec.id, on_stdout, on_stderr, silence=silence, tick=tick)
-    session = _FirstSession(follower, on_started or _nothing, deliver)
-    starting = Start(link, spec, RETRY_TIMEOUT, lambda pause: follower.pause(pause, sleep))
-    try:
-        reply = starting.run(session)
-        if not session.told:
-            session.begin(reply)
-    except _NotDelivered as exc:
-        raise exc.why from exc.why.__cause__
-    return follower.through(give_up_after, sleep, session.result)
+
+    job: Job
+    out_offset: int
+    err_offset: int
 
 
-class _NotDelivered(Exception):
-    """Failure of `deliver`, not of the connection: the start is not to be tried again."""
+@dataclass(slots=True)
+class Follower:
+    """Offsets reached in a run's output, and the sinks for it."""
 
-    def __init__(self, why: GridError) -> None:
-        self.why = why
+    link: Link
+    id: str
+    on_stdout: Sink
+    on_stderr: Sink
+    out: int = 0
+    err: int = 0
+    silence: float = SILENCE_TIMEOUT
+    tick: Tick | None = None
+    state: str = ""
+    confirmed: bool = False  # it may still have to hear that it is to begin
+    _lost_at: float | None = None
+    _ended: list[str] | None = field(default=None)
+    _end_by: float = math.inf  # when the node must have told how the run ended
 
+    def once(self, *, live: bool = True) -> JobEnd:
+        """Follow until the run ends, over one session.
 
-class _FirstSession:
-    """Hand a run over and follow it while that one session lasts."""
-
-    def __init__(
-        self,
-        follower: Follower,
-        tell: Callable[[Acknowledgement], None],
-        deliver: Callable[[Acknowledgement], None] | None,
-    ) -> None:
-        self._follower = follower
-        self._deliver = deliver
-        self._speaker = Speaker() if deliver else None
-        self._broke: GridError | None = None
-        self._followed = False
-        self._tell = tell
-        self.told = False
-
-    def begin(self, reply: Acknowledgement) -> None:
-        """Call `deliver`, and report that the run has been handed over.
-
-        `deliver` brings what the run begins with.
+        With `live` False, follow to what there is now. Raises what `follow` raises.
         """
-        if self._deliver:
-            try:
-                self._deliver(reply)
-            except GridError as exc:
-                raise _NotDelivered(exc) from exc
-            self._follower.delivered = True
-        self.told = True
-        self._tell(reply)
+        args = (self.id, str(self.out), str(self.err), *(() if live else ("once",)))
+        verb = "begin" if self.confirmed else "follow"
+        return self.read(Session(self.link, verb, *args), live=live)
 
-    def __call__(self, starting: Start) -> None:
-        def hear(line: str) -> None:
-            if starting.reply:
-                self._follower.hear(line)
-            elif starting.hear(line):
-                if starting.reply is None or starting.reply.state == "exists":
-                    raise Finished
-                self.begin(starting.reply)
-                self._followed = True
-                if self._speaker:
-                    self._speaker.say(b"go\n")
+    def read(self, session: Session, *, live: bool = True) -> JobEnd:
+        """Follow the run over this session, which is at an end then."""
+        self._ended, self._end_by = None, math.inf
+        session.silence, session.timeout = self.silence, math.inf
+        with session:
+            for message in session:
+                self.take(message)
+        return self.result(live)
 
-        self._broke = None
-        try:
-            request(
-                starting.link,
-                "run",
-                *starting.arguments,
-                on_line=hear,
-                on_piece=self._follower.take,
-                stdin=starting.upload,
-                silence=lambda: self._follower.silence if starting.reply else ACK_SILENCE_TIMEOUT,
-                timeout=lambda: math.inf if starting.reply else ACK_TIMEOUT,
-                tick=self._follower.beat,
-                sent=starting.sent,
-                speaker=self._speaker,
+    def take(self, message: Message | None) -> None:
+        """Take what a session yields: hand on output, keep the rest."""
+        if message is None:
+            self._beat()
+        elif isinstance(message, Chunk):
+            self._hand_on(message)
+        else:
+            self._hear(message)
+
+    def _beat(self) -> None:
+        """Call `tick`. Raises NodeTimeout when the node does not come to the end of its answer."""
+        if time.monotonic() > self._end_by:
+            raise NodeTimeout("its answer has not ended", node=self.link.node.name)
+        if self.tick:
+            self.tick()
+
+    def _hear(self, line: str) -> None:
+        """Take a line of the node that is not output."""
+        if self._lost_at is not None:
+            events.emit(
+                events.CONNECTION_REGAINED,
+                node=self.link.node.name,
+                seconds=time.monotonic() - self._lost_at,
             )
-        except GridError as exc:
-            self._broke = exc
-            raise
+            self._lost_at = None
+        if self._ended is not None:
+            if len(self._ended) >= MAX_END_LINES:
+                raise UnreadableAnswer("its answer does not end", node=self.link.node.name)
+            self._ended.append(line)
+        elif line == "end":
+            self._ended, self._end_by = [], time.monotonic() + ANSWER_TIMEOUT
+        elif line.startswith("state "):
+            self._changed(line[6:])
 
-    def result(self) -> JobEnd:
-        """Result of the session; raises what ended it."""
-        if not self._followed:
-            return self._follower.once()
-        if self._broke:
-            raise self._broke
-        return self._follower.result()
+    def _changed(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            events.emit(events.JOB_STATE, node=self.link.node.name, id=self.id, state=state)
 
+    def _hand_on(self, chunk: Chunk) -> None:
+        """Hand on a piece of output."""
+        if chunk.offset != (self.out if chunk.stream == "out" else self.err):
+            raise NodeError("sent output out of order", node=self.link.node.name)
+        if chunk.stream == "out":
+            self.on_stdout(chunk.data)
+            self.out += len(chunk.data)
+        else:
+            self.on_stderr(chunk.data)
+            self.err += len(chunk.data)
 
-def _nothing(reply: Acknowledgement) -> None:
-    pass
+    def result(self, live: bool = True) -> JobEnd:
+        if not self._ended or self._ended[-1] != DONE:
+            raise ConnectionLost("the connection ended", node=self.link.node.name)
+        job = jobs_from(self._ended, self.link.node.name).get(self.id)
+        if job is None:
+            raise NoJob(f"has no run {self.id}", node=self.link.node.name)
+        if live and job.state in ("queued", "held", "running"):
+            raise ConnectionLost("its follow script ended early", node=self.link.node.name)
+        return JobEnd(readable(job), self.out, self.err)
+
+    def through(
+        self, give_up_after: float | None, sleep: Sleep, session: Session | None = None
+    ) -> JobEnd:
+        """Follow until the run ends, over as many sessions as that takes.
+
+        The first one is `session`, if there is one.
+        """
+        lost_since, tries = None, 0
+        while True:
+            before = self.out, self.err, self.state
+            try:
+                return self.read(session) if session else self.once()
+            except (ReachError, NodeTimeout) as exc:
+                if exc.needs_a_person:
+                    raise self._gone(exc) from exc
+                if lost_since is None or before != (self.out, self.err, self.state):
+                    lost_since, tries = time.monotonic(), 0
+                self._lost(exc)
+                delay = PAUSES.delay(tries) if tries else 0.0
+                spent = time.monotonic() - lost_since
+                if give_up_after is not None and spent + delay > give_up_after:
+                    raise self._gone(exc) from exc
+                pause(delay, self.tick, sleep)
+                tries += 1
+            except NodeError as exc:  # not of the connection: it would only come again
+                raise self._gone(exc) from exc
+            session = None
+
+    def _lost(self, exc: GridError) -> None:
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            events.emit(events.CONNECTION_LOST, node=self.link.node.name, error=exc.message)
+
+    def _gone(self, exc: GridError) -> JobUnreachable:
+        return JobUnreachable(
+            f"the connection to the run {self.id} is lost: {exc.message}",
+            node=self.link.node.name,
+            hint=f"the run goes on there: `inv jobs.logs {self.id} --follow`",
+        )
 
 
 def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:

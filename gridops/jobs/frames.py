@@ -1,4 +1,4 @@
-"""Parser of the node's side of a conversation: lines, and pieces of the two streams.
+"""Parser of the node's side of a session: lines, and pieces of the two streams.
 
 `out OFFSET LENGTH` or `err OFFSET LENGTH` is followed by so many bytes; every other line stands for
 itself. Nothing is kept longer than a line, and lines are taken as far as the limit goes; pieces,
@@ -8,63 +8,86 @@ which are handed on as they come, have none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gridops.errors import UnreadableAnswer
+from gridops.jobs.paths import BASE
 from gridops.reach.answers import MAX_LINE, Limit, Meter
 
 PIECE = re.compile(r"(out|err) (\d{1,18}) ([1-9]\d{0,17})", re.ASCII)
 DONE = "done"  # the last line of an answer
 
-OnLine = Callable[[str], None]
-OnPiece = Callable[[str, int, bytes], None]  # stream, offset, bytes
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a run's output."""
+
+    stream: str  # "out" or "err"
+    offset: int  # of its first byte in the stream
+    data: bytes
 
 
-class Frames:
-    """Sink for the bytes that a node sends. Raises UnreadableAnswer when they do not end."""
+Message = str | Chunk
 
-    def __init__(self, on_line: OnLine, on_piece: OnPiece, limit: Limit) -> None:
-        self._on_line = on_line
-        self._on_piece = on_piece
+
+class FrameParser:
+    """Parser of a node's bytes. Raises UnreadableAnswer when they do not end."""
+
+    def __init__(self, limit: Limit) -> None:
         self._meter = Meter(limit)
         self._line = bytearray()
         self._stream = ""
         self._offset = 0
-        self._left = 0
+        self._left = 0  # bytes of the piece that are still to come
         self.last = ""  # the last line
 
-    def __call__(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Iterate over the lines and pieces in the next bytes."""
         at = 0
         while at < len(data):
-            at = self._piece(data, at) if self._left else self._text(data, at)
+            if self._left:
+                part = data if at == 0 and len(data) <= self._left else data[at : at + self._left]
+                offset, at = self._offset, at + len(part)
+                self._offset += len(part)
+                self._left -= len(part)
+                yield Chunk(self._stream, offset, part)
+                continue
+            end = data.find(b"\n", at)
+            ends, end = end >= 0, end if end >= 0 else len(data)
+            self._line += data[at : min(end, at + MAX_LINE - len(self._line))]
+            count, at = end - at, end + 1
+            if not ends:
+                self._meter.add(0, count)
+            elif not self._begins_piece(line := self._take_line()):
+                self._meter.add(1, count + 1)
+                yield line
 
-    def _piece(self, data: bytes, at: int) -> int:
-        part = data if at == 0 and len(data) <= self._left else data[at : at + self._left]
-        offset = self._offset
-        self._offset += len(part)
-        self._left -= len(part)
-        self._on_piece(self._stream, offset, part)
-        return at + len(part)
-
-    def _text(self, data: bytes, at: int) -> int:
-        end = data.find(b"\n", at)
-        if end < 0:
-            end = len(data)
-        self._line += data[at : min(end, at + MAX_LINE - len(self._line))]
-        if end < len(data):
-            line = self._line.decode(errors="replace")
-            self._line.clear()
-            self._take(line, end + 1 - at)
-        else:
-            self._meter.add(0, end - at)
-        return end + 1
-
-    def _take(self, line: str, count: int) -> None:
+    def _take_line(self) -> str:
         if self.last == DONE:
             raise UnreadableAnswer("its answer goes on after its end")
-        self.last = line
-        if match := PIECE.fullmatch(line):
+        self.last = self._line.decode(errors="replace")
+        self._line.clear()
+        return self.last
+
+    def _begins_piece(self, line: str) -> bool:
+        match = PIECE.fullmatch(line)
+        if match:
             self._stream, self._offset, self._left = match[1], int(match[2]), int(match[3])
-        else:
-            self._meter.add(1, count)
-            self._on_line(line)
+        return bool(match)
+
+
+def unsupported_reason(line: str) -> tuple[str, str] | None:
+    """Parse the line of a node that can have no durable runs.
+
+    Returns why, and what to do; None if this is no such line.
+    """
+    word, _, rest = line.partition(" ")
+    if line == "unsupported":
+        return "runs need Linux, which it does not have", "use `inv exec` there"
+    if word == "unwritable":
+        return (
+            f"{BASE} there cannot be written to: {rest[:200]}",
+            "see who owns it, and how it is mounted",
+        )
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from gridops.errors import RunLost, RunTimeout
 from gridops.model import Job
 
 FAILED = 125  # nobody knows how the command ended, or it never began
@@ -11,6 +12,10 @@ TIMED_OUT = 124
 SETUP = "setup"  # the reason of a run whose node's env_setup failed
 TERMINATED = 128 + signal.SIGTERM
 
+CUTS = {  # why not all of its output was kept
+    "full": "its disk is full: some of the run's output was not kept",
+    "cap": "the run printed more than --log-cap: the rest was not kept",
+}
 REASONS = {
     "supervisor": "its supervisor was killed",
     "rebooted": "the node rebooted",
@@ -46,6 +51,32 @@ def describe_outcome(job: Job) -> str:
     if not job.left:
         return said
     return f"{said or ('it still runs' if job.active else 'it has ended')}; {remains(job)}"
+
+
+def raise_unless_ended(job: Job) -> None:
+    """Check that the command ended by itself. Raises RunTimeout, RunLost."""
+    if job.state == "timed out":
+        rest = f"; {remains(job)}" if job.left else ""
+        raise RunTimeout(
+            f"the command was ended after {job.timeout:g} s{rest}", node=job.node, hint="--timeout"
+        )
+    if job.state == "lost":
+        raise RunLost(
+            f"the run {job.id}: {describe_outcome(job)}",
+            id=job.id,
+            node=job.node,
+            hint=f"--restart-lost runs it again; its output: `inv jobs.logs {job.id}`",
+        )
+
+
+def forgotten_error(job_id: str, node: str) -> RunLost:
+    """The error for a run whose records are gone from its node."""
+    return RunLost(
+        f"the files of the run {job_id} under ~/.gridops are gone: nobody can tell how it ends",
+        id=job_id,
+        node=node,
+        hint="its command may still run there",
+    )
 
 
 def remains(job: Job) -> str:

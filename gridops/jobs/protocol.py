@@ -1,4 +1,4 @@
-"""One question to a node's copy of the script, over any Link.
+"""Sessions with a node's copy of the script, over any Link.
 
 The script stays on the node under the hash of its content, so that a warm call sends only a command
 of plain words. Where it is missing it is placed first.
@@ -10,8 +10,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from types import TracebackType
 from typing import TypeVar
 
 from gridops.errors import (
@@ -22,19 +23,20 @@ from gridops.errors import (
     UnreadableAnswer,
 )
 from gridops.jobs import script
-from gridops.jobs.frames import DONE, Frames, OnLine, OnPiece
+from gridops.jobs.frames import DONE, Chunk, FrameParser, Message, unsupported_reason
 from gridops.jobs.paths import BASE
 from gridops.jobs.paths import script as script_path
 from gridops.reach.answers import Limit
 from gridops.reach.link import Link, Process
 from gridops.reach.preamble import no_shell
-from gridops.reach.pump import Prelude, marker, pump
+from gridops.reach.pump import Prelude, Pump, marker
 from gridops.retry import RetryConfig
 
 CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open
 SILENCE_TIMEOUT = 15.0  # seconds without a sign of life (one comes every 2): a dead connection
 BEGIN_TIMEOUT = 30.0  # seconds that a login shell may take until the script speaks
 INSTALL_TIMEOUT = 60.0  # seconds
+TICK_INTERVAL = 0.1  # seconds between two looks at `tick` while we wait to reconnect
 CUTS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
 ANSWER_TIMEOUT = 60.0  # seconds, beyond the silence that is allowed, that an answer may take
 ANSWER_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024)
@@ -51,80 +53,167 @@ Tick = Callable[[], None]
 Sleep = Callable[[float], None]
 
 
-class Finished(Exception):
-    """Exception of a listener that needs nothing more."""
+class Session:
+    """One verb of the script, called on a node: iterate over the messages of the node.
 
+    It yields lines, Chunks, and None a few times a second while nothing else comes. A loop that is
+    left may be gone on with by another. `silence` and `timeout` may be changed meanwhile.
 
-class Speaker:
-    """Channel for a listener's last words to a node during the conversation."""
-
-    def __init__(self) -> None:
-        self.process: Process | None = None
-
-    def say(self, words: bytes) -> None:
-        """Say a few words, and that no more come; whether they arrive the answer will tell."""
-        if self.process:
-            with suppress(OSError):
-                os.write(self.process.stdin, words)
-            self.process.close_stdin()
-
-
-def request(
-    link: Link,
-    verb: str,
-    *args: str,
-    on_line: OnLine,
-    on_piece: OnPiece | None = None,
-    stdin: bytes = b"",
-    silence: float | Callable[[], float] = SILENCE_TIMEOUT,
-    timeout: Callable[[], float] = lambda: math.inf,
-    limit: Limit = FOLLOW_LIMIT,
-    tick: Tick | None = None,
-    sent: Callable[[bool], None] | None = None,
-    speaker: Speaker | None = None,
-) -> None:
-    """Call `verb` of the script with plain-word `args`; lines and pieces go to the listeners.
-
-    `tick` is called a few times a second; what it raises ends the conversation. `sent` is told True
-    as soon as the node may have got our words, False when it is certain that nobody read them. With
-    a `speaker` the node's input stays open, until something is said through it.
     Raises a ReachError when the node cannot be reached, NodeTimeout after `silence` seconds without
     a byte or `timeout` in all, UnreadableAnswer for lines beyond `limit`, NodeError when the script
     cannot be had there, ConnectionLost when the connection broke.
     """
 
-    def hear(line: str) -> None:
-        on_line(line)
-        if why := unsupported_reason(line):
-            raise NodeError(why[0], node=link.node.name, hint=why[1])
+    def __init__(
+        self,
+        link: Link,
+        verb: str,
+        *args: str,
+        stdin: bytes = b"",
+        keep_stdin: bool = False,
+        silence: float = SILENCE_TIMEOUT,
+        timeout: float = math.inf,
+        limit: Limit = FOLLOW_LIMIT,
+    ) -> None:
+        """Take the verb, its plain-word `args` and its input; nothing is sent before iteration.
 
-    def frames() -> Frames:
-        return Frames(hear, on_piece or _no_piece, limit)
+        With `keep_stdin` the node's input stays open for what is said in the end.
+        """
+        self.silence = silence
+        self.timeout = timeout
+        self.sent = False  # the node may have got our words; False again where nobody read them
+        self._link = link
+        self._words = (verb, *args)
+        self._stdin = stdin
+        self._keep_stdin = keep_stdin
+        self._limit = limit
+        self._said = bytearray()  # on stderr
+        self._process: Process | None = None
+        self._messages = self._converse()
 
-    call = _Call(link, verb, args, stdin, frames, silence, timeout, tick, speaker)
-    tell = sent or _nothing
-    if not call.run(tell):
-        tell(False)
-        install(link)
-        if not call.run(tell):
-            tell(False)
-            raise call.mute()
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+        if isinstance(exc, NodeError):
+            exc.node = exc.node or self._link.node.name
+
+    def __iter__(self) -> Iterator[Message | None]:
+        return self._messages
+
+    def lines(self) -> Iterator[str]:
+        """Iterate over an answer that has only lines. Raises UnreadableAnswer for another."""
+        for message in self:
+            if isinstance(message, Chunk):
+                raise UnreadableAnswer("the node sent output that was not asked for")
+            if message is not None:
+                yield message
+
+    def say(self, words: bytes) -> None:
+        """Say a few words, and that no more come; whether they arrive the answer will tell."""
+        if self._process:
+            with suppress(OSError):
+                os.write(self._process.stdin, words)
+            self._process.close_stdin()
+
+    def close(self) -> None:
+        """End the session; twice is harmless."""
+        self._messages.close()
+
+    # -- underneath --------------------------------------------------------------------------------
+
+    def _converse(self) -> Generator[Message | None, None, None]:
+        """Call the script; once more when it did not speak, after it has been placed there."""
+        for missing in (True, False):
+            mark = marker()
+            prelude = Prelude(mark.encode(), _drop)
+            status = yield from self._call(mark, prelude)
+            if prelude.passed:
+                return
+            self.sent = False
+            if missing:
+                install(self._link)
+            else:
+                said = bytes(self._said)
+                raise no_shell(status, prelude.held, said, self._link.node.name)
+
+    def _call(self, mark: str, prelude: Prelude) -> Generator[Message | None, None, int]:
+        """Hold one conversation; returns the exit status."""
+        node, parser = self._link.node.name, FrameParser(self._limit)
+        command = self._command(mark)
+        # Whatever has begun when this fails has not got its input from us.
+        process = retry_cut_session(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
+        self.sent, self._process = True, process
+        running = Pump(process, self._stdin, keep_stdin=self._keep_stdin)
+        clock = _Clock(self, node)
+        try:
+            for chunk in running:
+                if chunk is None:
+                    clock.check(prelude)
+                    yield None
+                elif chunk[0] == process.stderr:
+                    self._said += chunk[1][: 4096 - len(self._said)]
+                else:
+                    for message in parser.feed(prelude.strip(chunk[1])):
+                        yield message
+                        _refuse_unsupported(message, node)
+                    clock.heard()  # who takes it may have taken long
+            return running.status
+        except ProcessKilled as exc:
+            if parser.last == DONE:
+                return 0
+            # Unless all was said, the same as a broken connection.
+            raise ConnectionLost(exc.message, node=node) from exc
+        except (NodeError, ConnectionLost) as exc:
+            exc.node = exc.node or node
+            raise
+        finally:
+            self._process = None
+            process.close()
+
+    def _command(self, mark: str) -> str:
+        verb, *args = self._words
+        words = [script_path(script.digest()), BASE, verb, mark, *args]
+        if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
+            raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
+        # Not by the tilde, which a csh with noglob leaves as it is.
+        there = [f'"$HOME{word[1:]}"' if word.startswith("~/") else word for word in words]
+        return f"exec sh {' '.join(there)}"
 
 
-def unsupported_reason(line: str) -> tuple[str, str] | None:
-    """Parse the line of a node that can have no durable runs.
+class _Clock:
+    """Deadlines of one conversation."""
 
-    Returns why, and what to do; None if this is no such line.
-    """
-    word, _, rest = line.partition(" ")
-    if line == "unsupported":
-        return "runs need Linux, which it does not have", "use `inv exec` there"
-    if word == "unwritable":
-        return (
-            f"{BASE} there cannot be written to: {rest[:200]}",
-            "see who owns it, and how it is mounted",
-        )
-    return None
+    def __init__(self, session: Session, node: str) -> None:
+        self._session = session
+        self._node = node
+        self._began = self._last = time.monotonic()
+
+    def heard(self) -> None:
+        self._last = time.monotonic()
+
+    def check(self, prelude: Prelude) -> None:
+        """Raise NodeTimeout when a deadline has passed."""
+        now, silence, timeout = time.monotonic(), self._session.silence, self._session.timeout
+        if not prelude.passed:
+            silence = max(BEGIN_TIMEOUT, silence)
+            if now - self._began > silence:
+                raise NodeTimeout(
+                    f"its login shell has not begun our script within {silence:g} s",
+                    node=self._node,
+                )
+        if now - self._last > silence:
+            raise NodeTimeout(f"sent nothing for {silence:g} s", node=self._node)
+        if now - self._began > timeout:
+            raise NodeTimeout(f"its answer has not ended within {timeout:g} s", node=self._node)
+
+
+def _refuse_unsupported(message: Message, node: str) -> None:
+    if isinstance(message, str) and (why := unsupported_reason(message)):
+        raise NodeError(why[0], node=node, hint=why[1])
 
 
 def call(
@@ -132,22 +221,20 @@ def call(
 ) -> list[str]:
     """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once.
 
-    Raises what `request` raises, ConnectionLost too for an answer that is cut short every time.
+    Raises what a Session raises, ConnectionLost too for an answer that is cut short every time.
     """
 
     def attempt() -> list[str]:
-        lines: list[str] = []
-        request(
+        with Session(
             link,
             verb,
             *args,
-            on_line=lines.append,
             stdin=stdin,
             silence=silence,
-            timeout=lambda: silence + ANSWER_TIMEOUT,
+            timeout=silence + ANSWER_TIMEOUT,
             limit=ANSWER_LIMIT,
-        )
-        return complete(lines, link)
+        ) as session:
+            return complete(list(session.lines()), link)
 
     return retry_cut_session(attempt)
 
@@ -168,6 +255,15 @@ def retry_cut_session(attempt: Callable[[], T]) -> T:
     return attempt()
 
 
+def pause(seconds: float, tick: Tick | None, sleep: Sleep) -> None:
+    """Sleep, and call `tick` meanwhile; what it raises ends the wait."""
+    while seconds > 0:
+        if tick:
+            tick()
+        sleep(min(TICK_INTERVAL, seconds))
+        seconds -= TICK_INTERVAL
+
+
 def install(link: Link) -> None:
     """Place this version of the script on the node. Raises NodeError when that cannot be."""
     text = script.text()
@@ -184,111 +280,5 @@ def install(link: Link) -> None:
         )
 
 
-class _Call:
-    def __init__(
-        self,
-        link: Link,
-        verb: str,
-        args: tuple[str, ...],
-        stdin: bytes,
-        frames: Callable[[], Frames],
-        silence: float | Callable[[], float],
-        timeout: Callable[[], float],
-        tick: Tick | None,
-        speaker: Speaker | None,
-    ) -> None:
-        self._link = link
-        self._verb = verb
-        self._args = args
-        self._stdin = stdin
-        self._make_frames = frames
-        self._silence = silence
-        self._timeout = timeout
-        self._user_tick = tick
-        self._speaker = speaker
-        self._said = bytearray()
-        self._status = 0
-
-    def run(self, sent: Callable[[bool], None]) -> bool:
-        """Hold the conversation; False when the script did not speak at all."""
-        mark = marker()
-        words = [script_path(script.digest()), BASE, self._verb, mark, *self._args]
-        if bad := [word for word in words if not PLAIN.fullmatch(word.lstrip("~"))]:
-            raise NodeError(f"{bad[0]!r} cannot be sent as an argument")
-        # Not by the tilde, which a csh with noglob leaves as it is.
-        there = [f'"$HOME{word[1:]}"' if word.startswith("~/") else word for word in words]
-        command = f"exec sh {' '.join(there)}"
-        # Whatever has begun when this fails has not got its input from us.
-        process = retry_cut_session(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
-        sent(True)
-        self._frames = self._make_frames()
-        if self._speaker:
-            self._speaker.process = process
-        self._prelude = Prelude(mark.encode(), self._frames)
-        self._began = self._last = time.monotonic()
-        try:
-            self._pump(process)
-        except Finished:
-            return True
-        except NodeError as exc:
-            exc.node = exc.node or self._link.node.name
-            raise
-        finally:
-            process.close()
-        return self._prelude.passed
-
-    def _pump(self, process: Process) -> None:
-        try:
-            self._status = pump(
-                process,
-                stdin=self._stdin,
-                keep_stdin=self._speaker is not None,
-                on_stdout=self._hear,
-                on_stderr=self._overhear,
-                timeout=None,
-                tick=self._tick,
-            )
-        except ConnectionLost as exc:
-            exc.node = exc.node or self._link.node.name
-            raise
-        except ProcessKilled as exc:  # unless all was said, the same as a broken connection
-            if self._frames.last != DONE:
-                raise ConnectionLost(exc.message, node=self._link.node.name) from exc
-
-    def _hear(self, data: bytes) -> None:
-        self._prelude(data)
-        self._last = time.monotonic()  # who listens may have taken long
-
-    def _overhear(self, data: bytes) -> None:
-        self._said += data[: 4096 - len(self._said)]
-
-    def _tick(self) -> None:
-        limit = self._silence() if callable(self._silence) else self._silence
-        now, most = time.monotonic(), self._timeout()
-        if not self._prelude.passed:
-            limit = max(BEGIN_TIMEOUT, limit)
-            if now - self._began > limit:
-                raise NodeTimeout(
-                    f"its login shell has not begun our script within {limit:g} s",
-                    node=self._link.node.name,
-                )
-        if now - self._last > limit:
-            raise NodeTimeout(f"sent nothing for {limit:g} s", node=self._link.node.name)
-        if now - self._began > most:
-            raise NodeTimeout(
-                f"its answer has not ended within {most:g} s", node=self._link.node.name
-            )
-        if self._user_tick:
-            self._user_tick()
-
-    def mute(self) -> NodeError:
-        held = self._prelude.held
-        return no_shell(self._status, held, bytes(self._said), self._link.node.name)
-
-
-def _nothing(sent: bool) -> None:
+def _drop(data: bytes) -> None:
     pass
-
-
-def _no_piece(stream: str, offset: int, data: bytes) -> None:
-    raise UnreadableAnswer("the node sent output that was not asked for")

@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 
 from gridops.errors import UsageError
 from gridops.jobs.paths import checked
-from gridops.jobs.setup import guarded
 
 HEAD = b"exit 125\n"  # job.sh looks for it
 SHOWN = 4000  # characters of the command that a listing carries
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The record that `env_setup` has succeeded, in the directory of the script that the shell reads.
+BESIDE = '"${0%/*}/begun"'
 FIXED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}  # read-only in a shell
 
 
@@ -150,7 +151,7 @@ class JobSpec:
 
     def _setup(self) -> str:
         """The script that the shell reads in place of the command's own."""
-        return f'{guarded(self.env_setup)}\n. "${{0%/*}}/command"'
+        return f'{guard_by_setup(self.env_setup)}\n. "${{0%/*}}/command"'
 
 
 def _assigned(values: Mapping[str, str]) -> list[str]:
@@ -159,3 +160,20 @@ def _assigned(values: Mapping[str, str]) -> list[str]:
 
 def _written(text: str, name: str) -> str:
     return f"printf '%s\\n' {shlex.quote(text)} >\"$1/{name}\" || return"
+
+
+def guard_by_setup(setup: str, record: str = BESIDE) -> str:
+    """One line of shell text that guards a command by `setup`.
+
+    A node's `env_setup` runs in the shell that the command runs in, and may do there what it likes:
+    leave the shell, replace it, not even be shell text. So no exit status tells whether the command
+    began. What does is a file, the record, that this shell makes between the two; who started the
+    shell looks for it.
+
+    The line runs `setup`, and goes on only where that succeeded. `record` is the shell word that
+    names the record. It is read as a whole before `setup` runs, so that no alias or option of that
+    one changes it, and `setup` is a text of its own, whose open quotes and here-documents end with
+    it. attached.sh has its like.
+    """
+    go_on = f"case $? in 0) >|{record} ;; *) exit ;; esac || exit 125"
+    return f"{{ eval {shlex.quote(setup)}; {go_on}; }}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, cast
 
-from gridops.errors import GridError, NodeError, NotStarted, StartUnknown
-from gridops.jobs.ending import kill
-from gridops.jobs.looking import status
+from gridops.errors import GridError, NodeError, NotStarted, StartUnknown, UnreadableAnswer
+from gridops.jobs.client import kill, status
+from gridops.jobs.frames import Chunk, unsupported_reason
 from gridops.jobs.paths import ID
-from gridops.jobs.protocol import PAUSES, Sleep, request, unsupported_reason
+from gridops.jobs.protocol import (
+    PAUSES,
+    Session,
+    Sleep,
+    Tick,
+    pause,
+)
 from gridops.jobs.spec import HEAD, JobSpec
 from gridops.reach.link import Link
 from gridops.reach.preamble import login_files
@@ -42,7 +47,7 @@ class Acknowledgement:
     users: tuple[str, ...] = ()
 
 
-def start(
+def start_job(
     link: Link, spec: JobSpec, *, give_up_after: float = RETRY_TIMEOUT, sleep: Sleep = time.sleep
 ) -> Acknowledgement:
     """Have the node run `spec`, at most once per id.
@@ -51,78 +56,104 @@ def start(
     will certainly not run there, StartUnknown when the connection broke on the way and the node
     could not be asked within `give_up_after` seconds.
     """
-    return Start(link, spec, give_up_after, sleep).run(_plain_start)
+    return Start(link, spec, give_up_after=give_up_after, sleep=sleep).run()
 
 
 class Start:
-    """The attempts to start one run."""
+    """The attempts to start one run; `session` is the last one, if it is to be gone on with."""
 
     def __init__(
         self,
         link: Link,
         spec: JobSpec,
+        *,
+        attached: bool = False,
         give_up_after: float = RETRY_TIMEOUT,
+        tick: Tick | None = None,
         sleep: Sleep = time.sleep,
     ) -> None:
-        self.link = link
-        self.spec = spec
-        self.upload = spec.upload(link.node.name)
-        self.boot = "-"  # a retry is refused when the node has rebooted since the first attempt
         self.reply: Acknowledgement | None = None
+        self.session: Session | None = None
+        self._link = link
+        self._spec = spec
+        self._attached = attached
+        self._upload = spec.upload(link.node.name)
+        self._boot = "-"  # a retry is refused when the node has rebooted since the first attempt
         self._ack = ""
         self._ambiguous = False  # an earlier attempt may have arrived
-        self._sent = False  # so may this one
         self._end = time.monotonic() + give_up_after
+        self._tick = tick
         self._sleep = sleep
 
-    @property
-    def arguments(self) -> tuple[str, str, str]:
-        return self.spec.id, str(len(self.upload) - len(HEAD)), self.boot
-
-    def hear(self, line: str) -> bool:
-        """Take a line of the node; True if it was the acknowledgement."""
-        word, _, rest = line.partition(" ")
-        if why := unsupported_reason(line):
-            raise NotStarted(why[0], reason=word, node=self.link.node.name, hint=why[1])
-        if word == "boot" and self.boot == "-":
-            self.boot = rest
-        elif word == "ack":
-            self._ack = rest
-            self.reply = self._positive()
-        return word == "ack"
-
-    def run(self, attempt: Callable[[Start], None]) -> Acknowledgement:
-        """Call `attempt` until the node has acknowledged."""
+    def run(self) -> Acknowledgement:
+        """Try until the node has acknowledged."""
         for tries in count():
-            self._sent = False
+            session = self._open()
             try:
-                attempt(self)
-                if self._ack:
-                    return self._verdict()
-                raise NodeError("it did not accept the run", node=self.link.node.name)
+                return self._attempt(session)
             except NotStarted:
                 raise
             except GridError as exc:
                 if self.reply and self.reply.state != "exists":  # that has to be looked at
                     return self.reply
-                self._ambiguous = self._ambiguous or self._sent
+                self._ambiguous = self._ambiguous or session.sent
                 if not self._ambiguous:
                     raise
-                pause = PAUSES.delay(tries)
-                if exc.needs_a_person or time.monotonic() + pause > self._end:
+                delay = PAUSES.delay(tries)
+                if exc.needs_a_person or time.monotonic() + delay > self._end:
                     raise self._unknown(exc) from exc
-                self._sleep(pause)
+                pause(delay, self._tick, self._sleep)
+            finally:
+                if session is not self.session:
+                    session.close()
         raise AssertionError  # pragma: no cover
 
-    def sent(self, maybe: bool) -> None:
-        """Note whether this attempt's input may have reached the node."""
-        self._sent = maybe
+    def _open(self) -> Session:
+        return Session(
+            self._link,
+            "run" if self._attached else "start",
+            *(self._spec.id, str(len(self._upload) - len(HEAD)), self._boot),
+            stdin=self._upload,
+            keep_stdin=self._attached and bool(self._spec.hold),
+            silence=ACK_SILENCE_TIMEOUT,
+            timeout=ACK_TIMEOUT,
+        )
+
+    def _attempt(self, session: Session) -> Acknowledgement:
+        """Send the run once. Raises NotStarted for a refusal, another GridError if unclear."""
+        for message in session:
+            if message is None:
+                if self._tick:
+                    self._tick()
+            elif isinstance(message, Chunk):
+                raise UnreadableAnswer("the node sent output that was not asked for")
+            elif self.hear(message) and self._attached:
+                break  # what follows is for who follows the run
+        if not self._ack:
+            raise NodeError("it did not say whether it accepted the run", node=self._link.node.name)
+        if self._attached and self.reply and self.reply.state != "exists":
+            self.session = session
+        else:
+            session.close()
+        return self._verdict()
+
+    def hear(self, line: str) -> bool:
+        """Take a line of the node; True if it was the acknowledgement."""
+        word, _, rest = line.partition(" ")
+        if why := unsupported_reason(line):
+            raise NotStarted(why[0], reason=word, node=self._link.node.name, hint=why[1])
+        if word == "boot" and self._boot == "-":
+            self._boot = rest
+        elif word == "ack":
+            self._ack = rest
+            self.reply = self._positive()
+        return word == "ack"
 
     def _positive(self) -> Acknowledgement | None:
         word, *users = self._ack.split(" ")
         if word in ("started", "held", "queued", "exists"):
             return Acknowledgement(
-                self.spec.id, cast(StartState, word), tuple(filter(ID.fullmatch, users))
+                self._spec.id, cast(StartState, word), tuple(filter(ID.fullmatch, users))
             )
         return None
 
@@ -133,14 +164,14 @@ class Start:
             return self._existing(self.reply)
         # An earlier attempt may still arrive: it shall find the id taken.
         if self._ambiguous and self._ack != ELSEWHERE:
-            sealed = kill(self.link, self.spec.id, by=self.spec.user, grace=0, wait=5.0)
+            sealed = kill(self._link, self._spec.id, by=self._spec.user, grace=0, wait=5.0)
             if sealed.began:
-                return Acknowledgement(self.spec.id, "exists")
+                return Acknowledgement(self._spec.id, "exists")
         raise self._refusal(self._ack)
 
     def _existing(self, reply: Acknowledgement) -> Acknowledgement:
         """Check that a taken id was not refused or cancelled."""
-        job = status(self.link, [self.spec.id]).get(self.spec.id)
+        job = status(self._link, [self._spec.id]).get(self._spec.id)
         if job and not job.began and job.state in ("refused", "killed", "lost"):
             raise self._refusal(job.reason)
         return reply
@@ -156,24 +187,21 @@ class Start:
             words = " ".join(rest)
             message, hint = f"the tree was not copied: {words}: {DANGER}", "move remote_root"
         holders = tuple(filter(ID.fullmatch, rest)) if word == "busy" else ()
-        if ack == self._ack and word == "busy" and len(holders) < self.spec.slots:
+        if ack == self._ack and word == "busy" and len(holders) < self._spec.slots:
             message = self._short_of()
         return NotStarted(
-            message, reason=word, holders=holders, node=self.link.node.name, hint=hint
+            message, reason=word, holders=holders, node=self._link.node.name, hint=hint
         )
 
     def _short_of(self) -> str:
         """Message of a busy node that has a free slot: the resource that is short."""
-        if self.spec.gpus == 0:
-            return "other runs wait in its queue"
-        return "no GPU is free" if self.spec.gpus == 1 else f"{self.spec.gpus} GPUs are not free"
+        if self._spec.gpus == 0:
+            return "others stand in line there"
+        return "no GPU is free" if self._spec.gpus == 1 else f"{self._spec.gpus} GPUs are not free"
 
     def _gpu_trouble(self, detail: str) -> tuple[str, str]:
         if detail.isdecimal():
-            return (
-                f"has {detail} GPUs, but the run needs {self.spec.gpus}",
-                "choose another node",
-            )
+            return f"has {detail} GPUs, the run needs {self._spec.gpus}", "choose another node"
         return (
             f"its GPU driver's tool {detail[:SHOWN] or 'does not answer'}",
             "run `nvidia-smi` there to see more",
@@ -182,8 +210,8 @@ class Start:
     def _unknown(self, exc: GridError) -> StartUnknown:
         return StartUnknown(
             f"the connection broke while the run was handed over: {exc.message}",
-            node=self.link.node.name,
-            hint=f"it may run there: `inv jobs.show {self.spec.id}` when the node can be reached",
+            node=self._link.node.name,
+            hint=f"it may run there: `inv jobs.show {self._spec.id}` when the node can be reached",
         )
 
 
@@ -211,19 +239,3 @@ _REFUSALS = {
     "killed": ("the run was killed before it began", ""),
     "supervisor": ("the run's supervisor was killed before it began", "start it again"),
 }
-
-
-def _plain_start(starting: Start) -> None:
-    def hear(line: str) -> None:
-        starting.hear(line)
-
-    request(
-        starting.link,
-        "start",
-        *starting.arguments,
-        on_line=hear,
-        stdin=starting.upload,
-        silence=ACK_SILENCE_TIMEOUT,
-        timeout=lambda: ACK_TIMEOUT,
-        sent=starting.sent,
-    )

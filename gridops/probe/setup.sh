@@ -5,7 +5,7 @@
 probe_id=$$.$(cat /proc/sys/kernel/random/uuid 2>/dev/null) # in the environment of all that it starts
 own_locale=${LC_ALL+is }${LC_ALL-} # probe.sh has another
 
-# Runs env_setup $1 as before a command on node $2 (gridops/jobs/setup.py), with no command after it
+# Runs env_setup $1 as before a command on node $2 (guard_by_setup in jobs/spec.py), with no command after it
 # and for no longer than gpu_limit; says how it went unless it succeeded.
 try_setup() {
     shell=$(command -v bash || command -v sh)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridops.jobs.setup import guarded
+from gridops.jobs.spec import guard_by_setup
 from gridops.model import Node, RayRole
 from gridops.observe import events
 from gridops.ray.model import Cluster
@@ -132,7 +132,7 @@ class Launch:
             "VIRTUAL_ENV": venv,
         }
         lines = [f"unset {' '.join(UNSET)}"]
-        lines.append(guarded(self.node.env_setup))
+        lines.append(guard_by_setup(self.node.env_setup))
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in exports.items()]
         lines.append(f'export "RAY_AUTH_TOKEN_PATH=$HOME/.gridops/ray/{self.cluster.key}/token"')
         lines.append(f'export "TMPDIR=${{TMPDIR:-{self._temp}/tmp}}"')

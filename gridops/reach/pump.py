@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Reply
@@ -14,6 +14,7 @@ from gridops.reach.preamble import command_for, error_mark, no_shell, script_inp
 
 CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
 POLL_INTERVAL = 0.2  # seconds between two looks whether a silent command has ended
+QUIET_GRACE = 0.15  # seconds of silence before we look whether the command has ended
 OUTPUT_GRACE = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
 Sink = Callable[[bytes], None]
@@ -31,49 +32,61 @@ def pump(
 ) -> int:
     """Write `stdin`, hand the output to the sinks, return the exit status.
 
-    Every chunk is handed on as it comes. Memory stays bounded: a sink that blocks holds the node
-    back. A process left behind in the background that keeps the streams open does not hold us: when
-    the command has ended and nothing came for OUTPUT_GRACE seconds, that is the end. `tick` is
-    called at least every 0.2 s; what it raises ends the pump. Raises NodeTimeout after `timeout`
-    seconds.
+    Every chunk is handed on as it comes. `tick` is called at least every 0.2 s; what it raises ends
+    the pump. Raises NodeTimeout after `timeout` seconds.
     """
-    return _Pump(process, stdin, keep_stdin, on_stdout, on_stderr, timeout, tick).run()
+    running = Pump(process, stdin, keep_stdin=keep_stdin, timeout=timeout)
+    sinks = {process.stdout: on_stdout, process.stderr: on_stderr}
+    for chunk in running:
+        if chunk:
+            sinks[chunk[0]](chunk[1])
+        elif tick:
+            tick()
+    return running.status
 
 
-class _Pump:
+class Pump:
+    """Iterator over a process's output, which feeds its input meanwhile.
+
+    It yields a file descriptor of the process and some bytes that came there, and None at least
+    every 0.2 s. Memory stays bounded: who iterates slowly holds the node back. A process left
+    behind in the background that keeps the streams open does not hold us: when the command has
+    ended and nothing came for OUTPUT_GRACE seconds, that is the end. Raises NodeTimeout after
+    `timeout` seconds, and what waiting for the process raises.
+    """
+
+    status: int  # the exit status, once the iteration has come to its end
+
     def __init__(
         self,
         process: Process,
-        stdin: bytes,
-        keep_stdin: bool,
-        on_stdout: Sink,
-        on_stderr: Sink,
-        timeout: float | None,
-        tick: Callable[[], None] | None,
+        stdin: bytes = b"",
+        *,
+        keep_stdin: bool = False,
+        timeout: float | None = None,
     ) -> None:
         self._process = process
         self._pending = memoryview(stdin)
         self._keep_stdin = keep_stdin
         self._end = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
-        self._tick = tick
-        self._status: int | None = None
-        self._sinks = {process.stdout: on_stdout, process.stderr: on_stderr}
+        self._open = {process.stdout, process.stderr}
         self._poll = select.poll()
-        for fd in self._sinks:
+        for fd in self._open:
             self._poll.register(fd, select.POLLIN)
 
-    def run(self) -> int:
+    def __iter__(self) -> Iterator[tuple[int, bytes] | None]:
         self._start_input()
-        while self._sinks:
-            self._look()
-            if self._status is None and self._ended():
-                continue
-            if self._status is not None and self._silent > OUTPUT_GRACE:
-                break
-        if self._status is None:
-            self._status = self._process.wait(self._left())
-        return self._status
+        ended = False
+        while self._open and not (ended and self._silent > OUTPUT_GRACE):
+            for fd in self._ready():
+                if data := self._read(fd):
+                    yield fd, data
+                    self._quiet_since = time.monotonic()  # however long that took
+            yield None
+            ended = ended or self._has_ended()
+        if not ended:
+            self.status = self._process.wait(self._left())
 
     def _start_input(self) -> None:
         self._quiet_since = time.monotonic()
@@ -83,24 +96,21 @@ class _Pump:
         elif not self._keep_stdin:
             self._process.close_stdin()
 
-    def _look(self) -> None:
+    def _ready(self) -> list[int]:
+        """The streams that have something to read; waits POLL_INTERVAL for one at most."""
         left = self._left()
-        for fd, _ in self._poll.poll(
-            1000 * (POLL_INTERVAL if left is None else min(POLL_INTERVAL, left))
-        ):
-            if fd in self._sinks:
-                self._drain(fd)
-            else:
-                self._feed()
-        if self._tick:
-            self._tick()
+        wait = POLL_INTERVAL if left is None else min(POLL_INTERVAL, left)
+        found = [fd for fd, _ in self._poll.poll(1000 * wait)]
+        if self._process.stdin in found and self._pending:
+            self._feed()
+        return [fd for fd in found if fd in self._open]
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Look once, without waiting, whether the command has ended; only when it is quiet."""
-        if self._silent < 0.15:
+        if not self._open or self._silent < QUIET_GRACE:
             return False
         try:
-            self._status = self._process.wait(0)
+            self.status = self._process.wait(0)
         except NodeTimeout:
             return False
         return True
@@ -129,14 +139,12 @@ class _Pump:
             if not self._keep_stdin:
                 self._process.close_stdin()
 
-    def _drain(self, fd: int) -> None:
+    def _read(self, fd: int) -> bytes:
         data = os.read(fd, CHUNK)
-        self._quiet_since = time.monotonic()
-        if data:
-            self._sinks[fd](data)
-        else:
+        if not data:
             self._poll.unregister(fd)
-            del self._sinks[fd]
+            self._open.discard(fd)
+        return data
 
 
 class Prelude:
@@ -158,19 +166,23 @@ class Prelude:
         return bytes(self._held or b"")
 
     def __call__(self, data: bytes) -> None:
+        if rest := self.strip(data):
+            self._sink(rest)
+
+    def strip(self, data: bytes) -> bytes:
+        """The part of `data` that is behind the marker line. Raises NodeError when none comes."""
         if self._held is None:
-            self._sink(data)
-            return
+            return data
         self._held += data
         at = self._held.find(self._marker)
-        if at >= 0:
-            rest = bytes(self._held[at + len(self._marker) :])
-            self._held = None
-            self.passed_at = time.monotonic()
-            if rest:
-                self._sink(rest)
-        elif len(self._held) > self._limit:
-            raise NodeError("the login shell printed over 1 MiB before the script began")
+        if at < 0:
+            if len(self._held) > self._limit:
+                raise NodeError("the login shell printed over 1 MiB before the script began")
+            return b""
+        rest = bytes(self._held[at + len(self._marker) :])
+        self._held = None
+        self.passed_at = time.monotonic()
+        return rest
 
 
 def marker() -> str:

@@ -14,8 +14,8 @@ import pytest
 from support.jobs import Kept, Place, start
 
 from gridops.jobs import client
-from gridops.jobs.begin import await_begin, last_words
 from gridops.jobs.foreground import ForegroundCommand
+from gridops.jobs.logs import await_begin, last_words
 from gridops.jobs.outcome import exit_status
 from gridops.model import Node, RunSpec
 from gridops.reach.local import LocalLink

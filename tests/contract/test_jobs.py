@@ -13,13 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.jobs import Kept, Place, begun, done, pids_with, start, supervisor
+from support.jobs import Kept, Place, begun, done, pids_with, run, start, supervisor
 from support.nodes import wait_until
 
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
-from gridops.jobs.protocol import request
+from gridops.jobs.attach import Attachment, DetachRequested
+from gridops.jobs.protocol import Session
 from gridops.jobs.spec import JobSpec, new_id
+from gridops.jobs.start import start_job
+from gridops.system.signals import Cancel
 
 OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
 
@@ -150,7 +153,7 @@ def test_a_hundred_racing_starts_of_one_id_run_it_once(place: Place) -> None:
     marks = place.home / "marks"
     spec = JobSpec(command=f"echo ran >>{marks}; sleep 0.3")
     with ThreadPoolExecutor(20) as pool:
-        replies = list(pool.map(lambda _: client.start(place.link, spec).state, range(100)))
+        replies = list(pool.map(lambda _: start_job(place.link, spec).state, range(100)))
     began = replies.count("started")
     assert began == 1 or (place.cuts and began == 0)
     assert replies.count("exists") == 100 - began
@@ -163,11 +166,11 @@ def test_a_hundred_racing_starts_of_one_id_run_it_once(place: Place) -> None:
 def test_an_id_stays_taken_after_its_run_was_pruned(place: Place) -> None:
     marks = place.home / "marks"
     spec = JobSpec(command=f"echo ran >>{marks}")
-    client.start(place.link, spec)
+    start_job(place.link, spec)
     done(place, spec.id)
     assert client.prune(place.link, 0) == (spec.id,)
     assert client.list_jobs(place.link) == ()
-    assert client.start(place.link, spec).state == "exists"
+    assert start_job(place.link, spec).state == "exists"
     time.sleep(0.2)
     assert marks.read_text() == "ran\n"
     marks.unlink()
@@ -177,16 +180,15 @@ def test_a_run_that_was_killed_before_its_start_arrives_never_begins(place: Plac
     spec = JobSpec(command="echo never")
     assert client.kill(place.link, spec.id).state == "killed"
     with pytest.raises(NotStarted) as caught:
-        client.start(place.link, spec)
+        start_job(place.link, spec)
     assert caught.value.reason == "cancelled"
     assert not (place.job(spec.id) / "spec").exists()
 
 
 def sent(place: Place, *args: str, words: bytes) -> list[str]:
     """What the node answers to a start as it is sent, once."""
-    lines: list[str] = []
-    request(place.link, "start", *args, on_line=lines.append, stdin=words)
-    return lines
+    with Session(place.link, "start", *args, stdin=words) as session:
+        return list(session.lines())
 
 
 def test_an_upload_that_is_cut_claims_nothing(place: Place) -> None:
@@ -196,7 +198,7 @@ def test_an_upload_that_is_cut_claims_nothing(place: Place) -> None:
     assert "ack cut" in sent(place, spec.id, size, "-", words=upload[5:])
     assert "ack cut" in sent(place, spec.id, size, "-", words=b"")
     assert client.status(place.link, [spec.id]) == {}
-    assert client.start(place.link, spec).state == "started"
+    assert start_job(place.link, spec).state == "started"
 
 
 def test_a_retry_after_a_reboot_is_refused(place: Place) -> None:
@@ -397,7 +399,7 @@ def test_a_line_is_seen_soon_after_it_was_written(place: Place) -> None:
     # BusyBox's date knows no nanoseconds; /proc/uptime has hundredths of a second.
     command = "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; read -r up _ </proc/uptime; echo $up; done"
     spec = JobSpec(command=command)
-    follow.run(place.link, spec, on_stdout=seen, on_stderr=seen)
+    run(place.link, spec, seen, seen)
     assert sorted(lags)[len(lags) // 2] < 0.15, lags
 
 
@@ -423,18 +425,19 @@ def test_a_follower_whose_session_dies_goes_on_at_the_very_byte(place: Place) ->
     assert kept.out == b"".join(b"line %d\n" % n for n in range(30))
 
 
-def test_what_a_tick_raises_ends_the_following_but_not_the_run(place: Place) -> None:
-    class Detached(Exception):
-        pass
-
-    def tick() -> None:
-        raise Detached
-
+def test_a_wish_to_leave_ends_the_following_but_not_the_run(place: Place) -> None:
+    cancel = Cancel()
+    cancel.leave("SIGTERM")
     spec = JobSpec(command="sleep 0.8; echo on >&2")
-    sink = bytearray().extend
-    with pytest.raises(Detached):
-        follow.run(place.link, spec, on_stdout=sink, on_stderr=sink, on_started=None, tick=tick)
-    client.start(place.link, spec)
+
+    def attend() -> None:
+        with Attachment(place.link, spec.id, cancel) as attached:
+            attached.start(spec)
+            attached.follow(len, len)
+
+    with pytest.raises(DetachRequested):
+        attend()
+    start_job(place.link, spec)
     assert done(place, spec.id).status == 0
 
 
@@ -490,7 +493,7 @@ def test_fifty_runs_for_four_slots_never_are_more_than_four_at_once(place: Place
     command = f"touch {room}/$$; ls {room} | wc -l >>{room}.counts; sleep 0.1; rm {room}/$$"
     specs = [JobSpec(command=command, slots=4, wait=100.0) for _ in range(50)]
     with ThreadPoolExecutor(10) as pool:
-        list(pool.map(lambda spec: client.start(place.link, spec), specs))
+        list(pool.map(lambda spec: start_job(place.link, spec), specs))
     for spec in specs:
         assert done(place, spec.id).status == 0
     counts = [int(word) for word in Path(f"{room}.counts").read_text().split()]
@@ -505,7 +508,7 @@ def test_fifty_runs_for_four_slots_never_are_more_than_four_at_once(place: Place
 def test_a_held_run_begins_when_it_is_told_to_and_only_then(place: Place) -> None:
     holder = start(place, "sleep 300")
     spec = JobSpec(command="echo begun", wait=60.0, hold=30.0)
-    assert client.start(place.link, spec).state == "queued"
+    assert start_job(place.link, spec).state == "queued"
     assert not client.confirm(place.link, spec.id)  # it has no slot yet
     client.kill(place.link, holder, grace=0)
     wait_until(lambda: client.status(place.link, [spec.id])[spec.id].state == "held")
@@ -518,7 +521,7 @@ def test_a_held_run_begins_when_it_is_told_to_and_only_then(place: Place) -> Non
 
 def test_a_held_run_that_nobody_wants_any_more_lets_its_slot_go(place: Place) -> None:
     spec = JobSpec(command="echo never", hold=0.3)
-    assert client.start(place.link, spec).state == "held"
+    assert start_job(place.link, spec).state == "held"
     job = done(place, spec.id)
     assert (job.state, job.reason, job.began) == ("refused", "unconfirmed", False)
     assert not client.confirm(place.link, spec.id)
@@ -561,7 +564,7 @@ def test_runs_that_use_a_directory_are_known_while_they_live(place: Place) -> No
     (place.home / "alias").symlink_to(directory)
     ids = [start(place, "sleep 300", directory=d, slots=3) for d in ("~/gridops/a b", "~/alias")]
     held = JobSpec(command="true", directory=str(directory), slots=3, hold=30.0)
-    assert set(client.start(place.link, held).users) == set(ids)
+    assert set(start_job(place.link, held).users) == set(ids)
     assert set(client.tree_users(place.link, held.id)) == set(ids)
     real = str(directory.resolve())
     assert set(client.directory_users(place.link, real)) == {*ids, held.id}

@@ -13,8 +13,8 @@ from support.jobs import Place, done
 
 from gridops.errors import NotStarted, UnsafeTarget
 from gridops.inventory.settings import Settings
-from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Node
 from gridops.reach.local import LocalLink
 from gridops.reach.preamble import with_args
@@ -262,7 +262,7 @@ def test_no_run_begins_in_the_directory_of_another(
     """`run --no-sync` in what looks like an earlier target."""
     target = a_target_of_anothers(shared / "root/project")
     spec = JobSpec(command=f"touch {tmp_path}/ran", directory=str(target))
-    client.start(place.link, spec)
+    start_job(place.link, spec)
     assert done(place, spec.id).status == 125
     assert "belongs to" in (place.home / f".gridops/jobs/{spec.id}/err").read_text()
     assert not (tmp_path / "ran").exists()
@@ -274,5 +274,5 @@ def test_no_snapshot_is_taken_of_the_directory_of_another(
     target = a_target_of_anothers(shared / "root/project")
     spec = JobSpec(command=f"touch {tmp_path}/ran", directory=str(target), isolate=True)
     with pytest.raises(NotStarted, match="belongs to"):
-        client.start(place.link, spec)
+        start_job(place.link, spec)
     assert not (tmp_path / "ran").exists()

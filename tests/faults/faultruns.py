@@ -21,8 +21,10 @@ from support.cli import BIN
 
 from gridops.errors import JobUnreachable, NodeTimeout, NotStarted, ReachError
 from gridops.jobs import client, follow
+from gridops.jobs.attach import Attachment
 from gridops.jobs.spec import JobSpec
 from gridops.model import Job
+from gridops.system.signals import Cancel
 
 T = TypeVar("T")
 
@@ -175,14 +177,10 @@ def _patiently(bench: Bench, run: Run, out: bytearray, err: bytearray) -> Job:
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            return follow.run(
-                bench.link(),
-                run.spec,
-                on_stdout=out.extend,
-                on_stderr=err.extend,
-                give_up_after=PATIENCE,
-                silence=SILENCE,
-            ).job
+            link, cancel = bench.link(), Cancel()
+            with Attachment(link, run.spec.id, cancel, silence=SILENCE) as attached:
+                attached.start(run.spec)
+                return attached.follow(out.extend, err.extend, give_up_after=PATIENCE).job
         except NotStarted as exc:
             if exc.reason not in NEVER_BEGAN:
                 raise
@@ -196,15 +194,18 @@ def _patiently(bench: Bench, run: Run, out: bytearray, err: bytearray) -> Job:
 CLIENT = """
 import json, sys
 from pathlib import Path
-from gridops.jobs import follow
+from gridops.jobs.attach import Attachment
 from gridops.jobs.spec import JobSpec
 from gridops.model import Node
 from gridops.reach import link_to
 from gridops.inventory.settings import SshSettings
+from gridops.system.signals import Cancel
 
 config, node, spec = sys.argv[1], sys.argv[2], JobSpec(**json.loads(sys.argv[3]))
 link = link_to(Node(node, node), SshSettings(config_file=Path(config), connect_timeout=4))
-follow.run(link, spec, on_stdout=lambda data: None, on_stderr=lambda data: None)
+with Attachment(link, spec.id, Cancel()) as attached:
+    attached.start(spec)
+    attached.follow(len, len)
 """
 
 

@@ -26,8 +26,9 @@ from faultbench import SLOTS, Bench, benches
 from faultruns import FAULTS, LOSING, Run, Seen, carry_out, look_again
 
 from gridops.errors import GridError
-from gridops.jobs import client, follow
+from gridops.jobs import follow
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.reach import pool
 from gridops.sandbox import Sandbox
 
@@ -187,7 +188,7 @@ def what_is_left(bench: Bench) -> list[str]:
     begun = time.monotonic()
     specs = [JobSpec(command="sleep 0.5", slots=SLOTS, wait=20.0) for _ in range(SLOTS)]
     for spec in specs:
-        client.start(bench.link(), spec)
+        start_job(bench.link(), spec)
     ends = [follow.follow_through(bench.link(), one.id, **SINKS).job for one in specs]
     if not all(job.status == 0 for job in ends) or time.monotonic() - begun > 15:
         found.append(f"a lock or a slot: {SLOTS} more runs took {time.monotonic() - begun:.0f} s")

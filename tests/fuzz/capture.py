@@ -19,11 +19,11 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.jobs import Kept, TransferTarget, begun, shell_path, start
+from support.jobs import Kept, Place, begun, shell_path, start
 
 from gridops.inventory.settings import Settings
 from gridops.jobs import client, follow
-from gridops.jobs.frames import Frames
+from gridops.jobs.frames import FrameParser
 from gridops.model import Node, Reply
 from gridops.probe.checker import probe_script
 from gridops.ray import remote as talk
@@ -48,14 +48,14 @@ class Tape:
         self.data = bytearray()
 
     @contextmanager
-    def over(self, sink: type) -> Iterator[None]:
-        real = sink.__call__
+    def over(self, sink: type, method: str = "__call__") -> Iterator[None]:
+        real = getattr(sink, method)
 
-        def heard(one: object, data: bytes) -> None:
+        def heard(one: object, data: bytes) -> object:
             self.data += data
-            real(one, data)
+            return real(one, data)
 
-        with patch.object(sink, "__call__", heard):
+        with patch.object(sink, method, heard):
             yield
 
     @contextmanager
@@ -72,7 +72,7 @@ class Tape:
 
 def frames(question: Callable[[], object]) -> bytes:
     tape = Tape()
-    with tape.over(Frames):
+    with tape.over(FrameParser, "feed"):
         question()
     return bytes(tape.data)
 
@@ -87,7 +87,7 @@ def capture(shell: str) -> Iterator[tuple[str, bytes]]:
     with tempfile.TemporaryDirectory(prefix="gridops-capture-") as base:
         home = Path(base)
         node = Node("here", "localhost", connection="local", remote_root=str(home / "root"))
-        place = TransferTarget(LocalLink(node), home)
+        place = Place(LocalLink(node), home)
         environment = {"HOME": base, "PATH": shell_path(shell, home)}
         if shell == "busybox":
             (home / "shell" / "rsync").symlink_to(shutil.which("rsync") or "rsync")
@@ -102,7 +102,7 @@ def _nobodys(answer: bytes, home: Path) -> bytes:
     return answer.replace(bytes(home), b"/home/ada").replace(host, b"gpu01")
 
 
-def _all(place: TransferTarget, home: Path) -> Iterator[tuple[str, bytes]]:
+def _all(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
     yield from _runs(place)
     yield from _files(place, home)
     link = place.link
@@ -115,7 +115,7 @@ def _all(place: TransferTarget, home: Path) -> Iterator[tuple[str, bytes]]:
     yield "ray-look", bytes(told.data)
 
 
-def _runs(place: TransferTarget) -> Iterator[tuple[str, bytes]]:
+def _runs(place: Place) -> Iterator[tuple[str, bytes]]:
     first = Kept().run(place, "echo out; echo err >&2; exit 3").job.id
     waiting = start(place, "sleep 300", env={"LR": "0.1"})
     queued = start(place, "true", wait=300)
@@ -134,7 +134,7 @@ def _runs(place: TransferTarget) -> Iterator[tuple[str, bytes]]:
     yield "prune", frames(lambda: client.prune(place.link, 0))
 
 
-def _times(place: TransferTarget, run: str) -> bytes:
+def _times(place: Place, run: str) -> bytes:
     """When the run's files were changed, behind the mark `mark`, as if it were the run `run`."""
     (place.home / "results").mkdir()
     (place.home / "results" / "a b").write_text("x")
@@ -153,7 +153,7 @@ def _times(place: TransferTarget, run: str) -> bytes:
     return bytes(said).replace(marks[0].encode(), b"mark").replace(run.encode(), b"run")
 
 
-def _files(place: TransferTarget, home: Path) -> Iterator[tuple[str, bytes]]:
+def _files(place: Place, home: Path) -> Iterator[tuple[str, bytes]]:
     tree = home / "tree"
     (tree / "deep").mkdir(parents=True)
     for name in ("a", "deep/b c", "deep/ü", "gone"):

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridops.errors import ConnectionLost
+from gridops.errors import ConnectionLost, UnreadableAnswer
 from gridops.inventory.settings import HealthSettings
-from gridops.jobs import follow, looking, protocol
-from gridops.jobs.frames import Frames
+from gridops.jobs import client, follow, protocol
+from gridops.jobs.frames import Chunk, FrameParser, Message
 from gridops.jobs.lookup import merged
 from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.records import Records
@@ -33,7 +33,7 @@ from gridops.ray.outcome import describe_outcome as ray_verdict
 from gridops.ray.pip_output import Pip
 from gridops.ray.rest import Api, Channel
 from gridops.reach import control, ports
-from gridops.reach.answers import Fields, document
+from gridops.reach.answers import Fields, Limit, document
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.pump import Collected, Prelude, Sink
 from gridops.render import cluster, documents, jobs, tables
@@ -99,15 +99,35 @@ def show(found: dict[str, Job]) -> None:
             jobs.lines(job, 1e9)
 
 
-def list_sink() -> tuple[Frames, Records]:
+def framed(take: Callable[[Message], object], limit: Limit) -> Sink:
+    """A sink whose bytes are parsed, and taken message by message."""
+    parser = FrameParser(limit)
+
+    def sink(data: bytes) -> None:
+        for message in parser.feed(data):
+            take(message)
+
+    return sink
+
+
+def lines_to(hear: Callable[[str], object]) -> Callable[[Message], None]:
+    def take(message: Message) -> None:
+        if isinstance(message, Chunk):
+            raise UnreadableAnswer("the node sent output that was not asked for")
+        hear(message)
+
+    return take
+
+
+def list_sink() -> tuple[Sink, Records]:
     records = Records("n1")
-    return Frames(records.hear, protocol._no_piece, looking.LISTING_LIMIT), records
+    return framed(lines_to(records.hear), client.LISTING_LIMIT), records
 
 
 def read_list(data: bytes) -> None:
-    frames, records = list_sink()
-    frames(data)
-    looking.complete([records.last], FakeLink(b""))
+    sink, records = list_sink()
+    sink(data)
+    client.complete([records.last], FakeLink(b""))
     show(records.jobs())
 
 
@@ -116,14 +136,13 @@ def follower() -> follow.Follower:
     return follow.Follower(FakeLink(b""), FOLLOWED, sink, sink)
 
 
-def follow_sink() -> Frames:
-    one = follower()
-    return Frames(one.hear, one.take, protocol.FOLLOW_LIMIT)
+def follow_sink() -> Sink:
+    return framed(follower().take, protocol.FOLLOW_LIMIT)
 
 
 def read_follow(data: bytes) -> None:
     one = follower()
-    Frames(one.hear, one.take, protocol.FOLLOW_LIMIT)(data)
+    framed(one.take, protocol.FOLLOW_LIMIT)(data)
     show({"": one.result(live=False).job})
 
 
@@ -135,7 +154,7 @@ def read_start(data: bytes) -> None:
         lines.append(line)
         starting.hear(line)
 
-    Frames(hear, protocol._no_piece, protocol.FOLLOW_LIMIT)(data)
+    framed(lines_to(hear), protocol.FOLLOW_LIMIT)(data)
     if not isinstance(starting.reply, Acknowledgement):
         raise starting._refusal(starting._ack)
 
@@ -143,7 +162,7 @@ def read_start(data: bytes) -> None:
 def ask_with(data: bytes) -> Callable[..., list[str]]:
     def ask(link: object, verb: str, *args: str, **options: object) -> list[str]:
         lines: list[str] = []
-        Frames(lines.append, protocol._no_piece, protocol.ANSWER_LIMIT)(data)
+        framed(lines_to(lines.append), protocol.ANSWER_LIMIT)(data)
         return lines
 
     return ask

@@ -18,6 +18,7 @@ from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.logs import BEYOND
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.reach import link_to
 from gridops.reach.link import Link
 
@@ -51,7 +52,7 @@ def start(link: Link, there: Path) -> Callable[..., str]:
 
     def begin(command: str, **options: object) -> str:
         spec = {"command": command, "directory": f"~/{there.name}", **options}
-        return client.start(link, JobSpec(**spec)).id  # type: ignore[arg-type]
+        return start_job(link, JobSpec(**spec)).id  # type: ignore[arg-type]
 
     return begin
 

@@ -19,6 +19,7 @@ from gridops.errors import DiskFull, NoRsync, NotWritable, TransferLost
 from gridops.inventory.settings import Settings
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.retry import without_waiting
@@ -221,7 +222,7 @@ def run_of(inventory: Inventory) -> Iterator[Callable[[str], str]]:
     ids: list[str] = []
 
     def start(directory: str) -> str:
-        ids.append(client.start(link, JobSpec(command="true", directory=directory)).id)
+        ids.append(start_job(link, JobSpec(command="true", directory=directory)).id)
         return ids[-1]
 
     yield start

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.jobs import Kept, Place, begun, pids_with
+from support.jobs import Kept, Place, begun, pids_with, run
 from support.nodes import find_program, node_of, settings_of, wait_until
 
-from gridops.jobs import client, follow
+from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.reach import link_to
 from gridops.sandbox import Sandbox, Setup
 
@@ -57,7 +58,7 @@ def test_a_run_outlives_its_session_the_connection_and_sshd(
     sandbox = make_sandbox(1)
     link = link_to(node_of(sandbox), settings_of(sandbox))
     place = Place(link, sandbox.node("node1").home)
-    job_id = client.start(link, JobSpec(command="sleep 1; echo on; exit 3")).id
+    job_id = start_job(link, JobSpec(command="sleep 1; echo on; exit 3")).id
     begun(place, job_id)
     listener = sandbox.node("node1").pid
     assert listener
@@ -84,7 +85,7 @@ def test_much_output_is_followed_fast_and_in_little_memory(
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spec = JobSpec(command=f"head -c {MEGABYTES}000000 /dev/zero")
-    end = follow.run(link, spec, on_stdout=sink, on_stderr=sink)
+    end = run(link, spec, sink, sink)
     assert (end.job.status, count, end.out_offset) == (0, MEGABYTES * 10**6, MEGABYTES * 10**6)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
     client.prune(link, 0)
@@ -95,12 +96,14 @@ def test_a_client_that_is_killed_leaves_its_run_alone(sandbox: Sandbox, home: Pa
     place = Place(link, sandbox.node("node1").home)
     spec = JobSpec(command="echo begun; sleep 0.8; echo ended")
     code = (
-        "import sys; from pathlib import Path; from gridops.jobs import follow;"
+        "import sys; from pathlib import Path; from gridops.jobs.attach import Attachment;"
         "from gridops.jobs.spec import JobSpec; from gridops.model import Node;"
         "from gridops.reach import link_to; from gridops.inventory.settings import SshSettings;"
         "link = link_to(Node('node1', 'node1'), SshSettings(config_file=Path(sys.argv[1])));"
-        "follow.run(link, JobSpec(command=sys.argv[2], id=sys.argv[3]),"
-        " on_stdout=lambda data: None, on_stderr=lambda data: None)"
+        "from gridops.system.signals import Cancel;"
+        "one = Attachment(link, sys.argv[3], Cancel());"
+        "one.start(JobSpec(command=sys.argv[2], id=sys.argv[3]));"
+        "one.follow(len, len)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(sandbox.ssh_config), spec.command, spec.id],

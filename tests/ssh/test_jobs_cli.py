@@ -20,6 +20,7 @@ from gridops.dispatch import placement
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.probe.score import rank
 from gridops.reach import link_to
 
@@ -128,7 +129,7 @@ def test_changes_that_there_are_not_are_told_from_those_that_are_not_known(tell,
     done = tell("jobs.show", unknown, "--diff")
     assert done.status == 1
     assert done.complaint.endswith("its changes are not known")
-    clean = client.start(place(inventory, "node2").link, JobSpec("true", commit="abc")).id
+    clean = start_job(place(inventory, "node2").link, JobSpec("true", commit="abc")).id
     done = tell("jobs.show", clean, "--diff")
     assert (done.status, done.out) == (0, "")
     assert done.complaint.endswith("nothing was changed")
@@ -141,7 +142,7 @@ def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, mon
     foreign = inventory.tree("node1") / "project"
     foreign.mkdir(parents=True)
     (foreign / "precious").write_text("mine")
-    busy = client.start(place(inventory, "node2").link, JobSpec(command="sleep 60")).id
+    busy = start_job(place(inventory, "node2").link, JobSpec(command="sleep 60")).id
     done = tell("run", "--detach", "--cmd", "true")
     assert done.status == 0
     job_id = done.out.strip()
@@ -166,7 +167,7 @@ def test_a_start_in_doubt_is_never_tried_on_another_node(tell, inventory, projec
         asked.append(link.node.name)
         raise StartUnknown("it broke", node=link.node.name, hint=f"`inv jobs.show {job.id}`")
 
-    monkeypatch.setattr(client, "start", doubtful)
+    monkeypatch.setattr("gridops.dispatch.assignment.start_job", doubtful)
     done = tell("run", "--detach", "--no-sync", "--cmd", "true")
     assert (done.status, done.out, len(asked)) == (125, "", 1)
     assert ID.search(done.err.splitlines()[-1])
@@ -337,7 +338,7 @@ def test_logs_of_a_run_that_never_pauses_come_to_an_end(home):
 
 def test_logs_of_a_run_that_waits_for_its_turn_are_empty(tell, detach, inventory):
     job_id = detach("sleep 60")
-    queued = client.start(place(inventory).link, JobSpec(command="true", wait=60)).id
+    queued = start_job(place(inventory).link, JobSpec(command="true", wait=60)).id
     assert known(tell)[queued]["state"] == "queued"
     for words in (), ("--tail", "3"):
         done = tell("jobs.logs", queued, *words)
@@ -482,7 +483,7 @@ def test_a_run_whose_supervisor_was_killed_is_lost(tell, detach, inventory):
 def test_a_prefix_names_a_run_when_only_one_begins_so(tell, detach, inventory):
     there = place(inventory)
     for name in ("train-a1", "train-a", "other"):
-        client.start(there.link, JobSpec(command=f"echo {name}", id=name))
+        start_job(there.link, JobSpec(command=f"echo {name}", id=name))
         tell("jobs.wait", name)
     assert tell("jobs.logs", "oth").out == "other\n"
     assert tell("jobs.logs", "train-a").out == "train-a\n"  # a whole id, although another begins so

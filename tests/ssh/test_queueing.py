@@ -181,7 +181,7 @@ def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     settings = Grid.load(inventory.path).settings
     one = Candidate(node_of(inventory.sandbox, "node1"), "")
     line = Queue(Dispatch(RunSpec("echo never"), settings), [one], settings, 60)
-    line._join()  # and nothing more is heard of it
+    line._enqueue()  # and nothing more is heard of it
     waiting = [job.id for job in jobs(inventory, "node1") if job.state == "queued"]
     assert len(waiting) == 1
     wait_until(lambda: not any(job.state == "queued" for job in jobs(inventory, "node1")))

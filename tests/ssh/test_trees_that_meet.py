@@ -17,6 +17,7 @@ from support.nodes import node_of, settings_of, wait_until
 from gridops.dispatch.staging import deliver
 from gridops.grid import Grid
 from gridops.jobs import client
+from gridops.jobs.start import Acknowledgement
 from gridops.model import Job
 from gridops.observe.paths import state_dir
 from gridops.reach import link_to
@@ -345,7 +346,7 @@ def test_a_start_whose_acknowledgement_got_lost_still_brings_the_tree_first(
     link = place(inventory).link
     tree = list_tree(a, settings.sync)
     job_id = start(place(inventory), "true", hold=30.0)
-    report = deliver(link, client.Acknowledgement(job_id, "exists"), tree, settings)
+    report = deliver(link, Acknowledgement(job_id, "exists"), tree, settings)
     assert report.files == 2
     begun_not = show(inventory, job_id)
     assert (begun_not.state, begun_not.began) == ("held", False)
@@ -353,7 +354,7 @@ def test_a_start_whose_acknowledgement_got_lost_still_brings_the_tree_first(
     wait_until(lambda: not show(inventory, job_id).active)
     waiting = start(place(inventory), "sleep 600")
     job_id = start(place(inventory), "true", hold=30.0, wait=60.0)
-    report = deliver(link, client.Acknowledgement(job_id, "exists"), tree, settings)
+    report = deliver(link, Acknowledgement(job_id, "exists"), tree, settings)
     assert report.target.endswith(f"{job_id}/tree")
     client.kill(link, waiting, grace=0)
 

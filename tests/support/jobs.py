@@ -10,11 +10,15 @@ from pathlib import Path
 
 from support.nodes import wait_until
 
-from gridops.jobs import client, follow
+from gridops.jobs import follow
+from gridops.jobs.attach import Attachment
 from gridops.jobs.follow import JobEnd
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Job
 from gridops.reach.link import Link
+from gridops.reach.pump import Sink
+from gridops.system.signals import Cancel
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ def shell_path(shell: str, home: Path) -> str:
     return f"{directory}:{os.environ['PATH']}"
 
 
+def run(link: Link, spec: JobSpec, stdout: Sink, stderr: Sink) -> JobEnd:
+    """Start the run and follow it to its end, as the executor does."""
+    with Attachment(link, spec.id, Cancel()) as attached:
+        attached.start(spec)
+        return attached.follow(stdout, stderr)
+
+
 class Kept:
     """Both streams of a run."""
 
@@ -50,7 +61,7 @@ class Kept:
 
     def run(self, place: Place, command: str, **options: object) -> JobEnd:
         spec = JobSpec(command=command, **options)  # type: ignore[arg-type]
-        return follow.run(place.link, spec, on_stdout=self.out.extend, on_stderr=self.err.extend)
+        return run(place.link, spec, self.out.extend, self.err.extend)
 
     def follow(self, place: Place, job_id: str, out: int = 0, err: int = 0) -> JobEnd:
         return follow.follow_through(
@@ -65,7 +76,7 @@ def done(place: Place, job_id: str) -> Job:
 
 def start(place: Place, command: str, **options: object) -> str:
     spec = JobSpec(command=command, **options)  # type: ignore[arg-type]
-    return client.start(place.link, spec).id
+    return start_job(place.link, spec).id
 
 
 def begun(place: Place, job_id: str) -> None:

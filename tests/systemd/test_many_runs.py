@@ -10,9 +10,10 @@ import pytest
 from support.nodes import wait_until
 
 from gridops.inventory.settings import SshSettings
-from gridops.jobs import client, follow
+from gridops.jobs import follow
 from gridops.jobs.outcome import exit_status
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Node
 from gridops.reach import link_to
 
@@ -64,7 +65,7 @@ def test_each_is_exact_or_said_to_be_lost_and_none_begins_twice(machine, grid, h
         for trap, length in zip(traps, lengths, strict=True)
     ]
     for spec in specs:
-        client.start(link, spec)
+        start_job(link, spec)
     begun = machine.home() / "begun"
     wait_until(lambda: begun.exists() and len(begun.read_text().split()) == RUNS, 30)
     time.sleep(rng.uniform(0.0, 3.0))

@@ -20,6 +20,7 @@ from support.nodes import find_program, wait_until
 from gridops.errors import NodeError, NotStarted
 from gridops.jobs import client, script
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Node
 from gridops.reach.local import LocalLink
 from gridops.system.scripts import source
@@ -515,7 +516,7 @@ def test_nothing_starts_on_a_full_disk_and_that_is_why(place: Place, small_disk:
 
 def test_a_full_disk_keeps_no_secrets_of_a_run_that_ended(place: Place, small_disk: Path) -> None:
     spec = JobSpec(command="sleep 0.5", env={"TOKEN": "hunter2"})
-    client.start(place.link, spec)
+    start_job(place.link, spec)
     begun(place, spec.id)
     secret = place.job(spec.id) / "spec" / "env"
     assert b"hunter2" in secret.read_bytes()

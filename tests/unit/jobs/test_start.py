@@ -19,10 +19,13 @@ from gridops.errors import (
     StartUnknown,
 )
 from gridops.jobs import client, follow
+from gridops.jobs.attach import Attachment
 from gridops.jobs.spec import JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Node
 from gridops.reach.link import Process
 from gridops.reach.local import LocalLink, LocalProcess
+from gridops.system.signals import Cancel
 
 
 class Deaf:
@@ -92,7 +95,7 @@ def no_sleep(seconds: float) -> None:
 def test_a_start_whose_answer_was_lost_is_repeated_and_runs_once(marks: Path, home: Path) -> None:
     link = Flaky("deaf", "unreachable", "deaf")
     spec = JobSpec(command=f"echo ran >>{marks}")
-    reply = client.start(link, spec, sleep=no_sleep)
+    reply = start_job(link, spec, sleep=no_sleep)
     assert reply.state == "exists"
     assert done(Place(link, home), spec.id).status == 0
     assert marks.read_text() == "ran\n"
@@ -100,16 +103,11 @@ def test_a_start_whose_answer_was_lost_is_repeated_and_runs_once(marks: Path, ho
 
 def test_a_run_whose_first_answer_was_lost_is_followed_all_the_same(marks: Path) -> None:
     link = Flaky("deaf")
-    kept, told = Kept(), []
-    end = follow.run(
-        link,
-        JobSpec(command=f"echo ran | tee -a {marks}"),
-        on_stdout=kept.out.extend,
-        on_stderr=kept.err.extend,
-        on_started=told.append,
-        sleep=no_sleep,
-    )
-    assert (end.job.status, kept.out, len(told)) == (0, b"ran\n", 1)
+    kept, spec = Kept(), JobSpec(command=f"echo ran | tee -a {marks}")
+    with Attachment(link, spec.id, Cancel(), sleep=no_sleep) as attached:
+        assert attached.start(spec).state == "exists"
+        end = attached.follow(kept.out.extend, kept.err.extend)
+    assert (end.job.status, kept.out) == (0, b"ran\n")
     assert marks.read_text() == "ran\n"
 
 
@@ -134,38 +132,25 @@ class Recording(LocalLink):
 def test_a_held_run_begins_once_when_its_tree_is_there_also_over_a_new_connection(
     marks: Path, cut: bool
 ) -> None:
-    link, kept, steps = Recording(), Kept(), []
-
-    def deliver(reply: client.Acknowledgement) -> None:
-        steps.append(reply.state)
-        assert client.status(Flaky(), [reply.id])[reply.id].state == "held"
+    link, kept = Recording(), Kept()
+    spec = JobSpec(command=f"echo ran | tee -a {marks}", hold=30.0)
+    with Attachment(link, spec.id, Cancel(), sleep=no_sleep) as attached:
+        assert attached.start(spec).state == "held"
+        assert client.status(Flaky(), [spec.id])[spec.id].state == "held"
         assert not marks.exists()
         if cut:
             link.cut()
-
-    end = follow.run(
-        link,
-        JobSpec(command=f"echo ran | tee -a {marks}", hold=30.0),
-        on_stdout=kept.out.extend,
-        on_stderr=kept.err.extend,
-        on_started=lambda reply: steps.append("started"),
-        deliver=deliver,
-        sleep=no_sleep,
-    )
-    assert (end.job.status, kept.out, steps) == (0, b"ran\n", ["held", "started"])
+        attached.confirm()
+        end = attached.follow(kept.out.extend, kept.err.extend)
+    assert (end.job.status, kept.out) == (0, b"ran\n")
     assert link.verbs == (["run", "begin"] if cut else ["run"])
     assert marks.read_text() == "ran\n"
 
 
 def test_a_held_run_whose_tree_does_not_come_is_not_started_again(marks: Path) -> None:
-    link = Recording()
-
-    def deliver(reply: client.Acknowledgement) -> None:
-        raise ConnectionLost("the sync broke")
-
-    spec = JobSpec(command=f"echo ran >>{marks}", hold=0.3)
-    with pytest.raises(ConnectionLost, match="the sync broke"):
-        follow.run(link, spec, on_stdout=drop, on_stderr=drop, deliver=deliver, sleep=no_sleep)
+    link, spec = Recording(), JobSpec(command=f"echo ran >>{marks}", hold=0.3)
+    with Attachment(link, spec.id, Cancel(), sleep=no_sleep) as attached:
+        attached.start(spec)
     assert link.verbs == ["run"]
     wait_until(lambda: client.status(link, [spec.id])[spec.id].state == "refused")
     assert not marks.exists()
@@ -183,7 +168,7 @@ def test_an_answer_that_arrived_whole_needs_no_status(marks: Path) -> None:
 
 def test_what_may_be_asked_twice_is_asked_again_when_its_answer_was_lost(marks: Path) -> None:
     spec = JobSpec(command="true", diff="x\n" * 5)
-    client.start(Flaky(), spec)
+    start_job(Flaky(), spec)
     assert [job.id for job in client.list_jobs(Flaky("deaf", "deaf"))] == [spec.id]
     assert client.diff(Flaky("deaf"), spec.id) == b"x\n" * 5
     link = Flaky(*["deaf"] * 99)
@@ -196,16 +181,16 @@ def test_an_id_that_is_taken_is_not_said_to_run_before_that_is_known(marks: Path
     spec = JobSpec(command="true")
     client.kill(Flaky(), spec.id)
     with pytest.raises(NotStarted) as caught:
-        client.start(Flaky("", "unreachable"), spec, sleep=no_sleep)
+        start_job(Flaky("", "unreachable"), spec, sleep=no_sleep)
     assert caught.value.reason == "cancelled"
     with pytest.raises(StartUnknown):
-        client.start(Flaky("", *["unreachable"] * 50), spec, give_up_after=0, sleep=no_sleep)
+        start_job(Flaky("", *["unreachable"] * 50), spec, give_up_after=0, sleep=no_sleep)
 
 
 def test_a_node_that_was_never_reached_certainly_runs_nothing(marks: Path) -> None:
     link = Flaky("unreachable")
     with pytest.raises(ConnectTimeout):
-        client.start(link, JobSpec(command="true"), sleep=no_sleep)
+        start_job(link, JobSpec(command="true"), sleep=no_sleep)
     assert len(link.commands) == 1
 
 
@@ -213,12 +198,12 @@ def test_a_start_that_stays_ambiguous_is_said_to_be_unknown(marks: Path) -> None
     link = Flaky("deaf", *["unreachable"] * 50)
     spec = JobSpec(command=f"echo ran >>{marks}")
     with pytest.raises(StartUnknown, match="may run"):
-        client.start(link, spec, give_up_after=0, sleep=no_sleep)
+        start_job(link, spec, give_up_after=0, sleep=no_sleep)
     wait_until(marks.exists)
 
 
 def test_a_refusal_after_an_ambiguous_attempt_seals_the_id(marks: Path, home: Path) -> None:
-    holder = client.start(Flaky(), JobSpec(command="sleep 300"))
+    holder = start_job(Flaky(), JobSpec(command="sleep 300"))
     first = JobSpec(command=f"echo ran >>{marks}")
 
     class Cut(Flaky):
@@ -228,11 +213,11 @@ def test_a_refusal_after_an_ambiguous_attempt_seals_the_id(marks: Path, home: Pa
             return super().start(command, timeout=timeout)
 
     with pytest.raises(NotStarted) as caught:
-        client.start(Cut("deaf"), first, sleep=no_sleep)
+        start_job(Cut("deaf"), first, sleep=no_sleep)
     assert caught.value.reason == "busy"
     client.kill(Flaky(), holder.id, grace=0)
     with pytest.raises(NotStarted):  # what was on its way may arrive now: it finds the id taken
-        client.start(Flaky(), first)
+        start_job(Flaky(), first)
     assert not marks.exists()
     client.kill(Flaky(), holder.id, grace=0)
 
@@ -241,7 +226,7 @@ def test_following_gives_up_when_told_to_and_says_that_the_run_goes_on(
     marks: Path, home: Path
 ) -> None:
     spec = JobSpec(command="sleep 0.5")
-    client.start(Flaky(), spec)
+    start_job(Flaky(), spec)
     link = Flaky(*["unreachable"] * 99)
     sink = bytearray().extend
     with pytest.raises(JobUnreachable) as caught:
