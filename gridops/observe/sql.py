@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
 from gridops.observe.rows import Batch, Sample
-from gridops.system.processes import alive, identity
+from gridops.system.processes import identity, is_running
 
 if TYPE_CHECKING:
     import sqlite3
@@ -102,7 +102,7 @@ def prune(db: sqlite3.Connection, now: float) -> None:
     _forget(db, "samples", "minute", (now - KEEP_SAMPLES) // 60, MOST_SAMPLES)
     _forget(db, "runs", "started", now - KEEP_RUNS, MOST_RUNS)
     db.execute("DELETE FROM nodes WHERE at < ?", (now - KEEP_SAMPLES,))
-    dead = [row for row in db.execute("SELECT process FROM active") if not alive(row[0])]
+    dead = [row for row in db.execute("SELECT process FROM active") if not is_running(row[0])]
     db.executemany("DELETE FROM active WHERE process = ?", dead)
 
 

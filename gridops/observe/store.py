@@ -20,7 +20,7 @@ from gridops.errors import StoreError
 from gridops.observe.paths import DIRECTORY, SWITCH, store_path
 from gridops.observe.rows import Batch, NodeRecord, RunRow, Sample
 from gridops.observe.sql import COLUMNS, add, migrate, prune, version
-from gridops.system.processes import alive
+from gridops.system.processes import is_running
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Store:
     def active(self) -> int:
         """Number of tasks under way, in processes that live."""
         rows = self._rows("SELECT process, sum(tasks) FROM active GROUP BY process")
-        return sum(tasks for process, tasks in rows if alive(process))
+        return sum(tasks for process, tasks in rows if is_running(process))
 
     def node_records(self, since: float | None = None) -> list[NodeRecord]:
         """Last record of each node, not before `since` (default: a day ago)."""
@@ -159,7 +159,7 @@ class Store:
 def _run_row(row: Sequence[Any]) -> RunRow:
     *values, process = row
     found = RunRow(*values)
-    if found.state == "running" and not alive(process):
+    if found.state == "running" and not is_running(process):
         values[5] = "unknown"
         return RunRow(*values)
     return found

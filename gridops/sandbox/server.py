@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gridops.errors import SandboxError
 from gridops.sandbox import files, processes
-from gridops.sandbox.processes import Process
+from gridops.system.processes import Process, find_process, is_alive
 
 PORTS = range(20000, 32000)  # below the range from which the kernel serves outgoing connections
 START_TIMEOUT = 15.0  # seconds until an sshd must listen
@@ -50,7 +50,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        return self.process is not None and processes.alive(self.process)
+        return self.process is not None and is_alive(self.process)
 
     def public_key(self) -> str:
         return (self.directory / "host_key.pub").read_text().strip()
@@ -178,7 +178,7 @@ def _wait(server: Server, end: float) -> Process | None:
     pid_file = server.directory / "pid"
     while time.monotonic() < end:
         with suppress(OSError, ValueError):
-            return processes.find(int(pid_file.read_text()))
+            return find_process(int(pid_file.read_text()))
         if re.search("Cannot bind|fatal", last_words(server.directory / "log")):
             return None
         time.sleep(0.002)

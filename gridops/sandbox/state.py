@@ -16,10 +16,10 @@ from pathlib import Path
 from gridops.errors import SandboxError, UnknownNameError, UsageError
 from gridops.sandbox import files
 from gridops.sandbox import server as sshd
-from gridops.sandbox.processes import Process
 from gridops.sandbox.server import PortTaken, Server, Setup
 from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
+from gridops.system.processes import Process
 
 STATE = "state.json"
 SHARED = "shared"  # the directory of the one sshd of a shared sandbox
@@ -96,7 +96,7 @@ class State:
             server.directory.name: {
                 "port": server.port,
                 "listen": server.listen,
-                "process": _plain(server.process),
+                "process": server.process and server.process._asdict(),
             }
             for server in self.servers.values()
         }
@@ -222,9 +222,3 @@ def _lock(root: Path, end: float, *, create: bool) -> int:
             raise SandboxError(message) from exc
         except OSError as exc:
             raise SandboxError(f"no sandbox can be in {root}: {exc.strerror}") from exc
-
-
-def _plain(process: Process | None) -> dict[str, int | str] | None:
-    if process is None:
-        return None
-    return {"pid": process.pid, "start": process.start, "boot": process.boot}

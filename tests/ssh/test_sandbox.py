@@ -16,7 +16,8 @@ from support.nodes import find_program, nodes_of, processes_of, run_ssh, setting
 
 from gridops.errors import SandboxError, UnknownNameError, UsageError
 from gridops.reach import link_to
-from gridops.sandbox import Sandbox, SandboxNode, Setup, processes, server
+from gridops.sandbox import Sandbox, SandboxNode, Setup, server
+from gridops.system.processes import find_process
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -145,8 +146,8 @@ def test_a_stopped_node_is_gone_with_all_it_ran_and_comes_back_on_its_port(make_
     other = int(run_ssh(sandbox, "node2", "sleep 600 </dev/null >/dev/null 2>&1 & echo $!").stdout)
     sandbox.stop("node1")
     assert not sandbox.node("node1").running
-    assert processes.find(pid) is None
-    assert processes.find(other) is not None
+    assert find_process(pid) is None
+    assert find_process(other) is not None
     assert run_ssh(sandbox, "node1", "true").returncode == 255
     back = sandbox.start("node1")
     assert (back.port, back.home) == (before.port, before.home)
