@@ -258,7 +258,7 @@ def announce_start(assignment: Assignment, reply: Acknowledgement | None = None)
             nodes=(node,),
             id=job.id,
             seconds=job.wait,
-            wanted=describe_resources(job.gpus),
+            gpus=job.gpus,
             command=job.command,
         )
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from gridops.dispatch.assignment import (
@@ -45,7 +45,6 @@ from gridops.jobs.outcome import (
     exit_status,
     forgotten_error,
     raise_unless_ended,
-    remains,
 )
 from gridops.jobs.start import Acknowledgement
 from gridops.model import Job, Node, RunResult, RunSpec
@@ -206,7 +205,7 @@ class Executor:
             status=status,
             signal=job.signal,
             seconds=seconds,
-            left=remains(job),
+            left=[asdict(one) for one in job.left],
         )
         if not self._cancel.reason:
             raise_unless_ended(job)
@@ -226,9 +225,9 @@ class Executor:
         """Result of a run that we leave; without `reply` nobody knows whether it has begun."""
         node, job_id, left = assignment.link.node, assignment.job.id, self._cancel.left or ""
         if reply:
-            fate = "is being ended there" if self._cancel.reason else "goes on there"
-            fate = "waits for its turn there, or has begun" if reply.state == "queued" else fate
-            events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, fate=fate)
+            state = "stopping" if self._cancel.reason else "running"
+            state = "queued" if reply.state == "queued" else state
+            events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, state=state)
         else:
             events.emit(events.WARNING, message=unknown_start_message(job_id, node))
         status, stopped = STOPPED_STATUS.get(left, 0), self._cancel.reason

@@ -95,7 +95,7 @@ class Queue:
             nodes=nodes,
             id=job.id,
             seconds=self._wait,
-            wanted=self._wanted,
+            gpus=job.gpus,
             command=job.command,
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import asdict
 
 from gridops.errors import RunLost, RunTimeout
 from gridops.model import Job
+from gridops.observe.messages import describe_leftovers
 
 FAILED = 125  # nobody knows how the command ended, or it never began
 TIMED_OUT = 124
@@ -81,11 +83,7 @@ def forgotten_error(job_id: str, node: str) -> RunLost:
 
 def remains(job: Job) -> str:
     """Processes of it that could not be ended, and the remedy; "" when nothing is left."""
-    if not job.left:
-        return ""
-    pids = " ".join(str(one.pid) for one in job.left)
-    named = ", ".join(f"{one.pid} ({one.user}, {one.name})" for one in job.left)
-    return f"these processes could not be ended: {named}; run `sudo kill -KILL {pids}` there"
+    return describe_leftovers([asdict(one) for one in job.left]) if job.left else ""
 
 
 def _end(job: Job) -> str:

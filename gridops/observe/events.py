@@ -18,7 +18,7 @@ from typing import Any
 TASK_STARTED = "task.started"  # task
 # What ended it early, if anything did, and the exit status that this means, are with it.
 TASK_FINISHED = "task.finished"  # task, status ("success" | "failure"), seconds, error, exit_status
-NODE_PROBED = "node.probed"  # node, state, score, seconds, error, figures (observe/figures.py)
+NODE_PROBED = "node.probed"  # node, state, score, seconds, error, figures (probe/figures.py)
 NODE_CHANGED = "node.changed"  # node, before, state, reason: since the last look at it
 NODES_RANKED = "nodes.ranked"  # seconds, candidates, silent (nodes that had not answered yet)
 NODE_SELECTED = "node.selected"  # node, score, reason, degraded
@@ -28,13 +28,15 @@ SYNC_PROGRESS = "sync.progress"  # node, percent, bytes
 SYNC_FINISHED = "sync.finished"  # node, status, files, deleted, fetched (left out), bytes, seconds
 FETCH_PROGRESS = "fetch.progress"  # node, percent, bytes
 FETCH_FINISHED = "fetch.finished"  # node, status, files, replaced (of them), bytes, seconds
-RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (at most), wanted, command
+RUN_QUEUED = "run.queued"  # nodes (their names), id, seconds (at most), gpus, command
 RUN_STARTED = "run.started"  # node, cwd, id, command
 RUN_STOPPING = "run.stopping"  # node, reason (a signal's name): the node is asked to end it
-RUN_LEFT = "run.left"  # node, id, reason (a signal's name), fate (in words): it is there without us
+# It is there without us: "running", "queued" (or it has begun meanwhile), "stopping".
+RUN_LEFT = "run.left"  # node, id, reason (a signal's name), state
 TREE_KEPT = "tree.kept"  # bytes, path: of a copy, until a run that waits has its tree
 RUN_RESTARTED = "run.restarted"  # node, id, error: it is lost, and begins again
-RUN_FINISHED = "run.finished"  # node, id, status (exit status), signal, seconds, left (in words)
+# What could not be ended of it is `left`: pid, user and name of each process.
+RUN_FINISHED = "run.finished"  # node, id, status (exit status), signal (number), seconds, left
 JOB_STATE = "job.state"  # node, id, state ("queued" | "running"): a followed run
 JOB_ENDED = "job.ended"  # node, id, state, status, seconds, error: seen to have ended
 RETRY = "retry"  # what, attempt (from 1), delay (seconds until the next), error, reason (its kind)
@@ -42,7 +44,9 @@ PACKAGE_READY = "package.ready"  # node, files, bytes, seconds, uploaded (else i
 CLUSTER_JOB_SUBMITTED = "cluster.job.submitted"  # node (the head), id
 CLUSTER_JOB_WAITS = "cluster.job.waits"  # node, id, reason: it has not begun yet
 CLUSTER_JOB_ENDED = "cluster.job.ended"  # node, id, state, status (exit status), seconds
-CLUSTER_STEP = "cluster.step"  # node, what: a part of the Ray cluster's start or end is done
+# A part of the Ray cluster's start or end, with what belongs to it: "installing" (version,
+# python), "bringing" (wheelhouse), "started" (role, address), "stopped" (role, processes).
+CLUSTER_STEP = "cluster.step"  # node, step
 CLUSTER_PROGRESS = "cluster.progress"  # node, what: often, while Ray is installed
 RETRY_ENDED = "retry.ended"  # what, attempts, ok, error: after at least one failed attempt
 CONNECTION_OPENED = "connection.opened"  # node, seconds

@@ -19,8 +19,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gridops.errors import UnknownNameError
-from gridops.observe import events
-from gridops.observe.messages import sentence
+from gridops.observe import events, messages
 from gridops.system.text import escaped_json, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -137,12 +136,12 @@ def _to_record(
 
 
 def _on_event(event: events.Event) -> None:
-    said = sentence(event)
+    message = messages.find(event) or messages.Message(logging.DEBUG, event.name)
     logger = logging.getLogger(NAME)
-    if said is None or not logger.isEnabledFor(said[0]):
+    if message.log is None or not logger.isEnabledFor(message.level):
         return
     fields = {"event": event.name, **event.context, **event.fields}
-    logger.log(said[0], "%s", said[1], extra={"grid": fields})
+    logger.log(message.level, "%s", messages.fill(message.log, event), extra={"grid": fields})
 
 
 class _Handler(logging.Handler):

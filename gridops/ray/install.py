@@ -113,7 +113,8 @@ class _Installation:
         found = self._found
         if found.ready:
             return Installed(found.ready, found.version, fresh=False, seconds=0.0)
-        self._tell(f"installing Ray {self._cluster.settings.version} with Python {found.version}")
+        version = self._cluster.settings.version
+        self._tell("installing", version=version, python=found.version)
         wheels = self._bring(wheelhouse) if wheelhouse else ""
         ray, _, python = self._make(wheels)["ready"].partition(" ")
         return Installed(ray, python, fresh=True, seconds=time.monotonic() - began)
@@ -121,8 +122,8 @@ class _Installation:
     def _left(self) -> float:
         return max(0.1, self._end - time.monotonic())
 
-    def _tell(self, what: str) -> None:
-        events.emit(events.CLUSTER_STEP, node=self._node.name, what=what)
+    def _tell(self, step: str, **facts: object) -> None:
+        events.emit(events.CLUSTER_STEP, node=self._node.name, step=step, **facts)
 
     def _make(self, wheels: str) -> Told:
         found, settings = self._found, self._cluster.settings
@@ -143,7 +144,7 @@ class _Installation:
     def _bring(self, wheelhouse: Path) -> str:
         """Copy the wheelhouse's files to the node by rsync; the directory there."""
         target = f"{self._found.top}/{paths.WHEELS}"
-        self._tell(f"bringing {wheelhouse}")
+        self._tell("bringing", wheelhouse=str(wheelhouse))
         job = RsyncCall(
             options=["-rtO", *rsync_program().literal, "--exclude=*/"],
             sources=[f"{wheelhouse.resolve()}/"],

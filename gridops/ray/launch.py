@@ -95,8 +95,10 @@ class Launch:
         )  # fmt: skip
 
     def _tell(self) -> None:
-        what = f"{self.role} started at {self.address}"
-        events.emit(events.CLUSTER_STEP, node=self.node.name, what=what)
+        role, address = self.role, self.address
+        events.emit(
+            events.CLUSTER_STEP, node=self.node.name, step="started", role=role, address=address
+        )
 
     @property
     def _temp(self) -> str:

@@ -33,8 +33,8 @@ def stop(
         told = ask_node(cluster, node, "stop", *args, timeout=grace + STOP_GRACE)
         done = Stopped(told["role"], int(told.number("ended") or 0), told["logs"])
         if done.role or done.processes:
-            what = f"{done.role or 'leftover'} stopped, {done.processes} processes"
-            events.emit(events.CLUSTER_STEP, node=node.name, what=what)
+            facts = {"role": done.role, "processes": done.processes}
+            events.emit(events.CLUSTER_STEP, node=node.name, step="stopped", **facts)
         return done
 
     workers = [node for node in nodes if node.name != cluster.head.name]

@@ -12,8 +12,7 @@ from gridops.inventory.nodeset import fold
 from gridops.model import NodeHealth, Outcome, Reply, SyncReport
 from gridops.probe.score import STATES
 from gridops.render.tables import Row
-from gridops.render.units import size
-from gridops.system.text import plain
+from gridops.system.text import plain, size
 
 
 def fold_replies(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:

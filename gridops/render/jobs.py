@@ -9,8 +9,8 @@ from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.paths import JobPaths
 from gridops.model import Job, Outcome
 from gridops.render.documents import SCHEMA
-from gridops.render.units import duration, moment, size
-from gridops.system.text import plain
+from gridops.render.units import duration, moment
+from gridops.system.text import plain, size
 
 if TYPE_CHECKING:
     from gridops.render.tables import Row

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.model import Jobs, Node, NodeHealth, Space, SyncReport
-from gridops.render.units import percent, round_or_none, size, spreadsheet_cell
-from gridops.system.text import plain
+from gridops.render.units import percent, round_or_none, spreadsheet_cell
+from gridops.system.text import plain, size
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -7,22 +7,6 @@ import time
 from gridops.system.text import printable_lines
 
 
-def size(count: float) -> str:
-    """Bytes in words: 0 B, 12.3 kB, 1.5 GB (powers of 1000)."""
-    if abs(count) < 1000:
-        return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if abs(count) < 999.95:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:.1f} TB"
-
-
-def number_of(count: int, thing: str) -> str:
-    """Count with its noun: 1 file, 2 files."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
 def moment(at: float | None) -> str:
     """Local time to the second."""
     return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

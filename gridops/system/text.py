@@ -1,4 +1,4 @@
-"""Sanitizing of texts that others wrote, for display.
+"""Texts fit to be shown: figures in words, and what others wrote made harmless.
 
 Whatever a person gets to see goes through `plain` (a cell: as wide as it was), `printable` (a line
 that is said) or `printable_lines`; a JSON document goes through `escaped_json`.
@@ -47,6 +47,23 @@ def escaped_json(text: str) -> str:
         else "".join(c if c.isprintable() else _escaped_unit(c) for c in line)
         for line in text.split("\n")
     )
+
+
+def size(count: float) -> str:
+    """Bytes in words: 0 B, 12.3 kB, 1.5 GB (powers of 1000)."""
+    if abs(count) < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if abs(count) < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} TB"
+
+
+def number_of(count: int, thing: str) -> str:
+    """Count with its noun: 1 file, 2 files, 2 processes."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count} {thing}{'' if count == 1 else plural}"
 
 
 def _escaped_unit(char: str) -> str:

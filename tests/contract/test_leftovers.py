@@ -230,7 +230,7 @@ def test_ctrl_c_says_what_of_the_run_goes_on(account: Path, shared: Path) -> Non
         f"these processes could not be ended: {pid} (root, sleep);"
         f" run `sudo kill -KILL {pid}` there"
     )
-    assert err.splitlines()[-1] == f"gridops: here: the run has ended; {left}"
+    assert err.splitlines()[-1] == f"gridops: here: the run has ended by SIGTERM; {left}"
     assert left in told(account, "jobs.show", "@last")[1]
     status, _, err = told(account, "jobs.kill", "@last")
     assert status == 125

@@ -204,7 +204,7 @@ def test_a_signal_ends_the_remote_tree_when_it_is_to(name, status, nowhere, node
         said = child.stderr.read()
     assert gone(node2)
     asked = "asking the node to stop the command (KILL follows after 10 s); Ctrl-C leaves it"
-    lines = f"gridops: node2: {name}: {asked}\ngridops: node2: the run has ended\n"
+    lines = f"gridops: node2: {name}: {asked}\ngridops: node2: the run has ended by SIGTERM\n"
     assert RUN.sub(b"", said) == SELECTED + lines.encode()
 
 

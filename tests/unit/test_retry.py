@@ -246,9 +246,9 @@ def test_the_log_has_one_line_an_attempt_and_one_at_the_end(run):
     finally:
         shutdown_logging()
     assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
-        "WARNING work failed at attempt 1: ValueError: odd; again in 1 s",
-        "WARNING work failed at attempt 2: ValueError: odd; again in 2 s",
-        "WARNING work given up after 3 attempts: ValueError: odd",
+        "WARNING work: attempt 1 failed: ValueError: odd; again in 1.0 s",
+        "WARNING work: attempt 2 failed: ValueError: odd; again in 2.0 s",
+        "WARNING work: given up after 3 attempts: ValueError: odd",
     ]
 
 

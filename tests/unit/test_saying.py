@@ -90,7 +90,7 @@ def test_all_that_is_told_meanwhile_is_harmless(capsys, monkeypatch):
     monkeypatch.setattr("gridops.tasks._progress.is_terminal", lambda stream: True)
     with events.listening(Narrator()):
         events.emit(events.CLUSTER_PROGRESS, node="node1", what=EVIL)
-        events.emit(events.CLUSTER_STEP, node="node1", what=EVIL)
+        events.emit(events.CLUSTER_STEP, node="node1", step="bringing", wheelhouse=EVIL)
         events.emit(events.WARNING, message=EVIL)
         events.emit(events.RUN_STARTED, node="node1", id=EVIL)
     said = capsys.readouterr().err

@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gridops.render.overview import Overview
 from gridops.render.page import nodes, runs, summary, svg
-from gridops.render.units import duration, number_of, percent, size
-from gridops.system.text import plain
+from gridops.render.units import duration, percent
+from gridops.system.text import number_of, plain, size
 
 MIN_REFRESH_INTERVAL = 2.0  # seconds: a page is not fetched again earlier
 FOLDER = Path(__file__).parent

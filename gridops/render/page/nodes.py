@@ -11,7 +11,8 @@ from gridops.render.overview import Overview
 from gridops.render.page.summary import STATE_SIGNS
 from gridops.render.page.svg import TrendLine, trend_line
 from gridops.render.trends import Trend, span
-from gridops.render.units import duration, number_of, percent
+from gridops.render.units import duration, percent
+from gridops.system.text import number_of
 
 POINTS = 48  # of a line; half as many where there are many nodes
 MANY_NODES = 100

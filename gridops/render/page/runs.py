@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gridops.model import Job
 from gridops.observe.rows import RunRow
 from gridops.render.overview import Overview
-from gridops.render.units import number_of
+from gridops.system.text import number_of
 
 EXCERPT_LENGTH = 120  # characters
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from gridops.model import NodeHealth
 from gridops.render.overview import Overview
-from gridops.render.units import percent, size
+from gridops.render.units import percent
+from gridops.system.text import size
 
 STATE_SIGNS = {"healthy": "good", "degraded": "warn", "unreachable": "bad"}  # each with its sign
 

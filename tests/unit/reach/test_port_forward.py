@@ -130,7 +130,10 @@ def test_what_happens_is_told_in_a_line(capsys):
     ):
         event = events.Event(name, {"node": "gpu01", **fields})
         tell(event)
-        assert "?" not in (messages.sentence(event) or (0, "?"))[1]
+        message = messages.find(event)
+        assert message
+        assert message.log
+        assert "?" not in messages.fill(message.log, event)
     assert capsys.readouterr().err.splitlines() == [
         "gridops: gpu01: http://127.0.0.1:43211 leads to port 8080 there",
         "gridops: warning: gpu01: something listens on port 8080 there already, and --port leads"

@@ -26,9 +26,9 @@ from gridops.model import (
 from gridops.probe.score import rank
 from gridops.render import documents, tables
 from gridops.render.folding import failures, fold_replies
-from gridops.render.units import duration, percent, round_or_none, size
+from gridops.render.units import duration, percent, round_or_none
 from gridops.sandbox import SandboxNode
-from gridops.system.text import plain
+from gridops.system.text import plain, size
 
 GPU = Gpu(0, "GPU-1", "NVIDIA H200", 143771, 14377, 12.0, 30.0, 2, 1)
 MUTE = Gpu(1, "GPU-2", "NVIDIA H200", None, None, None, None, lease="run-7")  # [N/A] all over
