@@ -87,12 +87,9 @@ class Connection(HTTPConnection):
         Returns the event to wait for, 0 when no more is to be done. Raises OSError when the client
         has gone or speaks no TLS.
         """
-        waits_for = WRITE if self.answered else READ
+        step, waits_for = (self._send, WRITE) if self.answered else (self._hear, READ)
         try:
-            if self.answered:
-                self._send()
-            else:
-                self._hear()
+            step()
         except ssl.SSLWantReadError:
             return READ
         except ssl.SSLWantWriteError:

@@ -72,9 +72,7 @@ class Exporter:
         tls: SSLContext | None = None,
     ) -> None:
         """Listen on `address`, host and port; port 0 takes a free one. Raises ServeError."""
-        self.routes = routes
-        self.access = access
-        self.public = public
+        self.routes, self.access, self.public = routes, access, public
         self.loopback = is_loopback(address[0])
         self._scheme = "https" if tls else "http"
         self._server = _Server(address, self.application, tls)
@@ -127,8 +125,7 @@ class Exporter:
             return Page("who are you?\n", status=HTTPStatus.UNAUTHORIZED, headers=headers)
         route = self.routes.get(path)
         if route is None:
-            known = " ".join(self.routes)
-            return Page(f"there are: {known}\n", status=HTTPStatus.NOT_FOUND)
+            return Page(f"there are: {' '.join(self.routes)}\n", status=HTTPStatus.NOT_FOUND)
         try:
             return route(Request(path, request.headers.get("Accept", "")))
         except Exception as exc:  # noqa: BLE001 - the next request is none the worse for it
