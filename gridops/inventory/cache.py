@@ -17,12 +17,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from gridops.model import Node
-from gridops.system.ownership import VERSION
+from gridops.system.ownership import PACKAGE_VERSION
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-MOST = 64  # files in the cache directory
+MAX_CACHE_FILES = 64  # files in the cache directory
 MOST_BYTES = 1 << 20  # of an inventory that is kept
 SECTIONS = frozenset({"defaults", "health_check", "ssh", "sync", "jobs", "retry", "ray"})
 
@@ -90,7 +90,7 @@ def fingerprint(file: Path) -> str | None:
         return None
     if b"${" in text:
         return None
-    about = f"{VERSION} {os.environ.get('HOME', '')} {file.parent.resolve()}"
+    about = f"{PACKAGE_VERSION} {os.environ.get('HOME', '')} {file.parent.resolve()}"
     return hashlib.sha256(about.encode(errors="surrogateescape") + b"\0" + text).hexdigest()
 
 
@@ -110,5 +110,5 @@ def _plain(value: Any) -> Any:
 
 def _prune(directory: Path) -> None:
     found = sorted(directory.glob("*.json*"), key=lambda path: path.stat().st_mtime)
-    for path in found[:-MOST]:
+    for path in found[:-MAX_CACHE_FILES]:
         path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from gridops.errors import InventoryError
 from gridops.system.text import printable
 
 MAX_BYTES = 8 << 20
-MAX_VALUES = 200_000  # counted after aliases are followed
+MAX_DOCUMENT_VALUES = 200_000  # counted after aliases are followed
 MAX_DEPTH = 20
 
 KeyPath = tuple[str | int, ...]
@@ -119,7 +119,7 @@ class _Reader:
     def __init__(self, document: Document, substitute: Callable[[str], str]) -> None:
         self.document = document
         self.substitute = substitute
-        self.left = MAX_VALUES
+        self.left = MAX_DOCUMENT_VALUES
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.document.lines.setdefault(path, node.start_mark.line + 1)

@@ -15,7 +15,7 @@ from gridops.errors import UnknownNameError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from ClusterShell.NodeUtils import GroupResolver
 
-MAX_NAMES = 20_000  # what one text may stand for
+MAX_NODES = 20_000  # what one text may stand for
 
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9}))?(?:/(\d{1,9}))?\s*")
@@ -27,7 +27,7 @@ _OPERATOR = re.compile(rf"[,!&^]{_OUTSIDE}")
 def expand(text: str) -> list[str]:
     """The names that `text` stands for, in the order it is written. No groups, no wildcards.
 
-    Raises ValueError when it is not a node set or stands for more than MAX_NAMES names.
+    Raises ValueError when it is not a node set or stands for more than MAX_NODES names.
     """
     if "@" in text or "*" in text or "?" in text:
         raise ValueError("groups and wildcards have no place here")
@@ -57,21 +57,21 @@ def _in_order(part: str) -> Iterator[str]:
 
 
 def check_size(text: str) -> None:
-    """Raise ValueError when `text` stands for more than MAX_NAMES names."""
+    """Raise ValueError when `text` stands for more than MAX_NODES names."""
     total = 0
     for part in _OPERATOR.split(text):
         size = 1
         for brackets in _BRACKETS.finditer(part):
             size *= sum(_range_size(piece) for piece in brackets[1].split(","))
         total += size
-        if total > MAX_NAMES:
-            raise ValueError(f"stands for more than {MAX_NAMES} names")
+        if total > MAX_NODES:
+            raise ValueError(f"stands for more than {MAX_NODES} names")
 
 
 def _range_size(text: str) -> int:
     found = _RANGE.fullmatch(text)
     if not found:
-        return MAX_NAMES + 1 if re.search(r"\d{10}", text) else 1
+        return MAX_NODES + 1 if re.search(r"\d{10}", text) else 1
     first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
     return max(1, (last - first) // max(1, step) + 1)
 

@@ -10,7 +10,11 @@ from gridops.inventory.settings import NodeSettings, Settings
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMES = 'A name or a node set: alpha, "gpu[01-16]".'
-_REFERENCE = {"type": "string", "pattern": r"\$\{", "description": "${VAR} or ${VAR:-default}"}
+_REFERENCE_SCHEMA = {
+    "type": "string",
+    "pattern": r"\$\{",
+    "description": "${VAR} or ${VAR:-default}",
+}
 _NULL = {"type": "null"}
 
 
@@ -37,7 +41,7 @@ def schema() -> dict[str, Any]:
         "properties": properties,
         "required": ["nodes"],
         "additionalProperties": False,
-        "$defs": {**definitions, "Reference": _REFERENCE},
+        "$defs": {**definitions, "Reference": _REFERENCE_SCHEMA},
     }
 
 

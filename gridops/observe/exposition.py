@@ -17,7 +17,7 @@ from gridops.observe.families import (
     Family,
 )
 from gridops.observe.rows import NodeRecord
-from gridops.system.ownership import VERSION
+from gridops.system.ownership import PACKAGE_VERSION
 from gridops.system.text import printable_lines
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def of_now(stamps: Stamps, active: int) -> Iterator[Metric]:
         yield gauge
     yield single(ACTIVE_TASKS.name, ACTIVE_TASKS.help, active)
     build = _gauge("grid_build_info", "The gridops that says this.", ("version",))
-    build.add_metric((VERSION,), 1)
+    build.add_metric((PACKAGE_VERSION,), 1)
     yield build
 
 

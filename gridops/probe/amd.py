@@ -15,13 +15,23 @@ from itertools import islice
 from typing import Any
 
 from gridops.model import Gpu
-from gridops.probe.gpu import MIB, MOST_GPUS, Process, amount, complaint, hang, mebibytes, processes
+from gridops.probe.gpu import (
+    MEBIBYTE,
+    MOST_GPUS,
+    Process,
+    amount,
+    complaint,
+    hang,
+    mebibytes,
+    processes,
+)
 from gridops.probe.protocol import Told, clean
 
 MAX_BEGINNINGS = 10  # lines that may begin the document; each is a try over all that follows
 
 Entry = Mapping[str, Any]
-UNITS = {"B": 1 / MIB, "KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}  # AMD writes MB and means MiB
+# AMD writes MB and means MiB.
+MEMORY_UNITS = {"B": 1 / MEBIBYTE, "KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}
 
 
 def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]:
@@ -77,7 +87,7 @@ def _rocm_gpu(index: int, card: Entry, apps: Sequence[Process]) -> Gpu:
 
 def _bytes_to_mib(text: str) -> int | None:
     value = amount(text, 1e18)
-    return None if value is None else int(value // MIB)
+    return None if value is None else int(value // MEBIBYTE)
 
 
 # -- amd-smi ---------------------------------------------------------------------------------------
@@ -128,7 +138,7 @@ def _text(entry: object, path: Sequence[str]) -> str:
 
 def _memory(text: Any, which: str) -> int | None:
     value = amount(text("mem_usage", which, "value"), 1e18)
-    scale = UNITS.get(text("mem_usage", which, "unit") or "MB")
+    scale = MEMORY_UNITS.get(text("mem_usage", which, "unit") or "MB")
     return None if value is None or scale is None else mebibytes(str(value * scale))
 
 

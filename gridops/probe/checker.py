@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLE_INTERVAL = 0.1  # seconds to watch the CPUs: ten clock ticks a core
 GPU_TIMEOUT = 5.0  # seconds for nvidia-smi and the like, but at most half of the node's time
-GRACE = 0.5  # seconds after a node's time until we stop to wait for its thread
+THREAD_GRACE = 0.5  # seconds after a node's time until we stop to wait for its thread
 
 
 def check(
@@ -45,7 +45,7 @@ def check(
         nodes,
         lambda node: _probe(node, settings, patient, samples),
         max_workers=health.max_workers,
-        timeout=health.timeout + GRACE,
+        timeout=health.timeout + THREAD_GRACE,
         deadline=health.deadline if deadline is None else deadline,
     )
     try:

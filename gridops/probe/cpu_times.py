@@ -19,7 +19,7 @@ from gridops.system.files import write_atomic
 from gridops.system.rundir import runtime_dir
 
 SAMPLE_MAX_AGE = 5.0  # seconds: what was before that is not "now"
-LINE = re.compile(r"cpu( +\d{1,19}){5,12}")
+CPU_LINE = re.compile(r"cpu( +\d{1,19}){5,12}")
 
 
 class Samples:
@@ -35,7 +35,7 @@ class Samples:
     def recent(self, node: Node, window: float) -> str:
         """The node's reading if it is from `window` to SAMPLE_MAX_AGE seconds old; else ""."""
         at, line = self._found.get(_key(node), (0.0, ""))
-        fits = window <= self._clock() - at <= SAMPLE_MAX_AGE and LINE.fullmatch(line)
+        fits = window <= self._clock() - at <= SAMPLE_MAX_AGE and CPU_LINE.fullmatch(line)
         return line if fits else ""
 
     def add(self, node: Node, line: str) -> None:

@@ -10,7 +10,7 @@ from gridops.probe.protocol import Told, clean
 from gridops.reach.answers import real, whole
 
 MOST_GPUS = 256
-MIB = 1024 * 1024
+MEBIBYTE = 1024 * 1024
 TICK = 100  # Hz, of the clock ticks in /proc/PID/stat: USER_HZ is 100 wherever Linux runs GPUs
 
 

@@ -12,25 +12,25 @@ from collections.abc import Mapping, Sequence
 from gridops.errors import ProbeError
 
 GREETING = "gridops-probe 1"
-END = "end"
-LONGEST = 1024 * 1024  # bytes of an answer; eight GPUs take about ten thousand
+END_WORD = "end"
+MAX_ANSWER = 1024 * 1024  # bytes of an answer; eight GPUs take about ten thousand
 
 Told = Mapping[str, Sequence[str]]
 
 
 def read(answer: bytes) -> Told:
     """The values of each tag, in order. Raises ProbeError when the answer is not whole."""
-    if len(answer) > LONGEST:
-        raise ProbeError(f"its answer to the probe is longer than {LONGEST} bytes")
+    if len(answer) > MAX_ANSWER:
+        raise ProbeError(f"its answer to the probe is longer than {MAX_ANSWER} bytes")
     greeting, *lines = answer.decode("utf-8", "replace").split("\n")
     if greeting != GREETING:
         if not answer.strip():
             raise ProbeError("it answered nothing")
         raise ProbeError(f"its answer to the probe makes no sense: {clean(greeting, 60)!r}")
-    if END not in lines:
+    if END_WORD not in lines:
         raise ProbeError("its answer to the probe broke off")
     told: dict[str, list[str]] = {}
-    for line in lines[: lines.index(END)]:
+    for line in lines[: lines.index(END_WORD)]:
         tag, _, value = line.partition(" ")
         told.setdefault(tag, []).append(value)
     return told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import PortClosed
 from gridops.ray.jobsapi import JobsApi, RayJob
 from gridops.ray.model import ClusterFacts
-from gridops.ray.rest import SILENCE_TIMEOUT, Api, Channel
+from gridops.ray.rest import SERVER_TIMEOUT, Api, Channel
 from gridops.reach import link_to
 from gridops.reach.link import Stream
 
@@ -77,7 +77,7 @@ class RayClient:
     def _channels(self, dial: Callable[[], Stream]) -> Callable[[], Channel]:
         def opened() -> Channel:
             stream = dial()
-            stream.settimeout(SILENCE_TIMEOUT)
+            stream.settimeout(SERVER_TIMEOUT)
             return Channel(stream)
 
         return opened

@@ -19,8 +19,8 @@ from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
-CONNECT_TIMEOUT = 3.0  # seconds
-LIMIT = 30.0
+PORT_TIMEOUT = 3.0  # seconds
+CALL_TIMEOUT = 30.0
 
 Places = Mapping[str, str]  # HOST:PORT → whose it is
 
@@ -40,7 +40,7 @@ def barred(
         link, python = link_to(node, cluster.ssh), looks[node.name].python
         places = routes[node.name]
         answer = run_program(
-            link, python, "node_mesh", "reach", f"{CONNECT_TIMEOUT:g}", *places, timeout=LIMIT
+            link, python, "node_mesh", "reach", f"{PORT_TIMEOUT:g}", *places, timeout=CALL_TIMEOUT
         )
         return Fields(document(answer)).text_values()
 

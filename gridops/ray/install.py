@@ -22,7 +22,7 @@ from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.program import RsyncCall, rsync_program, run
 
 FIND_TIMEOUT = 60.0  # seconds until a node must have said what it has
-ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take
+DISK_ROOM = 2 << 20  # KiB of disk that the environment and the way to it may take
 AT_ONCE = 32
 
 
@@ -49,7 +49,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
         args = (node.remote_root, name, settings.python or "", node.env_setup, wheels)
         told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=FIND_TIMEOUT)
         room = told.number("room")
-        if room is not None and room < ROOM:
+        if room is not None and room < DISK_ROOM:
             raise ClusterError(
                 f"only {room / (1 << 20):.1f} GiB are free under {node.remote_root}",
                 node=node.name,

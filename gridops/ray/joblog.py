@@ -17,7 +17,7 @@ from gridops.ray.jobsapi import RayJob
 from gridops.ray.rest import Api, Sink
 
 LINE_TIMEOUT = 2.0  # seconds that output waits for the line that Ray may write after it
-MOST = 1024 * 1024  # bytes that wait at most
+MAX_WAITING = 1024 * 1024  # bytes that wait at most
 _FIRST = re.compile(rb"[^\n]* Runtime env is setting up\.\n")
 
 
@@ -62,7 +62,7 @@ class WithoutRays:
             return
         self._since = self._since or time.monotonic()
         self._held += data
-        if self._line in self._held or len(self._held) > MOST:
+        if self._line in self._held or len(self._held) > MAX_WAITING:
             self.flush()
 
     def tick(self) -> None:

@@ -19,13 +19,13 @@ from gridops.errors import (
     UnreadableAnswer,
     UsageError,
 )
-from gridops.ray.package import LIMIT, Package
+from gridops.ray.package import MAX_PACKAGE, Package
 from gridops.ray.rest import Answer, Api
 from gridops.reach.answers import MAX_TIME, Fields
 
 LAST = "@last"
 SHOWN = 5  # jobs that a message names
-ENDED = ("stopped", "succeeded", "failed")
+ENDED_STATES = ("stopped", "succeeded", "failed")
 MAX_MESSAGE = 1024 * 1024  # characters of a traceback, say
 MAX_JOBS = 50_000
 LITERAL = "0"  # a variable that holds a dollar sign; sorts before every name that a user may choose
@@ -51,7 +51,7 @@ class RayJob:
 
     @property
     def active(self) -> bool:
-        return self.state not in (*ENDED, "unreadable")
+        return self.state not in (*ENDED_STATES, "unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class JobsApi:
             raise UsageError(
                 f"Ray's dashboard takes no package of {package.bytes / 1e6:.1f} MB"
                 f" ({answer.reason})",
-                hint=f"up to {LIMIT >> 20} MiB is usual; `inv sync` and submit with --shared",
+                hint=f"up to {MAX_PACKAGE >> 20} MiB is usual; `inv sync` and submit with --shared",
             )
         _checked(answer)
 
@@ -212,7 +212,7 @@ def _job(record: object) -> RayJob:
     own_id = fields.text("submission_id", 1024) if submitted else ""
     return RayJob(
         id=own_id or fields.text("job_id", 1024),
-        state=state if state in (*ENDED, "running") else "pending",  # type: ignore[arg-type]
+        state=state if state in (*ENDED_STATES, "running") else "pending",  # type: ignore[arg-type]
         command=fields.text("entrypoint", MAX_MESSAGE),
         submitted=submitted,
         message=fields.text("message", MAX_MESSAGE),

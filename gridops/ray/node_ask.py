@@ -21,8 +21,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-POLL_INTERVAL = 0.1  # seconds
-ANSWER_TIMEOUT = 5.0  # seconds that one answer may take
+JOIN_INTERVAL = 0.1  # seconds
+DASHBOARD_TIMEOUT = 5.0  # seconds that one answer may take
 MOST_JOBS = 20
 
 
@@ -36,7 +36,7 @@ class Dashboard:
         request = urllib.request.Request(self.base + path, headers=headers)
         # Not through a proxy that the environment names.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
+        with opener.open(request, timeout=DASHBOARD_TIMEOUT) as answer:
             return json.load(answer)
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def patiently(get: Any, end: float) -> Any:
         except (OSError, ValueError, KeyError, TypeError):
             if time.monotonic() > end:
                 raise
-            time.sleep(POLL_INTERVAL)
+            time.sleep(JOIN_INTERVAL)
 
 
 def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, Any]:
@@ -119,8 +119,8 @@ def wait(dashboard: Dashboard, end: float, old: str, *names: str) -> dict[str, A
         here = {node["name"] for node in nodes if node["alive"]}
         if here.issuperset(names) or time.monotonic() > end:
             break
-        time.sleep(POLL_INTERVAL)
-    return {"nodes": nodes, "ports": patiently(dashboard.ports, end + ANSWER_TIMEOUT)}
+        time.sleep(JOIN_INTERVAL)
+    return {"nodes": nodes, "ports": patiently(dashboard.ports, end + DASHBOARD_TIMEOUT)}
 
 
 def status(dashboard: Dashboard, end: float) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def status(dashboard: Dashboard, end: float) -> dict[str, Any]:
     }
 
 
-VERBS = {"wait": wait, "status": status}
+ASK_VERBS = {"wait": wait, "status": status}
 
 if __name__ == "__main__":
     verb, port, cluster, seconds, *words = sys.argv[1:]
     end = time.monotonic() + float(seconds)
-    print(json.dumps(VERBS[verb](Dashboard(port, cluster), end, *words)))  # type: ignore[operator]
+    print(json.dumps(ASK_VERBS[verb](Dashboard(port, cluster), end, *words)))  # type: ignore[operator]

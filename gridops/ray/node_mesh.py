@@ -225,7 +225,7 @@ def reach(seconds: str, *places: str) -> dict[str, object]:
     return {place: errors.get(place, "no answer") for place in places if errors.get(place, "?")}
 
 
-VERBS = {"listen": listen, "call": call, "greet": greet, "reach": reach}
+MESH_VERBS = {"listen": listen, "call": call, "greet": greet, "reach": reach}
 
 if __name__ == "__main__":
-    print(json.dumps(VERBS[sys.argv[1]](*sys.argv[2:])))  # type: ignore[operator]
+    print(json.dumps(MESH_VERBS[sys.argv[1]](*sys.argv[2:])))  # type: ignore[operator]

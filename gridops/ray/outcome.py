@@ -6,7 +6,7 @@ import signal
 
 from gridops.ray.jobsapi import RayJob
 
-FAILED = 1
+RAY_FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -21,7 +21,7 @@ def exit_status(job: RayJob, interrupted: bool = False) -> int:
         return INTERRUPTED if interrupted else TERMINATED
     if job.exit_code is not None:
         return job.exit_code if job.exit_code >= 0 else 128 - job.exit_code
-    return 0 if job.state == "succeeded" else FAILED
+    return 0 if job.state == "succeeded" else RAY_FAILED
 
 
 def describe_outcome(job: RayJob) -> str:

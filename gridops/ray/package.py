@@ -26,11 +26,11 @@ from gridops.observe import events
 from gridops.transfers.output import printable
 from gridops.transfers.sync import Tree
 
-LIMIT = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)
+MAX_PACKAGE = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)
 BIGGEST = 5  # files that are named when it is too much
 QUICK = 1  # zlib's level: what others save in bytes they cost in time
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first moment: the same tree makes the same bytes
-CHUNK = 1024 * 1024
+READ_SIZE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def packed(tree: Tree) -> Iterator[Package]:
 def _digest(file: IO[bytes]) -> str:
     found = hashlib.sha256()
     file.seek(0)
-    while data := file.read(CHUNK):
+    while data := file.read(READ_SIZE):
         found.update(data)
     return found.hexdigest()[:40]
 
@@ -95,7 +95,7 @@ class _Packing:
                     self._add_symlink(archive, name)
                 else:
                     self._add(archive, name, self._path(name))
-        if self.file.tell() > LIMIT:
+        if self.file.tell() > MAX_PACKAGE:
             raise self._too_big()
         if self.left_out:
             shown = ", ".join(printable(name) for name in self.left_out[:3])
@@ -140,8 +140,8 @@ class _Packing:
                 if not stat.S_ISREG(found.st_mode):
                     raise _unreadable(printable(name))
                 entry = _entry(name, stat.S_IFREG | stat.S_IMODE(found.st_mode) & 0o777 | 0o600)
-                with archive.open(entry, "w", force_zip64=found.st_size > LIMIT) as target:
-                    shutil.copyfileobj(source, target, CHUNK)
+                with archive.open(entry, "w", force_zip64=found.st_size > MAX_PACKAGE) as target:
+                    shutil.copyfileobj(source, target, READ_SIZE)
         except FileNotFoundError:  # deleted meanwhile
             return
         except OSError as exc:
@@ -149,7 +149,7 @@ class _Packing:
                 raise DiskFull(f"no room to pack the tree in {tempfile.gettempdir()}") from exc
             raise _unreadable(printable(name)) from exc
         self.sizes[name] = found.st_size
-        if self.file.tell() > LIMIT:
+        if self.file.tell() > MAX_PACKAGE:
             raise self._too_big()
 
     def _too_big(self) -> UsageError:
@@ -164,8 +164,8 @@ class _Packing:
         biggest = sorted(self.sizes, key=lambda name: -self.sizes[name])[:BIGGEST]
         named = ", ".join(f"{printable(n)} {self.sizes[n] / 1e6:.1f} MB" for n in biggest)
         return UsageError(
-            f"the tree is over {LIMIT >> 20} MiB when packed, which is all that Ray's dashboard"
-            f" takes; biggest: {named}",
+            f"the tree is over {MAX_PACKAGE >> 20} MiB when packed, which is all that Ray's"
+            f" dashboard takes; biggest: {named}",
             hint="leave files out by .gitignore or sync.exclude_patterns,"
             " or `inv sync` and submit with --shared",
         )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gridops.inventory.settings import RaySettings
 
-BASE = "~/.gridops/ray"
+RAY_BASE = "~/.gridops/ray"
 WHEELS = "wheels"  # what --wheelhouse brought, beside the environments
 
 

@@ -10,7 +10,7 @@ from gridops.errors import ClusterError
 
 STEPS = re.compile(r"(Collecting|Downloading|Building wheel for|Installing collected|Preparing)\b")
 ERROR = re.compile(r"\s*(?:(?:ERROR|cause|hint|OSError)\b:?|×|╰─▶)\s*(.+)", re.IGNORECASE)
-KEPT = 40  # lines
+MAX_KEPT_LINES = 40  # lines
 # What pip says, and what to do about it.
 REMEDIES = (
     (
@@ -34,7 +34,7 @@ class Pip:
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
-        self._lines: deque[str] = deque(maxlen=KEPT)
+        self._lines: deque[str] = deque(maxlen=MAX_KEPT_LINES)
 
     def __call__(self, line: str) -> None:
         word, _, said = line.partition(" ")

@@ -16,11 +16,11 @@ from gridops.reach.preamble import command_for, error_mark, no_shell, script_inp
 from gridops.reach.pump import Collected, Prelude, marker, pump
 
 CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open
-TAIL = 300  # characters of what a failed script said last
+MAX_LAST_WORDS = 300  # characters of what a failed script said last
 
-LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024, rate=200.0)  # pip has much to say
+SCRIPT_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024, rate=200.0)  # pip has much to say
 ERRORS_LIMIT = 1024 * 1024  # bytes of stderr
-WORD = re.compile(r"[a-z][a-z_-]{0,31}", re.ASCII)
+STEP_WORD = re.compile(r"[a-z][a-z_-]{0,31}", re.ASCII)
 MAX_WORDS = 1000
 
 OnLine = Callable[[str], None]
@@ -66,7 +66,7 @@ def ask(
 
 
 def _failure(link: Link, told: Told, status: int, stderr: bytes) -> ClusterError:
-    said = stderr.decode(errors="replace").strip()[-TAIL:]
+    said = stderr.decode(errors="replace").strip()[-MAX_LAST_WORDS:]
     message = told["fail"] or f"failed with status {status}" + (f": {said}" if said else "")
     return ClusterError(message, node=link.node.name, hint=told["hint"])
 
@@ -77,7 +77,7 @@ class _Words:
     def __init__(self, on_line: OnLine | None) -> None:
         self.values: dict[str, str] = {}
         self._on_line = on_line
-        self._lines = Lines(self._take, LIMIT)
+        self._lines = Lines(self._take, SCRIPT_LIMIT)
 
     def __call__(self, data: bytes) -> None:
         self._lines(data)
@@ -85,7 +85,7 @@ class _Words:
     def _take(self, data: bytes) -> None:
         line = data.decode(errors="replace")
         word, _, value = line.partition(" ")
-        if word != "pip" and WORD.fullmatch(word) and len(self.values) < MAX_WORDS:
+        if word != "pip" and STEP_WORD.fullmatch(word) and len(self.values) < MAX_WORDS:
             self.values[word] = value
         if self._on_line:
             self._on_line(line)
@@ -137,7 +137,7 @@ def run_program(link: Link, python: str, name: str, *args: str, timeout: float) 
     if reply.status:
         said = reply.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
         raise ClusterError(
-            f"its Python could not do {name}: {said[0][-TAIL:]} (status {reply.status})",
+            f"its Python could not do {name}: {said[0][-MAX_LAST_WORDS:]} (status {reply.status})",
             node=link.node.name,
             hint="`inv cluster.install` repairs its environment",
         )

@@ -18,18 +18,19 @@ from typing import IO, Any
 from gridops.errors import ConnectionLost, RayJobError, UnreadableAnswer
 from gridops.reach.answers import document
 from gridops.reach.link import Stream
-from gridops.system.ownership import VERSION
+from gridops.system.ownership import PACKAGE_VERSION
 
-SILENCE_TIMEOUT = 30.0  # seconds that a server may keep silent while it answers
+SERVER_TIMEOUT = 30.0  # seconds that a server may keep silent while it answers
 ANSWER_TIMEOUT = 60.0  # seconds that it may take to answer with what is kept in memory
-CHUNK = 256 * 1024
-LONGEST = 16 * 1024 * 1024  # bytes of an answer that is kept in memory
-HEAD = 1024 * 1024  # bytes that may come with it
+PART_SIZE = 256 * 1024
+MAX_BODY = 16 * 1024 * 1024  # bytes of an answer that is kept in memory
+MAX_HEAD = 1024 * 1024  # bytes that may come with it
 READ = 64 * 1024  # bytes of a channel that are read at once
-TAIL = 64 * 1024  # bytes of an answer that are looked at for a reason
+REASON_LIMIT = 64 * 1024  # bytes of an answer that are looked at for a reason
 
 HOST = "127.0.0.1"  # what requests say; where they go is the dial's business
-AGENT = f"gridops/{VERSION}"  # one that begins with Mozilla would be refused (Ray's CSRF guard)
+# As a browser, one that begins with Mozilla, it would be refused (Ray's CSRF guard).
+AGENT = f"gridops/{PACKAGE_VERSION}"
 
 
 class Channel:
@@ -128,7 +129,7 @@ class Answer:
 
         Of a traceback that is the one that matters.
         """
-        lines = self.body[-TAIL:].decode(errors="replace").splitlines()
+        lines = self.body[-REASON_LIMIT:].decode(errors="replace").splitlines()
         told = [line.strip() for line in lines if any(map(str.isalnum, line))]
         return told[-1][:500] if told else ""
 
@@ -179,8 +180,8 @@ class Api:
                 self._stream(response)
             while data := self._read(response):
                 take(data)
-                if len(kept) > LONGEST:
-                    raise RayJobError(f"{self._what} answers with over {LONGEST >> 20} MiB")
+                if len(kept) > MAX_BODY:
+                    raise RayJobError(f"{self._what} answers with over {MAX_BODY >> 20} MiB")
             whole = True
         finally:
             if not whole:
@@ -210,7 +211,7 @@ class Api:
         try:
             connection.request(method, path, body, own)
             if self._channel:
-                self._channel.allow(LONGEST + HEAD, ANSWER_TIMEOUT)
+                self._channel.allow(MAX_BODY + MAX_HEAD, ANSWER_TIMEOUT)
             return connection.getresponse()
         except (OSError, HTTPException, ValueError) as exc:
             self.close()
@@ -236,7 +237,7 @@ class Api:
 
     def _read(self, response: HTTPResponse) -> bytes:
         try:
-            data = response.read(CHUNK)
+            data = response.read(PART_SIZE)
         except (OSError, HTTPException, ValueError) as exc:
             raise self._lost(exc) from exc
         if not data and response.length:  # http.client takes that for the end

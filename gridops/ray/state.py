@@ -23,7 +23,7 @@ from gridops.system.files import write_atomic
 if TYPE_CHECKING:
     from gridops.inventory import Inventory
 
-ANSWER_TIMEOUT = 20.0  # seconds until a node must have told
+LOOK_ANSWER_TIMEOUT = 20.0  # seconds until a node must have told
 TOKEN = re.compile(r"[!-~]{1,1024}")
 TOKENS_SINCE = (2, 52)  # the first Ray that asks strangers for a token
 
@@ -110,7 +110,7 @@ def ask_node(
     node: Node,
     verb: str,
     *args: str,
-    timeout: float = ANSWER_TIMEOUT,
+    timeout: float = LOOK_ANSWER_TIMEOUT,
     stdin: bytes = b"",
 ) -> Told:
     """Call a verb of node.sh. Raises ClusterError, NodeTimeout, or a ReachError."""

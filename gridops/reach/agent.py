@@ -13,7 +13,7 @@ import threading
 
 from gridops.observe import events
 
-ANSWER_TIMEOUT = 3.0  # seconds; agents before smart cards may need more than one
+AGENT_TIMEOUT = 3.0  # seconds; agents before smart cards may need more than one
 REQUEST_IDENTITIES = struct.pack(">IB", 1, 11)  # draft-miller-ssh-agent, section 3.5
 
 _lock = threading.Lock()
@@ -37,7 +37,7 @@ def _answers(path: str) -> bool:
                 events.emit(
                     events.WARNING,
                     message=f"the ssh agent at SSH_AUTH_SOCK={path} did not answer within "
-                    f"{ANSWER_TIMEOUT:g} s; logging in with key files alone",
+                    f"{AGENT_TIMEOUT:g} s; logging in with key files alone",
                 )
         return _verdicts[path]
 
@@ -45,7 +45,7 @@ def _answers(path: str) -> bool:
 def _ask(path: str) -> bool:
     """Check that the agent does not hang: ssh itself notices at once that there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-        agent.settimeout(ANSWER_TIMEOUT)
+        agent.settimeout(AGENT_TIMEOUT)
         try:
             agent.connect(path)
             agent.sendall(REQUEST_IDENTITIES)

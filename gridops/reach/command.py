@@ -19,7 +19,7 @@ from gridops.system.rundir import runtime_dir
 
 SIZE_INTERVAL = 0.5  # seconds between two looks at how much was said
 MAX_SIZE = 4 * 1024 * 1024  # bytes of one stream
-KEPT = 256 * 1024  # bytes of one that are read
+READ_LIMIT = 256 * 1024  # bytes of one that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +125,5 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _text(file: IO[bytes]) -> str:
     """The end of the output, where an error stands."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
-    return file.read(KEPT).decode("utf-8", "surrogateescape")
+    file.seek(max(0, file.seek(0, os.SEEK_END) - READ_LIMIT))
+    return file.read(READ_LIMIT).decode("utf-8", "surrogateescape")

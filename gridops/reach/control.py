@@ -42,10 +42,10 @@ SESSION_OPENED = 0x80000006
 REMOTE_PORT = 0x80000007
 PROXY_OPENED = 0x8000000F
 
-VERSION = 4
+MUX_VERSION = 4
 REQUEST = 1  # we make one request a connection, so any id serves
 LOCAL_TIMEOUT = 5.0  # seconds for what the master answers by itself, without its network
-LONGEST = 256 * 1024  # bytes of a message, as OpenSSH itself has it
+MAX_MUX_MESSAGE = 256 * 1024  # bytes of a message, as OpenSSH itself has it
 CHECK_INTERVAL = 1.0  # seconds between two looks whether the master is still the one to use
 NO_ESCAPE = 0xFFFFFFFF
 FORWARD_REMOTE = 2
@@ -64,7 +64,7 @@ class Control:
         """
         self.path = path
         self._buffer = bytearray()
-        self._greeting = _frame(struct.pack(">II", HELLO, VERSION))
+        self._greeting = _frame(struct.pack(">II", HELLO, MUX_VERSION))
         self._identity = _identity(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(LOCAL_TIMEOUT)
@@ -107,14 +107,16 @@ class Control:
             if kind != HELLO:
                 return kind, body
             version = _number(body, 0)
-            if version != VERSION:
-                raise ConnectionLost(f"the control master speaks version {version}, not {VERSION}")
+            if version != MUX_VERSION:
+                raise ConnectionLost(
+                    f"the control master speaks version {version}, not {MUX_VERSION}"
+                )
 
     def _message(self, end: float | None, timeout: float | None) -> tuple[int, bytes]:
         while True:
             if len(self._buffer) >= 8:
                 length, kind = struct.unpack_from(">II", self._buffer)
-                if not 4 <= length <= LONGEST:
+                if not 4 <= length <= MAX_MUX_MESSAGE:
                     raise ConnectionLost(f"the control master sent a message of {length} bytes")
                 if len(self._buffer) >= 4 + length:
                     body = bytes(self._buffer[8 : 4 + length])

@@ -21,7 +21,7 @@ KEEPALIVE_INTERVAL = 5  # seconds; three unanswered ones end a master whose netw
 
 # What a host's entry in ~/.ssh/config may ask of an interactive login, and a connection of ours
 # does not want.
-PLAIN = (
+PLAIN_OPTIONS = (
     ("ClearAllForwardings", "yes"),
     ("RemoteCommand", "none"),
     ("RequestTTY", "no"),
@@ -96,7 +96,7 @@ class Endpoint:
 
     def shell(self, socket: str) -> list[str]:
         """An ssh command line (without the host) through the master at `socket`."""
-        mine = as_options([("ControlMaster", "no"), ("LogLevel", "ERROR"), *PLAIN])
+        mine = as_options([("ControlMaster", "no"), ("LogLevel", "ERROR"), *PLAIN_OPTIONS])
         return ["ssh", "-S", socket.replace("%", "%%"), "-x", *mine, *self.destination()]
 
     def master(self, socket: str) -> list[str]:
@@ -108,7 +108,7 @@ class Endpoint:
             ("ServerAliveInterval", str(KEEPALIVE_INTERVAL)),
             ("ServerAliveCountMax", "3"),
             ("LogLevel", "INFO"),  # ERROR would hide why the other side hung up
-            *PLAIN,
+            *PLAIN_OPTIONS,
         ]
         return ["ssh", "-Nfnx", *as_options(mine), *self.destination(), "--", self.host]
 
@@ -119,7 +119,7 @@ class Endpoint:
             ("ControlPath", "none"),
             ("PreferredAuthentications", "none"),
             *more,
-            *PLAIN,
+            *PLAIN_OPTIONS,
         ]
         return ["ssh", "-nxT", *as_options(mine), *self.destination(), "--", self.host, "exit"]
 

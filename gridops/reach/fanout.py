@@ -23,7 +23,7 @@ from gridops.system.rundir import make_room
 K = TypeVar("K")
 T = TypeVar("T")
 
-FILES = 10  # descriptors that asking one node may take: pipes, control socket, selector, child
+FILES_PER_NODE = 10  # descriptors to ask one node: pipes, control socket, selector, child
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def race(
     deadline: float | None = None,
 ) -> Iterator[Finished[K, T]]:
     """Call `work(item)` for every item, as `fan_out` does; exceptions come back as they are."""
-    workers = make_room(FILES * min(max(1, max_workers), len(items))) // FILES
+    workers = make_room(FILES_PER_NODE * min(max(1, max_workers), len(items))) // FILES_PER_NODE
     return _Race(items, work, max(1, workers), timeout, deadline).results()
 
 

@@ -12,7 +12,7 @@ from fabric.group import GroupResult
 
 from gridops.errors import NodeTimeout
 from gridops.reach.connection import Connection
-from gridops.reach.fanout import FILES, race
+from gridops.reach.fanout import FILES_PER_NODE, race
 from gridops.system.rundir import make_room, no_room
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class BoundedGroup(fabric.ThreadingGroup):  # type: ignore[misc]
         def work(connection: fabric.Connection) -> Any:
             return getattr(connection, method)(*args, **kwargs)
 
-        if make_room(len(self) + FILES) < len(self) + FILES:  # members stay connected
+        needed = len(self) + FILES_PER_NODE  # members stay connected
+        if make_room(needed) < needed:
             raise no_room()
         limits = {"timeout": self.timeout, "deadline": self.deadline}
         for done in race(tuple(self), work, max_workers=self.max_workers, **limits):

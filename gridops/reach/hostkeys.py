@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Newer than the oldest OpenSSH we work with, which is to pass them over.
 NEWER = "KnownHostsCommand,UpdateHostKeys"
-LOCK_TIMEOUT = 10.0  # seconds for another process that changes the same file
+KNOWN_HOSTS_TIMEOUT = 10.0  # seconds for another process that changes the same file
 KeyState = Literal["known", "new", "changed", "revoked"]
 
 
@@ -106,7 +106,8 @@ def add(found: HostKeys, *, replace: bool = False) -> int:
     files = (found.file, *found.others)
     try:
         found.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(runtime_dir() / "known_hosts", found.node, time.monotonic() + LOCK_TIMEOUT):
+        end = time.monotonic() + KNOWN_HOSTS_TIMEOUT
+        with locked(runtime_dir() / "known_hosts", found.node, end):
             added = 0
             for key in found.keys:
                 state = _state(key.host, key.type, key.data, files, found.node)

@@ -20,7 +20,7 @@ from pathlib import Path
 from gridops.errors import ConnectTimeout
 from gridops.reach.endpoint import Endpoint, configuration
 
-AT_ONCE = 10  # logins through one jump host, by one process
+MAX_LOGINS = 10  # logins through one jump host, by one process
 PROXIES = ("proxyjump", "proxycommand")
 DEEPEST = 16  # Includes within Includes, as in OpenSSH
 
@@ -39,12 +39,12 @@ def login_slot(endpoint: Endpoint, end: float) -> Iterator[None]:
         yield
         return
     with _lock:
-        free = _turns.setdefault(way, threading.BoundedSemaphore(AT_ONCE))
+        free = _turns.setdefault(way, threading.BoundedSemaphore(MAX_LOGINS))
     if not free.acquire(timeout=max(0.0, end - time.monotonic())):
         raise ConnectTimeout(
             f"too many logins at once through the jump host {way}",
             node=endpoint.name,
-            hint=f"{AT_ONCE} go at once; give more time, or run `inv pool.open` first",
+            hint=f"{MAX_LOGINS} go at once; give more time, or run `inv pool.open` first",
         )
     try:
         yield

@@ -28,7 +28,7 @@ from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 
 LONGEST_PACKET = 1024 * 1024  # bytes; OpenSSH's own limit is 256 KiB
-READ = 256 * 1024
+MUX_READ_SIZE = 256 * 1024
 CHANNEL_TIMEOUT = 15.0  # seconds; a master whose network died has ended itself by then
 
 
@@ -63,7 +63,7 @@ class Packets(Packetizer):
     def _take(self, count: int) -> bytes:
         while len(self._read) < count:
             try:
-                data = self._sock.recv(READ)
+                data = self._sock.recv(MUX_READ_SIZE)
             except OSError as exc:
                 raise EOFError from exc
             if not data:

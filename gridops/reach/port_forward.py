@@ -16,11 +16,11 @@ from gridops.model import PortForward
 from gridops.observe import events
 from gridops.reach.link import Link, Stream
 from gridops.reach.ports import ASK_TIMEOUT, Ports, any_port, query_ports, refusal_reason, this_port
-from gridops.reach.tunnel import MOST, PortListener
+from gridops.reach.tunnel import MAX_FORWARDED, PortListener
 from gridops.system.rundir import make_room
 
-DIAL_TIMEOUT = 30.0  # seconds for one connection; a master whose network died has ended by then
-FILES = 5  # descriptors of one connection
+FORWARD_TIMEOUT = 30.0  # seconds for one connection; a master whose network died has ended by then
+FILES_PER_CONNECTION = 5  # descriptors of one connection
 
 
 class Forwards:
@@ -37,7 +37,7 @@ class Forwards:
         Raises UsageError for a port that cannot be had, and then none is taken.
         """
         if ports:
-            make_room(FILES * MOST)
+            make_room(FILES_PER_CONNECTION * MAX_FORWARDED)
         made: list[_Forward] = []
         wanted = frozenset(port.remote for port in ports)
         try:
@@ -149,7 +149,7 @@ class _Forward:
         if link is None:
             raise PortClosed("the forward is not connected to a node now")
         try:
-            stream = link.dial(self.remote, timeout=DIAL_TIMEOUT)
+            stream = link.dial(self.remote, timeout=FORWARD_TIMEOUT)
         except GridError as exc:
             if self.link is link and not self._failing:
                 self._failing = True

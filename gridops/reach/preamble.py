@@ -16,8 +16,8 @@ from gridops.errors import NodeError
 from gridops.system import scripts
 
 BEGIN = "gridops_begin=yes"  # what a script begins with
-WHOLE = "#gridops-whole"  # what a script ends with
-WORDS_LIMIT = 200  # characters of what a login said that a message quotes
+END_MARK = "#gridops-whole"  # what a script ends with
+LOGIN_WORDS_LIMIT = 200  # characters of what a login said that a message quotes
 
 _SWAPPED = "the login replaces sh by another shell; its login shell is $SHELL"
 _TAKEN = "the login read part of the script that was sent to sh; its login shell is $SHELL"
@@ -67,7 +67,7 @@ def script_input(text: str, args: tuple[str, ...], mark: str, *, has_input: bool
         f"case $1 in {mark}) ;; *) exec {_refusal(_SWAPPED)} ;; esac\n"
         f"{preamble(again)}"
         f"case ${{gridops_begin-}} in yes)\n{said}\n{with_args(text, args)}\n;;\n"
-        f"*) exec {_refusal(_TAKEN)} ;; esac\n{WHOLE}"
+        f"*) exec {_refusal(_TAKEN)} ;; esac\n{END_MARK}"
     )
 
 
@@ -93,8 +93,8 @@ def command_for(script: bytes, mark: str, *, has_input: bool) -> str:
     return (
         f"exec sh -c 's={take % (size, 1)};"
         f' case $s in "{BEGIN}"*) ;; *) {is_begun} ;; esac;'
-        f' case $s in *"{WHOLE}".) ;; *) s=${{s%.}}{rest} ;; esac;'
-        f' case $s in "{BEGIN}"*"{WHOLE}".) s=${{s%.}}; eval "$s" ;; {refuse}\' sh {mark}'
+        f' case $s in *"{END_MARK}".) ;; *) s=${{s%.}}{rest} ;; esac;'
+        f' case $s in "{BEGIN}"*"{END_MARK}".) s=${{s%.}}; eval "$s" ;; {refuse}\' sh {mark}'
     )
 
 
@@ -110,7 +110,7 @@ def no_shell(status: int, stdout: bytes, stderr: bytes, node: str | None = None)
 
 def first_words(said: bytes) -> str:
     """The first words of a login, on one line."""
-    return " ".join(said.decode(errors="replace").split())[:WORDS_LIMIT]
+    return " ".join(said.decode(errors="replace").split())[:LOGIN_WORDS_LIMIT]
 
 
 def login_files(said: str) -> str:

@@ -12,8 +12,8 @@ from gridops.model import Reply
 from gridops.reach.link import REPLY_LIMIT, Process
 from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
 
-CHUNK = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
-POLL_INTERVAL = 0.2  # seconds between two looks whether a silent command has ended
+PIPE_SIZE = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
+PUMP_INTERVAL = 0.2  # seconds between two looks whether a silent command has ended
 QUIET_GRACE = 0.15  # seconds of silence before we look whether the command has ended
 OUTPUT_GRACE = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
@@ -97,9 +97,9 @@ class Pump:
             self._process.close_stdin()
 
     def _ready(self) -> list[int]:
-        """The streams that have something to read; waits POLL_INTERVAL for one at most."""
+        """The streams that have something to read; waits PUMP_INTERVAL for one at most."""
         left = self._left()
-        wait = POLL_INTERVAL if left is None else min(POLL_INTERVAL, left)
+        wait = PUMP_INTERVAL if left is None else min(PUMP_INTERVAL, left)
         found = [fd for fd, _ in self._poll.poll(1000 * wait)]
         if self._process.stdin in found and self._pending:
             self._feed()
@@ -129,7 +129,8 @@ class Pump:
 
     def _feed(self) -> None:
         try:
-            self._pending = self._pending[os.write(self._process.stdin, self._pending[:CHUNK]) :]
+            written = os.write(self._process.stdin, self._pending[:PIPE_SIZE])
+            self._pending = self._pending[written:]
         except BlockingIOError:
             return
         except BrokenPipeError:
@@ -140,7 +141,7 @@ class Pump:
                 self._process.close_stdin()
 
     def _read(self, fd: int) -> bytes:
-        data = os.read(fd, CHUNK)
+        data = os.read(fd, PIPE_SIZE)
         if not data:
             self._poll.unregister(fd)
             self._open.discard(fd)

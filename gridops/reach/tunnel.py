@@ -17,9 +17,9 @@ from gridops.reach.control import Address, Control
 from gridops.reach.link import Stream
 from gridops.system.rundir import no_room
 
-CHUNK = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
-MOST = 200  # connections at once, five descriptors each; further ones wait for their turn
-JOIN_TIMEOUT = 5.0  # seconds for threads to end once what they wait on is closed
+BUFFER_SIZE = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
+MAX_FORWARDED = 200  # connections at once, five descriptors each; further ones wait
+THREAD_TIMEOUT = 5.0  # seconds for threads to end once what they wait on is closed
 
 Dial = Callable[[tuple[str, int]], Stream]  # from the peer's address to the far side
 
@@ -58,7 +58,7 @@ class PortListener:
         self._open: set[Stream] = set()
         self._closed = False
         self._lock = threading.Lock()
-        self._free = threading.Semaphore(MOST)
+        self._free = threading.Semaphore(MAX_FORWARDED)
         self._acceptor = _thread(self._accept)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class PortListener:
         self._listener.close()
         for stream in streams:
             _end(stream)
-        self._acceptor.join(JOIN_TIMEOUT)
+        self._acceptor.join(THREAD_TIMEOUT)
 
     def _accept(self) -> None:
         while not self._closed:
@@ -130,7 +130,7 @@ def _thread(work: Callable[..., None], *args: object) -> threading.Thread:
 
 def _copy(source: Stream, target: Stream) -> None:
     with suppress(OSError, EOFError):
-        while data := source.recv(CHUNK):
+        while data := source.recv(BUFFER_SIZE):
             target.sendall(data)
     with suppress(OSError, EOFError):
         target.shutdown(socket.SHUT_WR)

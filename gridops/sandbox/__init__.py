@@ -30,7 +30,7 @@ __all__ = ["Sandbox", "SandboxNode", "Setup"]
 
 LOGIN_TIMEOUT = 20  # seconds for the first login
 MASTERS_GRACE = 0.5  # seconds for masters to notice; others may have nodes of the same names
-LOCK_TIMEOUT = 60.0  # seconds for another process that changes the same sandbox
+SANDBOX_TIMEOUT = 60.0  # seconds for another process that changes the same sandbox
 
 
 class Sandbox:
@@ -164,7 +164,7 @@ class Sandbox:
         return state
 
     def _locked(self, create: bool = False) -> AbstractContextManager[None]:
-        return locked(self.root, create=create, patience=LOCK_TIMEOUT)
+        return locked(self.root, create=create, patience=SANDBOX_TIMEOUT)
 
 
 def _forget_masters(names: set[str]) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gridops.errors import SandboxError, UsageError
-from gridops.sandbox.processes import MARK
+from gridops.sandbox.processes import MARK_VARIABLE
 
 SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
@@ -108,7 +108,7 @@ def _sessions(directory: Path, bare: bool) -> list[str]:
     The login shell gets a home without start-up files; enter.sh then gives them the node's own.
     """
     home = directory / "homes" if bare else directory.parent / "empty"
-    lines = [f"SetEnv {_quoted(f'{MARK}={directory}')} {_quoted(f'HOME={home}')}"]
+    lines = [f"SetEnv {_quoted(f'{MARK_VARIABLE}={directory}')} {_quoted(f'HOME={home}')}"]
     enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
     return lines if bare else [*lines, f"ForceCommand {shlex.join(enter)}"]
 

@@ -16,14 +16,14 @@ from gridops.system.processes import (
     send_signal,
 )
 
-MARK = "GRIDOPS_SANDBOX"  # in the environment of every session: the directory of its sshd
-GRACE = 1.0  # seconds between the polite and the hard signal
+MARK_VARIABLE = "GRIDOPS_SANDBOX"  # in the environment of every session: the directory of its sshd
+KILL_GRACE = 1.0  # seconds between the polite and the hard signal
 
 
 def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list[Process]:
     """End the processes `find_them` finds, until it finds none; returns those that would not end.
 
-    First politely, after GRACE seconds the hard way. `limit` is seconds for all of it.
+    First politely, after KILL_GRACE seconds the hard way. `limit` is seconds for all of it.
     """
     began = time.monotonic()
     asked: set[Process] = set()
@@ -33,7 +33,7 @@ def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list
         if not left or waited > limit:
             return left
         for process in left:
-            if waited > GRACE:
+            if waited > KILL_GRACE:
                 send_signal(process, signal.SIGKILL)
             elif process not in asked:
                 asked.add(process)
@@ -47,7 +47,7 @@ def belonging(directories: Iterable[Path], servers: Iterable[Process]) -> list[P
     Sessions are found even where they have left the process tree.
     """
     roots = {server.pid for server in servers if is_alive(server)}
-    marks = {os.fsencode(f"{MARK}={directory}") for directory in directories}
+    marks = {os.fsencode(f"{MARK_VARIABLE}={directory}") for directory in directories}
     logs = {str(directory / "log") for directory in directories}
     table = {process.pid: (parent, process) for parent, process in all_processes()}
     ours = _descendants(table, roots)

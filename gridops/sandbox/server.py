@@ -18,7 +18,7 @@ from gridops.sandbox import files, processes
 from gridops.system.processes import Process, find_process, is_alive
 
 PORTS = range(20000, 32000)  # below the range from which the kernel serves outgoing connections
-START_TIMEOUT = 15.0  # seconds until an sshd must listen
+SSHD_TIMEOUT = 15.0  # seconds until an sshd must listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def start(server: Server) -> Server:
     """
     if server.running:
         return server
-    end = time.monotonic() + START_TIMEOUT
+    end = time.monotonic() + SSHD_TIMEOUT
     made_a_directory = False
     while True:
         said = _launch(server)

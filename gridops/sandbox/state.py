@@ -21,14 +21,14 @@ from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
 from gridops.system.processes import Process
 
-STATE = "state.json"
+STATE_FILE = "state.json"
 SHARED = "shared"  # the directory of the one sshd of a shared sandbox
 EMPTY = "empty"
-FILES = (
+NODE_FILES = (
     *("enter.sh", "client_key", "client_key.pub", "authorized_keys", "known_hosts"),
-    *("ssh_config", "inventory.yaml", ".gitignore", STATE),
+    *("ssh_config", "inventory.yaml", ".gitignore", STATE_FILE),
 )
-RESERVED = (*FILES, EMPTY, SHARED)  # no node can be called that
+RESERVED = (*NODE_FILES, EMPTY, SHARED)  # no node can be called that
 FIRST_ADDRESS = ipaddress.IPv4Address("127.0.0.2")  # of a shared sandbox's nodes
 
 
@@ -56,11 +56,11 @@ class State:
     def read(cls, root: Path) -> State | None:
         """The state of the sandbox in `root`; None when there is none."""
         try:
-            found = json.loads((root / STATE).read_text())
+            found = json.loads((root / STATE_FILE).read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as exc:
-            raise SandboxError(f"cannot read {root / STATE}: {exc}") from exc
+            raise SandboxError(f"cannot read {root / STATE_FILE}: {exc}") from exc
         servers = {
             name: Server(
                 directory=root / name,
@@ -101,7 +101,7 @@ class State:
             for server in self.servers.values()
         }
         found = {"version": 1, "shared": self.shared, "servers": servers, "hosts": self.hosts}
-        write_atomic(self.root / STATE, json.dumps(found, indent=1).encode(), mode=0o644)
+        write_atomic(self.root / STATE_FILE, json.dumps(found, indent=1).encode(), mode=0o644)
         (self.root / "known_hosts").write_text(self._known_hosts())
         nodes = [(node.name, node.host, node.port) for node in self.nodes(check=False)]
         (self.root / "ssh_config").write_text(files.ssh_config(self.root, nodes))
@@ -169,8 +169,8 @@ class State:
             self.root / EMPTY,
         ):
             shutil.rmtree(directory, ignore_errors=True)
-        unfinished = self.root.glob(f".{STATE}.*")  # of a process that was killed
-        for path in (*(self.root / name for name in FILES), *unfinished):
+        unfinished = self.root.glob(f".{STATE_FILE}.*")  # of a process that was killed
+        for path in (*(self.root / name for name in NODE_FILES), *unfinished):
             path.unlink(missing_ok=True)
         with suppress(OSError):
             self.root.rmdir()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-POLL_INTERVAL = 0.02  # seconds between two looks at a lock that is taken
+LOCK_INTERVAL = 0.02  # seconds between two looks at a lock that is taken
 
 
 def acquire_lock(
@@ -17,7 +17,7 @@ def acquire_lock(
     end: float,
     *,
     flags: int = os.O_RDWR | os.O_CREAT,
-    interval: float = POLL_INTERVAL,
+    interval: float = LOCK_INTERVAL,
     on_wait: Callable[[], None] | None = None,
 ) -> int:
     """Lock the file at `path`; waits until `end` (on time.monotonic()) at most.

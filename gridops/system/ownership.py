@@ -15,7 +15,7 @@ import sys
 
 DISTRIBUTION = "gridops-ssh"
 _DOOR = sys.modules[__name__.partition(".")[0]]
-VERSION: str = getattr(_DOOR, "__version__", "")
+PACKAGE_VERSION: str = getattr(_DOOR, "__version__", "")
 REMEDY = (
     f"pip uninstall gridops, then install {DISTRIBUTION} again with --force-reinstall "
     "(who needs both: each in a virtual environment of its own)"

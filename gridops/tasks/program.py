@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from invoke import Program
 from invoke.exceptions import ParseError
 
-from gridops.system.ownership import VERSION, neighbour
+from gridops.system.ownership import PACKAGE_VERSION, neighbour
 from gridops.tasks import ns
 from gridops.tasks._positional import Words
 from gridops.tasks._task import exit_status_of
@@ -54,7 +54,7 @@ def _further(exc: ParseError) -> str:
 
 def main() -> None:
     """Console script `gridops`."""
-    program = GridProgram(name="gridops", binary="gridops", version=VERSION, namespace=ns)
+    program = GridProgram(name="gridops", binary="gridops", version=PACKAGE_VERSION, namespace=ns)
 
     def run() -> int:
         open_streams()

@@ -25,11 +25,11 @@ from gridops.reach.answers import Limit, Lines
 from gridops.reach.diagnosis import diagnose
 from gridops.transfers.output import printable, unescape
 
-NAMED = 1000  # failed files that are remembered by name
-SHOWN = 3  # failed files that the message names
-LINES = 50  # of stderr that are kept: the first and the last
-MAX_LINE = 8192  # characters of one that are looked at
-LIMIT = Limit(lines=1_000_000, bytes=256 * 1024 * 1024)
+MAX_FAILED_FILES = 1000  # failed files that are remembered by name
+MAX_SHOWN = 3  # failed files that the message names
+MAX_LINES = 50  # of stderr that are kept: the first and the last
+MAX_LINE_LENGTH = 8192  # characters of one that are looked at
+RSYNC_STDERR_LIMIT = Limit(lines=1_000_000, bytes=256 * 1024 * 1024)
 
 NOT_CLEAN, SELECTING, FILE_IO, PARTIAL, VANISHED, NOT_FOUND = 2, 3, 11, 23, 24, 127
 TRANSPORT = (10, 12, 30, 35, 255)  # socket, protocol stream and timeout errors, ssh's own failure
@@ -65,9 +65,9 @@ class RsyncErrors:
     """A sink for rsync's standard error, bounded in memory."""
 
     def __init__(self) -> None:
-        self._lines = Lines(self._take, LIMIT)
+        self._lines = Lines(self._take, RSYNC_STDERR_LIMIT)
         self._first: list[str] = []
-        self._last: deque[str] = deque(maxlen=LINES)
+        self._last: deque[str] = deque(maxlen=MAX_LINES)
         self.failed: dict[str, str] = {}  # path as rsync spells it → why
         self.count = 0  # how many complaints were about a file
         self.numbers: set[int] = set()  # the error numbers in them
@@ -82,20 +82,20 @@ class RsyncErrors:
         """Lines of stderr, without rsync's usual ones; the middle may be missing."""
         kept = [*self._first, *self._last]
         if rest := self._lines.rest.strip():
-            kept.append(printable(unescape(rest[:MAX_LINE])))
+            kept.append(printable(unescape(rest[:MAX_LINE_LENGTH])))
         return [line for line in kept if line and not _NOISE.match(line)]
 
     def _take(self, line: bytes) -> None:
-        self._line(printable(unescape(line.strip()[:MAX_LINE])))
+        self._line(printable(unescape(line.strip()[:MAX_LINE_LENGTH])))
 
     def _line(self, line: str) -> None:
-        (self._first if len(self._first) < LINES else self._last).append(line)
+        (self._first if len(self._first) < MAX_LINES else self._last).append(line)
         if match := _CODE.match(line):
-            self.codes = [*self.codes[:LINES], int(match[1])]
+            self.codes = [*self.codes[:MAX_LINES], int(match[1])]
         elif "(0 bytes received so far)" in line:
             self.unheard = True
         elif match := _ABOUT_FILE.match(line):
-            if len(self.numbers) < NAMED:
+            if len(self.numbers) < MAX_FAILED_FILES:
                 self.numbers.add(int(match["number"]))
             path = match["to"] or match["path"]
             temporary = "mkstemp" in match["what"] and _TEMPORARY.search(path)
@@ -109,7 +109,7 @@ class RsyncErrors:
 
     def _failed(self, path: str, reason: str) -> None:
         self.count += path not in self.failed
-        if len(self.failed) < NAMED:
+        if len(self.failed) < MAX_FAILED_FILES:
             self.failed.setdefault(path, reason)
 
 
@@ -172,11 +172,11 @@ def _incomplete(status: int, said: RsyncErrors, place: TransferTarget) -> GridEr
     if status not in (PARTIAL, VANISHED):
         return None
     failed = {_relative(path, place): reason for path, reason in said.failed.items()}
-    shown = [f"{path} ({reason})" for path, reason in list(failed.items())[:SHOWN]]
+    shown = [f"{path} ({reason})" for path, reason in list(failed.items())[:MAX_SHOWN]]
     if said.count > len(shown):
         shown.append(f"and {said.count - len(shown)} more")
     files = "1 file was" if said.count == 1 else f"{said.count or 'some'} files were"
-    what = ", ".join(shown) or "; ".join(said.lines[:SHOWN]) or "rsync does not say which"
+    what = ", ".join(shown) or "; ".join(said.lines[:MAX_SHOWN]) or "rsync does not say which"
     return PartialTransfer(
         f"{files} not transferred: {what}",
         files=failed,

@@ -19,7 +19,7 @@ from gridops.transfers.shell import host_of, remote_shell
 if TYPE_CHECKING:
     from invoke.runners import Result
 
-KEPT = 16 * 1024 * 1024  # bytes of each stream that the Result holds
+STREAM_LIMIT = 16 * 1024 * 1024  # bytes of each stream that the Result holds
 
 Words = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -165,7 +165,7 @@ class _Run:
 
 
 class _Shown:
-    """A sink that keeps up to KEPT bytes; all that comes is shown, unless hidden."""
+    """A sink that keeps up to STREAM_LIMIT bytes; all that comes is shown, unless hidden."""
 
     def __init__(self, name: str, hide: Sequence[str]) -> None:
         self.data = bytearray()
@@ -173,7 +173,7 @@ class _Shown:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
 
     def __call__(self, data: bytes) -> None:
-        self.data += data[: KEPT - len(self.data)]
+        self.data += data[: STREAM_LIMIT - len(self.data)]
         if self._stream:
             self._stream.write(self._decode(data))
             self._stream.flush()

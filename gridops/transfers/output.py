@@ -15,17 +15,17 @@ from gridops.errors import UnreadableAnswer
 from gridops.reach.answers import Limit, Lines
 from gridops.system import text
 
-MARK = b"="  # begins our lines: no message, progress or total of rsync's does
+ITEM_MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
 
-PROGRESS_INTERVAL = 0.1  # seconds
+EVENT_INTERVAL = 0.1  # seconds
 MAX_NOTED = 50_000  # names of what was not transferred; the rest is passed over
 # A line a file, and progress: beyond that somebody else than rsync speaks.
-LIMIT = Limit(lines=2_000_000, bytes=512 * 1024 * 1024, rate=20_000.0)
+OUTPUT_LIMIT = Limit(lines=2_000_000, bytes=512 * 1024 * 1024, rate=20_000.0)
 
 Progress = Callable[[int, int], None]  # percent of the tree's bytes, bytes so far
 
-_ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
+_RSYNC_ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
 _PROGRESS = re.compile(rb"\s{0,32}(\d[\d.,]{0,30})\s{1,32}(\d{1,3})%\s")
 _TOTAL = re.compile(rb"Total bytes (?:sent|received): (\d[\d.,]{0,30})")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
@@ -34,13 +34,13 @@ _UNSAFE = re.compile(rb'ignoring unsafe symlink "(.*?)" -> "')
 
 
 def throttle(tell: Callable[..., None]) -> Progress:
-    """Progress that calls `tell(percent=…, bytes=…)`, no oftener than every PROGRESS_INTERVAL."""
+    """Progress that calls `tell(percent=…, bytes=…)`, no oftener than every EVENT_INTERVAL."""
     last = 0.0
 
     def report(percent: int, count: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= PROGRESS_INTERVAL:
+        if now - last >= EVENT_INTERVAL:
             last = now
             tell(percent=percent, bytes=count)
 
@@ -49,7 +49,7 @@ def throttle(tell: Callable[..., None]) -> Progress:
 
 def unescape(text: bytes) -> bytes:
     """Turn a name as rsync prints it into the name's own bytes."""
-    return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), text)
+    return _RSYNC_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
 def printable(name: bytes) -> str:
@@ -86,7 +86,7 @@ class Output:
 
     def __init__(self, on_progress: Progress | None = None, most: int = 1_000_000) -> None:
         """`most`: limit of the items that rsync can have to tell of; 0: they are passed over."""
-        self._lines = Lines(self._line, LIMIT)
+        self._lines = Lines(self._line, OUTPUT_LIMIT)
         self._most = most
         self._on_progress = on_progress
         self._added: list[bytes] = []
@@ -113,8 +113,8 @@ class Output:
         )
 
     def _line(self, line: bytes) -> None:
-        if line.startswith(MARK):
-            self._item(line[len(MARK) :])
+        if line.startswith(ITEM_MARK):
+            self._item(line[len(ITEM_MARK) :])
         elif match := _PROGRESS.match(line):
             if self._on_progress:
                 self._on_progress(int(match[2]), _number(match[1]))

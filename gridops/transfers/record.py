@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-STATE = b".gridops"
-RECORD = STATE + b"/fetched"
+STATE_DIR = b".gridops"
+RECORD = STATE_DIR + b"/fetched"
 
 Stamp = tuple[int, int]  # size, mtime_ns
 Record = dict[bytes, Stamp]

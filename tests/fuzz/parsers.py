@@ -205,7 +205,7 @@ def read_times(data: bytes) -> None:
 
 
 def times_sink() -> Times:
-    times = Times("mark", "run", Chooser(["a"]).add, narrow.LIMIT)
+    times = Times("mark", "run", Chooser(["a"]).add, narrow.TIMES_LIMIT)
     times(f"mark run {STAMP} run/child\nmark run {STAMP} run/exit".encode())
     return times
 

@@ -441,7 +441,7 @@ class TestLogins:
     ) -> None:
         path = str(tmp_path / "agent")
         warned: list[str] = []
-        monkeypatch.setattr(agent, "ANSWER_TIMEOUT", 0.5)
+        monkeypatch.setattr(agent, "AGENT_TIMEOUT", 0.5)
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
 
         def listen(event: events.Event) -> None:

@@ -16,7 +16,7 @@ from gridops.transfers.private import REPOSITORY, holds_private, is_private, is_
 NOT_A_DIRECTORY = "what is in its place here is no directory"
 LEADS_OUT = "the symlink in its place here leads somewhere else"
 A_DIRECTORY = "a directory is in its place here"
-PRIVATE = "the symlink in its place here leads to what is this machine's own"
+LEADS_TO_PRIVATE = "the symlink in its place here leads to what is this machine's own"
 SPECIAL = "what is in its place here is no regular file"
 
 
@@ -98,7 +98,7 @@ class Installer:
         elif os.path.islink(path) and not self._within(os.path.realpath(path)):  # noqa: PTH114
             self.obstacles[name] = LEADS_OUT
         elif os.path.islink(path) and self._leads_to_private(path):  # noqa: PTH114
-            self.obstacles[name] = PRIVATE
+            self.obstacles[name] = LEADS_TO_PRIVATE
         else:
             self._ready.add(name)
             return True

@@ -15,7 +15,7 @@ from gridops.transfers.fetch.times import Times
 from gridops.transfers.fetch.written import Chooser, Entry, Window, above, topmost
 from gridops.transfers.private import holds_private
 
-LIMIT = Limit(
+TIMES_LIMIT = Limit(
     lines=1_000_000, bytes=128 * 1024 * 1024
 )  # of an answer; a file takes about 130 bytes
 STDERR_LIMIT = 1024 * 1024  # bytes
@@ -93,7 +93,7 @@ def _ask(
     mark = os.urandom(6).hex()
     kinds = "".join(letter for letter, some in words if some)
     args = (base, run, mark, kinds, *(f"{letter}{name}" for letter, some in words for name in some))
-    times = Times(mark, run, take, LIMIT)
+    times = Times(mark, run, take, TIMES_LIMIT)
     reply = ask_script(link, scripts.script("transfers/fetch/times.sh"), args, STDERR_LIMIT, times)
     try:
         times.finish()

@@ -15,7 +15,7 @@ from gridops.system.rundir import runtime_dir
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.record import (
     RECORD,
-    STATE,
+    STATE_DIR,
     Record,
     brought_above,
     read_record,
@@ -23,7 +23,7 @@ from gridops.transfers.record import (
     still_there,
 )
 
-LOCK_TIMEOUT = 10.0  # seconds for other fetches into the same directory to write theirs
+RECORD_TIMEOUT = 10.0  # seconds for other fetches into the same directory to write theirs
 
 
 def write_record(landing: Installer) -> None:
@@ -74,9 +74,9 @@ def _write(into: bytes, record: Record) -> None:
 
 @contextmanager
 def _alone(into: bytes) -> Iterator[None]:
-    key = hashlib.sha256(into + b"/" + STATE).hexdigest()[:12]
+    key = hashlib.sha256(into + b"/" + STATE_DIR).hexdigest()[:12]
     path = runtime_dir() / f"fetched-{key}.lock"
-    lock = acquire_lock(path, time.monotonic() + LOCK_TIMEOUT)
+    lock = acquire_lock(path, time.monotonic() + RECORD_TIMEOUT)
     try:
         yield
     finally:

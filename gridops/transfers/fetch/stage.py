@@ -16,8 +16,8 @@ from gridops.observe import events
 from gridops.system.locks import acquire_lock
 from gridops.system.rundir import runtime_dir
 
-LOCK_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
-LOCK_INTERVAL = 0.1  # seconds between two looks whether it has ended
+STAGE_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
+STAGE_INTERVAL = 0.1  # seconds between two looks whether it has ended
 
 
 class Stage:
@@ -79,9 +79,9 @@ def _lock(path: Path, node: Node) -> int:
         message = f"{node.name}: waiting for another fetch of the same files"
         events.emit(events.WARNING, message=message)
 
-    end = time.monotonic() + LOCK_TIMEOUT
+    end = time.monotonic() + STAGE_TIMEOUT
     try:
-        return acquire_lock(path, end, interval=LOCK_INTERVAL, on_wait=tell)
+        return acquire_lock(path, end, interval=STAGE_INTERVAL, on_wait=tell)
     except TimeoutError as exc:
         message = "another fetch of the same files has not ended"
         raise NodeTimeout(message, node=node.name) from exc

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 SECONDS = 19  # characters of a time without its fraction
-NANOSECONDS = 29
-CLOCK_GRACE = 0.02  # seconds by which two clocks that were read one after the other may seem apart
+TIME_LENGTH = 29
+TICK_GRACE = 0.02  # seconds by which two clocks that were read one after the other may seem apart
 
 Verdict = Literal["written", "older", "later"]
 
@@ -76,11 +76,11 @@ class Window:
 
     def shifted(self, seconds: float) -> Window:
         """The window by a clock that is `seconds` ahead."""
-        if abs(seconds) < CLOCK_GRACE:
+        if abs(seconds) < TICK_GRACE:
             return self
 
         def shift(began: str, ended: str | None) -> tuple[str, str | None]:
-            early, late = seconds - CLOCK_GRACE, seconds + CLOCK_GRACE
+            early, late = seconds - TICK_GRACE, seconds + TICK_GRACE
             return _shift(began, early), ended and _shift(ended, late)
 
         others = tuple(shift(*other) for other in self.others)
@@ -99,7 +99,7 @@ class Choice:
 def precedes(one: str, other: str) -> bool:
     """True if one time is before the other; where one has no fraction, by their seconds."""
     fine = _is_fine(one) and _is_fine(other)
-    size = NANOSECONDS if fine else SECONDS
+    size = TIME_LENGTH if fine else SECONDS
     return one[:size] < other[:size]
 
 
@@ -225,7 +225,7 @@ def above(names: Iterable[str]) -> list[str]:
 
 
 def _is_fine(time: str) -> bool:
-    return time[SECONDS : SECONDS + 1] == "." and time[SECONDS + 1 : NANOSECONDS].strip("0") != ""
+    return time[SECONDS : SECONDS + 1] == "." and time[SECONDS + 1 : TIME_LENGTH].strip("0") != ""
 
 
 def moment(time: str) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from gridops.transfers.record import STATE, Record, brought_above, read_record, still_there
+from gridops.transfers.record import STATE_DIR, Record, brought_above, read_record, still_there
 from gridops.transfers.sync.walk import Files, parent
 
 
@@ -21,7 +21,7 @@ def exclude_fetched(found: Files, tracked: Callable[[], set[bytes]]) -> int:
     gone = results.keys() & set(found.names) if results else set()
     if gone:
         gone -= tracked()
-    own = tuple(path + b"/" + STATE + b"/" for path in holders)
+    own = tuple(path + b"/" + STATE_DIR + b"/" for path in holders)
     if not gone and not own:
         return 0
     for paths in (found.names, found.symlinks, found.special, found.empty):

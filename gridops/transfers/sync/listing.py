@@ -14,7 +14,7 @@ from gridops.errors import SyncError, UsageError
 from gridops.observe import events
 from gridops.system.text import shorten
 from gridops.transfers.output import printable
-from gridops.transfers.record import STATE
+from gridops.transfers.record import STATE_DIR
 from gridops.transfers.sync.exclude import Excluded, compile_patterns
 from gridops.transfers.sync.fetched import exclude_fetched
 from gridops.transfers.sync.git import NotGit, git_files, in_work_tree
@@ -93,7 +93,7 @@ def _tracked(root: Path, found: Files, timeout: float) -> set[bytes]:
 
 def _leave_out_state(found: Files) -> None:
     for paths in (found.names, found.symlinks, found.special, found.empty):
-        paths[:] = [p for p in paths if p != STATE and not p.startswith(STATE + b"/")]
+        paths[:] = [p for p in paths if p != STATE_DIR and not p.startswith(STATE_DIR + b"/")]
 
 
 def _warn(found: Files) -> None:

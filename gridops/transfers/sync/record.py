@@ -34,8 +34,8 @@ from gridops.transfers.sync.tree import FileTimes, Tree
 
 MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
 SMALL = 1 << 20  # bytes of a file that may well be read once more for that
-HEAD = 256  # bytes before the marks
-LOCK_INTERVAL = 0.05  # seconds between two looks at a lock that is taken
+HEAD_SIZE = 256  # bytes before the marks
+SYNC_INTERVAL = 0.05  # seconds between two looks at a lock that is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,19 @@ class Record:
     def parse(cls, text: bytes) -> Record:
         """Parse a record; one that is none gives an empty one."""
         try:
-            end, token, fine, digest, count = text[:HEAD].decode("ascii").split()
+            end, token, fine, digest, count = text[:HEAD_SIZE].decode("ascii").split()
             marks = array("q")
-            marks.frombytes(text[HEAD : HEAD + 8 * int(count)])
+            marks.frombytes(text[HEAD_SIZE : HEAD_SIZE + 8 * int(count)])
             if len(marks) != int(count):
                 return cls()
-            return cls(
-                float(end), token.lstrip("-"), fine, digest, marks, text[HEAD + 8 * len(marks) :]
-            )
+            names = text[HEAD_SIZE + 8 * len(marks) :]
+            return cls(float(end), token.lstrip("-"), fine, digest, marks, names)
         except ValueError:  # the first one ever, or one by an earlier version
             return cls()
 
     def head(self) -> bytes:
         words = (repr(self.end), f"-{self.token}", self.fine, self.digest or "-", len(self.marks))
-        return " ".join(map(str, words)).ljust(HEAD - 1).encode() + b"\n"
+        return " ".join(map(str, words)).ljust(HEAD_SIZE - 1).encode() + b"\n"
 
     def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
         """Files to compare by their bytes: their size and time do not tell.
@@ -117,8 +116,8 @@ class SyncLock:
         if record.digest != self.last.digest or record.marks != self.last.marks:
             os.pwrite(self._descriptor, replace(self.last, end=inf, token="").head(), 0)
             body = record.marks.tobytes() + record.names
-            os.pwrite(self._descriptor, body, HEAD)
-            os.ftruncate(self._descriptor, HEAD + len(body))
+            os.pwrite(self._descriptor, body, HEAD_SIZE)
+            os.ftruncate(self._descriptor, HEAD_SIZE + len(body))
         os.pwrite(self._descriptor, record.head(), 0)
 
     def _read(self) -> bytes:
@@ -140,7 +139,7 @@ def locked(node: Node, project: str, end: float) -> Iterator[SyncLock]:
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
     path = runtime_dir() / f"sync-{digest[:16]}.lock"
     try:
-        lock = acquire_lock(path, end, interval=LOCK_INTERVAL, on_wait=tell)
+        lock = acquire_lock(path, end, interval=SYNC_INTERVAL, on_wait=tell)
     except TimeoutError as exc:
         message = f"another sync of {project} to it has not ended"
         raise NodeTimeout(message, node=node.name) from exc

@@ -33,9 +33,9 @@ from gridops.transfers.output import printable
 from gridops.transfers.sync.record import Record
 from gridops.transfers.sync.tree import FileTimes, Tree
 
-WORTH_PACKING = 16 * 1024  # bytes of a manifest
-MAX_NAMES = 25_000  # node.sh sends fewer
-_ESCAPE = re.compile(rb"\\0([0-7]{3})")
+GZIP_FROM = 16 * 1024  # bytes of a manifest
+MAX_DELETIONS = 25_000  # node.sh sends fewer
+_PRINTF_ESCAPE = re.compile(rb"\\0([0-7]{3})")
 
 Refusals = tuple[tuple[str, type[SyncError], str], ...]
 REFUSALS: Refusals = (
@@ -218,7 +218,7 @@ class RemoteTree:
         self, ready: RemoteState, tree: Tree, verb: str, *args: str, timeout: float
     ) -> Deleted:
         manifest = tree.manifest
-        pack = ready.packs and len(manifest) > WORTH_PACKING
+        pack = ready.packs and len(manifest) > GZIP_FROM
         head = (ready.target, self.id, str(len(manifest)), "yes" if pack else "no")
         sent = gzip.compress(manifest, 1) if pack else manifest
         reply = self._ask(verb, *head, *args, timeout=timeout, stdin=sent)
@@ -257,10 +257,10 @@ def _not_understood(node: Node) -> SyncError:
 
 def _names(lines: str) -> tuple[bytes, ...]:
     """Parse names. Raises ValueError when there are more than we asked for."""
-    if lines.count("\n") > MAX_NAMES:
+    if lines.count("\n") > MAX_DELETIONS:
         raise ValueError("too many names")
     return tuple(
-        _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), line)
+        _PRINTF_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), line)
         for line in os.fsencode(lines).split(b"\n")
         if line
     )

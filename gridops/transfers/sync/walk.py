@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gridops.transfers.record import STATE
+from gridops.transfers.record import STATE_DIR
 from gridops.transfers.sync.exclude import Excluded
 
 Kind = Literal["file", "symlink", "directory", "special", "missing", "unreadable"]
@@ -82,7 +82,7 @@ class Files:
     def state_holders(self) -> Iterator[bytes]:
         """Directories that have been read and hold one of our own."""
         for path, kinds in self._seen.items():
-            if kinds and kinds.get(STATE) == "directory":
+            if kinds and kinds.get(STATE_DIR) == "directory":
                 yield path
 
     def _take(self, path: bytes, kind: Kind) -> None:

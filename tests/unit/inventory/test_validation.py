@@ -12,7 +12,7 @@ import yaml
 
 from gridops.errors import InventoryError
 from gridops.inventory import document, load, problems
-from gridops.inventory.nodeset import MAX_NAMES
+from gridops.inventory.nodeset import MAX_NODES
 
 Write = Callable[..., Path]
 
@@ -174,11 +174,11 @@ BAD = {
     "node set of letters": ('nodes: ["a[x]"]\n', "x.yaml:1:nodes.0: "),
     "huge node set": (
         'nodes: ["a[0-9999999999]"]\n',
-        f"x.yaml:1:nodes.0: stands for more than {MAX_NAMES} names",
+        f"x.yaml:1:nodes.0: stands for more than {MAX_NODES} names",
     ),
     "huge product of ranges": (
         'nodes: ["a[0-999]b[0-999]c[0-999]"]\n',
-        f"x.yaml:1:nodes.0: stands for more than {MAX_NAMES} names",
+        f"x.yaml:1:nodes.0: stands for more than {MAX_NODES} names",
     ),
     "group in the file": ('nodes: ["@gpu"]\n', "x.yaml:1:nodes.0: groups and wildcards"),
     "head elsewhere": (

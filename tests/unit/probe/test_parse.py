@@ -6,7 +6,7 @@ import pytest
 
 from gridops.errors import ProbeError
 from gridops.probe.parse import Figures, parse
-from gridops.probe.protocol import LONGEST
+from gridops.probe.protocol import MAX_ANSWER
 
 LINES = (
     "gridops-probe 1",
@@ -179,7 +179,7 @@ def test_the_gpus_of_amd_are_leased_by_number() -> None:
         (answer(("stat cpu  8430", "stat cpu x y z 1 1 1")), "no usable CPU figures"),
         (answer(("stat cpu  8430", "stat cpu 1 2 3")), "no usable CPU figures"),
         (b"gridops-probe 1\nunsupported Darwin\nend\n", "it runs Darwin; the probe needs Linux"),
-        (b"gridops-probe 1\n" + b"x" * LONGEST, f"longer than {LONGEST} bytes"),
+        (b"gridops-probe 1\n" + b"x" * MAX_ANSWER, f"longer than {MAX_ANSWER} bytes"),
         (bytes(range(256)) * 100, "makes no sense"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_loop_of_symlinks_ends(root: Path) -> None:
 def test_too_much_is_refused_with_the_biggest_files(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package, "LIMIT", 1024 * 1024)
+    monkeypatch.setattr(package, "MAX_PACKAGE", 1024 * 1024)
     noise = random.Random(1).randbytes(1024 * 1024)
     (root / "small.bin").write_bytes(noise[:300_000])
     (root / "zz-huge.bin").write_bytes(noise + noise)
@@ -131,7 +131,7 @@ def test_too_much_is_refused_with_the_biggest_files(
 def test_what_compresses_well_may_be_more_than_the_limit(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package, "LIMIT", 1024 * 1024)
+    monkeypatch.setattr(package, "MAX_PACKAGE", 1024 * 1024)
     (root / "zeros").write_bytes(bytes(4 * 1024 * 1024))
     assert len(contents(root)["zeros"]) == 4 * 1024 * 1024
 

@@ -16,7 +16,7 @@ from gridops.errors import ConnectionLost, NodeTimeout, ReachError, SessionRefus
 from gridops.reach import control as mux
 from gridops.reach.control import Control
 
-HELLO = struct.pack(">II", mux.HELLO, mux.VERSION)
+HELLO = struct.pack(">II", mux.HELLO, mux.MUX_VERSION)
 Answer = Callable[[bytes], list[bytes]]
 
 
