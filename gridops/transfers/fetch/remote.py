@@ -15,7 +15,7 @@ from gridops.transfers.fetch.patterns import Pattern
 from gridops.transfers.fetch.question import Group, ask_script, is_below
 from gridops.transfers.private import holds_private
 
-MAX_NAMES_SIZE = 16 * 1024 * 1024  # bytes of names that an answer may hold
+NAMES_LIMIT = 16 * 1024 * 1024  # bytes of names that an answer may hold
 MAX_MATCHES = 200_000
 
 
@@ -113,9 +113,7 @@ def _private(pattern: Pattern, name: str) -> bool:
 
 def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     """The answer to each pair of a directory and a pattern."""
-    reply = ask_script(
-        link, _script(), tuple(word for pair in pairs for word in pair), MAX_NAMES_SIZE
-    )
+    reply = ask_script(link, _script(), tuple(word for pair in pairs for word in pair), NAMES_LIMIT)
     if reply.stdout.count(b"\0") > MAX_MATCHES:
         raise UnreadableAnswer(
             f"the patterns match over {MAX_MATCHES} names",
