@@ -61,18 +61,18 @@ def test_functions_and_modules_are_short(house):
     (longest, function), *_ = house.function_lines()
     assert longest <= 56, function  # goal: 45
     (longest, module), *_ = house.module_lines()
-    assert longest <= 359, module  # goal: 300
+    assert longest <= 309, module  # goal: 300
 
 
 def test_functions_are_named_by_verbs(house):
     """Participles are for predicates."""
     found = house.participles()
-    assert found.percent <= 7.4, found.names  # goal: 2
+    assert found.percent <= 6, found.names  # goal: 2
 
 
 def test_a_name_means_one_thing(house):
-    assert house.twice().value <= 7, house.twice().names  # goal: 0
-    assert house.meanings().value <= 75, house.meanings().names  # goal: 0
+    assert house.twice().value <= 6, house.twice().names  # goal: 0
+    assert house.meanings().value <= 15, house.meanings().names  # goal: 0
 
 
 def test_a_plain_run_on_this_machine_enters_little_of_the_package():
