@@ -196,12 +196,12 @@ class Start:
     def _short_of(self) -> str:
         """Message of a busy node that has a free slot: the resource that is short."""
         if self._spec.gpus == 0:
-            return "others stand in line there"
+            return "other runs wait in its queue"
         return "no GPU is free" if self._spec.gpus == 1 else f"{self._spec.gpus} GPUs are not free"
 
     def _gpu_trouble(self, detail: str) -> tuple[str, str]:
         if detail.isdecimal():
-            return f"has {detail} GPUs, the run needs {self._spec.gpus}", "choose another node"
+            return f"has {detail} GPUs, but the run needs {self._spec.gpus}", "choose another node"
         return (
             f"its GPU driver's tool {detail[:SHOWN] or 'does not answer'}",
             "run `nvidia-smi` there to see more",
