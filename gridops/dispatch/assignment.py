@@ -21,8 +21,8 @@ from gridops.errors import (
 from gridops.jobs import client
 from gridops.jobs.logs import await_begin, setup_failure
 from gridops.jobs.outcome import SETUP
-from gridops.jobs.spec import JobSpec, new_id
-from gridops.jobs.start import ELSEWHERE, Acknowledgement, start_job
+from gridops.jobs.spec import Acknowledgement, JobSpec, new_id
+from gridops.jobs.start import ELSEWHERE, start_job
 from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
@@ -30,7 +30,7 @@ from gridops.reach.link import Link
 from gridops.transfers.sync import previous_target
 
 if TYPE_CHECKING:
-    from gridops.dispatch.placement import Candidate
+    from gridops.dispatch.candidates import Candidate
     from gridops.inventory.settings import Settings
     from gridops.transfers.sync import Tree
     from gridops.transfers.sync.provenance import Provenance

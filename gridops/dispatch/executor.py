@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gridops.dispatch.assignment import (
@@ -22,8 +22,8 @@ from gridops.dispatch.assignment import (
     start_detached,
     unknown_start_message,
 )
+from gridops.dispatch.candidates import Candidate, first_able
 from gridops.dispatch.holders import full_candidates
-from gridops.dispatch.placement import Candidate, first_able
 from gridops.dispatch.queue import Queue
 from gridops.dispatch.results import exit_status_after_run
 from gridops.dispatch.staging import cancel_run
@@ -46,26 +46,18 @@ from gridops.jobs.outcome import (
     forgotten_error,
     raise_unless_ended,
 )
-from gridops.jobs.start import Acknowledgement
+from gridops.jobs.spec import Acknowledgement
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.port_forward import Forwards
-from gridops.reach.pump import Sink
+from gridops.reach.pump import Output
 from gridops.system.signals import STOPPED_STATUS, Cancel, cancel_or_detach_on_signals
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
 RESTARTS = 3  # of a run that is lost again and again
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Sinks for a run's stdout and stderr."""
-
-    stdout: Sink
-    stderr: Sink
 
 
 class Executor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gridops.dispatch.placement import Candidate, NoneAble
+from gridops.dispatch.candidates import Candidate, NoneAble
 from gridops.errors import GridError, NotStarted
 from gridops.jobs import client
 from gridops.model import Job, Node

@@ -1,4 +1,4 @@
-"""Placement of a run: the nodes able to take it, best first, and the next best when one cannot."""
+"""Placement of a run: the nodes that can take it, best first."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from gridops.dispatch.candidates import Candidate
 from gridops.errors import (
-    GridError,
     NoNode,
 )
 from gridops.model import Node, NodeHealth
@@ -23,33 +22,7 @@ from gridops.probe.score import rank
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-T = TypeVar("T")
-
 STRAGGLER_GRACE = 1.0  # seconds to wait for slower nodes once a healthy one has answered, at least
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node that may take the run, with its rank's reason."""
-
-    node: Node
-    reason: str
-    score: float | None = None
-    degraded: bool = False
-
-
-class NoneAble(NoNode):
-    """None of several nodes could take a run; `refusals` are their reasons."""
-
-    def __init__(self, refusals: Sequence[GridError]) -> None:
-        super().__init__(
-            f"none of the {len(refusals)} nodes that were tried could take the run",
-            hint="; ".join(f"{exc.node}: {exc.message}" for exc in refusals[:5]),
-        )
-        self.refusals = tuple(refusals)
-
-
-# -- asking ----------------------------------------------------------------------------------------
 
 
 def candidates(nodes: Sequence[Node], settings: Settings, gpus: int = 0) -> tuple[Candidate, ...]:
@@ -137,36 +110,3 @@ def _arriving(
         if end is None and health.state == "healthy" and capacity.fit(health, gpus) == "now":
             now = time.monotonic()
             end = now + max(STRAGGLER_GRACE, 2 * (now - began))
-
-
-# -- trying ----------------------------------------------------------------------------------------
-
-
-def first_able(choice: Sequence[Candidate], start: Callable[[Candidate], T]) -> T:
-    """Call `start` on each of `choice` until one takes the run.
-
-    Returns its result. Raises the node's own error when there is only one, NoneAble when none of
-    several can; what no other node could mend, and what leaves in doubt whether it began, at once.
-    """
-    refusals: list[GridError] = []
-    for candidate in choice:
-        _announce(candidate)
-        try:
-            return start(candidate)
-        except GridError as exc:
-            if not exc.try_next_node:
-                raise
-            refusals.append(exc)
-            if candidate is not choice[-1]:
-                events.emit(events.NODE_SKIPPED, node=candidate.node.name, reason=str(exc))
-    raise refusals[0] if len(refusals) == 1 else NoneAble(refusals)
-
-
-def _announce(candidate: Candidate) -> None:
-    events.emit(
-        events.NODE_SELECTED,
-        node=candidate.node.name,
-        score=candidate.score,
-        reason=candidate.reason,
-        degraded=candidate.degraded,
-    )

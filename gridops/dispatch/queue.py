@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from gridops.dispatch.assignment import Assignment, Dispatch, retry_with_new_id
-from gridops.dispatch.placement import Candidate, NoneAble
+from gridops.dispatch.candidates import Candidate, NoneAble
 from gridops.dispatch.staging import HOLD_LEASE, renewing
 from gridops.errors import GridError, NotStarted, ReachError, StartUnknown
 from gridops.jobs import client
-from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import Acknowledgement, start_job
+from gridops.jobs.spec import Acknowledgement, JobSpec
+from gridops.jobs.start import start_job
 from gridops.model import Job, Outcome
 from gridops.observe import events
 from gridops.reach.fanout import fan_out

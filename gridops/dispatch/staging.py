@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gridops.errors import GridError, NotStarted
 from gridops.jobs import client
 from gridops.jobs.paths import JobPaths
-from gridops.jobs.start import Acknowledgement
+from gridops.jobs.spec import Acknowledgement
 from gridops.model import Node, SyncReport
 from gridops.observe import events
 from gridops.reach.link import Link

@@ -23,11 +23,11 @@ from gridops.observe import events
 
 if TYPE_CHECKING:
     from gridops.dispatch.assignment import Detached
-    from gridops.dispatch.executor import Output
-    from gridops.dispatch.placement import Candidate
+    from gridops.dispatch.candidates import Candidate
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.pool import Master
+    from gridops.reach.pump import Output
     from gridops.system.signals import Cancel
 
 

@@ -12,8 +12,8 @@ from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 
 if TYPE_CHECKING:
-    from gridops.dispatch.executor import Output
     from gridops.reach.link import Link
+    from gridops.reach.pump import Output
     from gridops.transfers.fetch import FetchReport
 
 KILL_TIMEOUT = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
@@ -63,18 +63,18 @@ class JobsMixin(GridBase):
 
     def show_job(self, job: Job) -> Job:
         """The run as it is now, with its whole command."""
-        from gridops.jobs import client
+        from gridops.jobs import client, records
 
-        return report_end(client.show(self._link(client.readable(job)), job.id))
+        return report_end(client.show(self._link(records.readable(job)), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
 
         Raises a ReachError.
         """
-        from gridops.jobs import client
+        from gridops.jobs import client, records
 
-        return client.diff(self._link(client.readable(job)), job.id)
+        return client.diff(self._link(records.readable(job)), job.id)
 
     def logs(
         self,
@@ -89,10 +89,10 @@ class JobsMixin(GridBase):
 
         `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
         """
-        from gridops.jobs import client, logs
+        from gridops.jobs import logs, records
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
-        link = self._link(client.readable(job))
+        link = self._link(records.readable(job))
         end = logs.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
         return report_end(end.job)
 
@@ -101,9 +101,9 @@ class JobsMixin(GridBase):
 
         They count from `since` (as `time.monotonic` tells it; default: now).
         """
-        from gridops.jobs import client, logs
+        from gridops.jobs import logs, records
 
-        link = self._link(client.readable(job))
+        link = self._link(records.readable(job))
         return report_end(logs.wait(link, job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
@@ -129,9 +129,9 @@ class JobsMixin(GridBase):
         `gridops.transfers.fetch.fetch_results` raises.
         """
         from gridops.dispatch import results
-        from gridops.jobs import client
+        from gridops.jobs import records
 
-        if not client.readable(job).began:
+        if not records.readable(job).began:
             raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
         with events.bound(run_id=job.id):
             return results.collect(

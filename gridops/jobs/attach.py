@@ -13,8 +13,8 @@ from gridops.jobs.client import kill_with_retry
 from gridops.jobs.follow import Follower, JobEnd
 from gridops.jobs.outcome import describe_outcome
 from gridops.jobs.protocol import SILENCE_TIMEOUT, Session, Sleep
-from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import Acknowledgement, Start
+from gridops.jobs.spec import Acknowledgement, JobSpec
+from gridops.jobs.start import Start
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink

@@ -20,11 +20,10 @@ from gridops.errors import (
     ReachError,
     SyncError,
     UnreadableAnswer,
-    UnreadableRecord,
     UsageError,
 )
 from gridops.jobs.frames import Chunk
-from gridops.jobs.paths import ID, JobPaths, checked
+from gridops.jobs.paths import ID, checked
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
     PAUSES,
@@ -35,7 +34,7 @@ from gridops.jobs.protocol import (
     complete,
     retry_cut_session,
 )
-from gridops.jobs.records import Records, jobs_from
+from gridops.jobs.records import Records, jobs_from, readable
 from gridops.jobs.spec import whoami
 from gridops.model import Job
 from gridops.reach.answers import Limit
@@ -102,17 +101,6 @@ def _kept(link: Link, job_id: str, name: str) -> bytes:
         return bytes(text[:-1])
 
     return retry_cut_session(attempt)
-
-
-def readable(job: Job) -> Job:
-    """`job`, if its record makes sense. Raises UnreadableRecord."""
-    if job.state == "unreadable":
-        raise UnreadableRecord(
-            f"the record of the run {job.id} cannot be read: {job.error}",
-            node=job.node,
-            hint=f"see {JobPaths(job.id).directory} there",
-        )
-    return job
 
 
 def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:

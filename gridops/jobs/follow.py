@@ -19,7 +19,6 @@ from gridops.errors import (
     ReachError,
     UnreadableAnswer,
 )
-from gridops.jobs.client import readable
 from gridops.jobs.frames import DONE, Chunk, Message
 from gridops.jobs.paths import checked
 from gridops.jobs.protocol import (
@@ -32,7 +31,7 @@ from gridops.jobs.protocol import (
     call,
     pause,
 )
-from gridops.jobs.records import jobs_from
+from gridops.jobs.records import jobs_from, readable
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.answers import whole

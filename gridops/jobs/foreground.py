@@ -16,9 +16,9 @@ from functools import cache
 
 from gridops.errors import NodeTimeout
 from gridops.model import RunSpec
-from gridops.reach.link import Link, Process
+from gridops.reach.link import Link
 from gridops.reach.preamble import become, command_for, error_mark, no_shell, script_input, shield
-from gridops.reach.pump import Prelude, Sink, marker, pump
+from gridops.reach.pump import Prelude, Process, Sink, marker, pump
 from gridops.system import scripts
 from gridops.system.signals import OUTPUT_CLOSED, Cancel
 

@@ -27,9 +27,9 @@ from gridops.jobs.frames import DONE, Chunk, FrameParser, Message, unsupported_r
 from gridops.jobs.paths import BASE
 from gridops.jobs.paths import script as script_path
 from gridops.reach.answers import Limit
-from gridops.reach.link import Link, Process
+from gridops.reach.link import Link
 from gridops.reach.preamble import no_shell
-from gridops.reach.pump import Prelude, Pump, marker
+from gridops.reach.pump import Prelude, Process, Pump, marker
 from gridops.retry import RetryConfig
 
 CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gridops.errors import GridError, UnreadableAnswer
+from gridops.errors import GridError, UnreadableAnswer, UnreadableRecord
 from gridops.jobs.paths import ID, JobPaths
 from gridops.model import Job, JobState, Leftover
 from gridops.reach.answers import MAX_TIME, Fields, document, whole
@@ -286,3 +286,14 @@ def _state(facts: _Facts, end: _End | None, by: str) -> tuple[JobState, str]:
 
 def _unended(word: str) -> tuple[JobState, str]:
     return UNENDED.get(word, ("unknown", ""))
+
+
+def readable(job: Job) -> Job:
+    """`job`, if its record makes sense. Raises UnreadableRecord."""
+    if job.state == "unreadable":
+        raise UnreadableRecord(
+            f"the record of the run {job.id} cannot be read: {job.error}",
+            node=job.node,
+            hint=f"see {JobPaths(job.id).directory} there",
+        )
+    return job

@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gridops.errors import UsageError
 from gridops.jobs.paths import checked
@@ -30,6 +31,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The record that `env_setup` has succeeded, in the directory of the script that the shell reads.
 BESIDE = '"${0%/*}/begun"'
 FIXED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}  # read-only in a shell
+
+
+StartState = Literal["started", "held", "queued", "exists"]
 
 
 def new_id() -> str:
@@ -152,6 +156,19 @@ class JobSpec:
     def _setup(self) -> str:
         """The script that the shell reads in place of the command's own."""
         return f'{guard_by_setup(self.env_setup)}\n. "${{0%/*}}/command"'
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Answer of a node to a start.
+
+    `state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
+    `users` are the other runs that use its directory, as a node tells that holds a slot for it.
+    """
+
+    id: str
+    state: StartState
+    users: tuple[str, ...] = ()
 
 
 def _assigned(values: Mapping[str, str]) -> list[str]:

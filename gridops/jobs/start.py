@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from itertools import count
-from typing import Literal, cast
+from typing import cast
 
 from gridops.errors import GridError, NodeError, NotStarted, StartUnknown, UnreadableAnswer
 from gridops.jobs.client import kill, status
@@ -18,7 +17,7 @@ from gridops.jobs.protocol import (
     Tick,
     pause,
 )
-from gridops.jobs.spec import HEAD, JobSpec
+from gridops.jobs.spec import HEAD, Acknowledgement, JobSpec, StartState
 from gridops.reach.link import Link
 from gridops.reach.preamble import login_files
 from gridops.reach.trust import DANGER
@@ -30,21 +29,6 @@ RETRY_TIMEOUT = 60.0  # seconds that an ambiguous start is tried again
 SHOWN = 200  # characters of the node's own words
 
 ELSEWHERE = "elsewhere"  # another node with the same home has the run
-
-StartState = Literal["started", "held", "queued", "exists"]
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Answer of a node to a start.
-
-    `state`: started or held (it has its slot), queued, or exists (an earlier attempt came).
-    `users` are the other runs that use its directory, as a node tells that holds a slot for it.
-    """
-
-    id: str
-    state: StartState
-    users: tuple[str, ...] = ()
 
 
 def start_job(

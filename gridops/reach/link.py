@@ -7,37 +7,17 @@ a POSIX sh on standard input and so never meets the login shell's grammar.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from gridops.errors import GridError
 from gridops.model import Node, Reply
+from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
+from gridops.reach.pump import REPLY_LIMIT, Collected, Prelude, Process, Sink, marker, pump
 
 LOOPBACK = ("127.0.0.1", "::1")  # some servers that listen on localhost take only the second
-REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a `script` reply may hold
-
-
-class Process(Protocol):
-    """A process on a node; its streams are file descriptors of this process.
-
-    `stdin` is writable, `stdout` and `stderr` are readable. Closing `stdin` (or losing the
-    connection) is how the other side learns that nobody listens any more.
-    """
-
-    stdin: int
-    stdout: int
-    stderr: int
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit status. Raises NodeTimeout after `timeout` seconds, ConnectionLost when the
-        connection ended without one."""
-
-    def close_stdin(self) -> None:
-        """Say that no more input comes. Twice is harmless."""
-
-    def close(self) -> None:
-        """Give up every descriptor and the channel. Twice is harmless."""
 
 
 class Stream(Protocol):
@@ -96,3 +76,40 @@ def on_node(name: str) -> Iterator[None]:
     except GridError as exc:
         exc.node = exc.node or name
         raise
+
+
+def run_script(
+    start: Callable[[str], Process],
+    text: str,
+    args: tuple[str, ...],
+    end: float,
+    stdin: bytes,
+    *,
+    limit: int = REPLY_LIMIT,
+    on_stdout: Sink | None = None,
+) -> Reply:
+    """`Link.script` over any transport that can start a process; `end` is on time.monotonic().
+
+    `limit`: how many bytes of each stream the reply may hold. With `on_stdout` its standard output
+    goes there as it comes.
+    """
+    mark, has_input = marker(), bool(stdin)
+    script = script_input(f"{shield()}shield\n{text}", args, mark, has_input=has_input)
+    process = start(command_for(script, mark, has_input=has_input))
+    opened = time.monotonic()
+    out, err = Collected(limit), Collected(limit)
+    try:
+        stdout = Prelude(mark.encode(), on_stdout or out)
+        stderr = Prelude(error_mark(mark).encode(), err)
+        status = pump(
+            process,
+            stdin=script + stdin,
+            on_stdout=stdout,
+            on_stderr=stderr,
+            timeout=max(0.0, end - time.monotonic()),
+        )
+    finally:
+        process.close()
+    if stdout.passed_at is None:
+        raise no_shell(status, stdout.held, stderr.held)
+    return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)

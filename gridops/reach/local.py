@@ -11,8 +11,7 @@ from pathlib import Path
 
 from gridops.errors import NodeError, NodeTimeout, PortClosed, ProcessKilled
 from gridops.model import Node, Reply
-from gridops.reach.link import LOOPBACK, Stream, on_node
-from gridops.reach.pump import run_script
+from gridops.reach.link import LOOPBACK, Stream, on_node, run_script
 
 
 class LocalProcess:

@@ -6,18 +6,48 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from gridops.errors import NodeError, NodeTimeout
-from gridops.model import Reply
-from gridops.reach.link import REPLY_LIMIT, Process
-from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
 
 PIPE_SIZE = 64 * 1024  # bytes, as a pipe holds; larger buffers would be mapped anew for every read
 PUMP_INTERVAL = 0.2  # seconds between two looks whether a silent command has ended
 QUIET_GRACE = 0.15  # seconds of silence before we look whether the command has ended
+REPLY_LIMIT = 4 * 1024 * 1024  # bytes of one stream that a script's reply may hold
 OUTPUT_GRACE = 0.5  # seconds of silence after the exit until we stop waiting for the output's end
 
 Sink = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Sinks for a run's stdout and stderr."""
+
+    stdout: Sink
+    stderr: Sink
+
+
+class Process(Protocol):
+    """A process on a node; its streams are file descriptors of this process.
+
+    `stdin` is writable, `stdout` and `stderr` are readable. Closing `stdin` (or losing the
+    connection) is how the other side learns that nobody listens any more.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status. Raises NodeTimeout after `timeout` seconds, ConnectionLost when the
+        connection ended without one."""
+
+    def close_stdin(self) -> None:
+        """Say that no more input comes. Twice is harmless."""
+
+    def close(self) -> None:
+        """Give up every descriptor and the channel. Twice is harmless."""
 
 
 def pump(
@@ -202,40 +232,3 @@ class Collected:
         if len(self.data) + len(data) > self._limit:
             raise NodeError(f"the answer is longer than {self._limit} bytes")
         self.data += data
-
-
-def run_script(
-    start: Callable[[str], Process],
-    text: str,
-    args: tuple[str, ...],
-    end: float,
-    stdin: bytes,
-    *,
-    limit: int = REPLY_LIMIT,
-    on_stdout: Sink | None = None,
-) -> Reply:
-    """`Link.script` over any transport that can start a process; `end` is on time.monotonic().
-
-    `limit`: how many bytes of each stream the reply may hold. With `on_stdout` its standard output
-    goes there as it comes.
-    """
-    mark, has_input = marker(), bool(stdin)
-    script = script_input(f"{shield()}shield\n{text}", args, mark, has_input=has_input)
-    process = start(command_for(script, mark, has_input=has_input))
-    opened = time.monotonic()
-    out, err = Collected(limit), Collected(limit)
-    try:
-        stdout = Prelude(mark.encode(), on_stdout or out)
-        stderr = Prelude(error_mark(mark).encode(), err)
-        status = pump(
-            process,
-            stdin=script + stdin,
-            on_stdout=stdout,
-            on_stderr=stderr,
-            timeout=max(0.0, end - time.monotonic()),
-        )
-    finally:
-        process.close()
-    if stdout.passed_at is None:
-        raise no_shell(status, stdout.held, stderr.held)
-    return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)

@@ -23,9 +23,8 @@ from gridops.model import Node, Reply
 from gridops.reach import masters
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.link import LOOPBACK, Stream, on_node
+from gridops.reach.link import LOOPBACK, Stream, on_node, run_script
 from gridops.reach.masters import ensure_master, time_left
-from gridops.reach.pump import run_script
 from gridops.system.rundir import no_room
 
 if TYPE_CHECKING:

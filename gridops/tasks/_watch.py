@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -14,20 +15,20 @@ from gridops.tasks._terminal import console, drawn, speaks_unicode
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from gridops.grid import Grid
+    from gridops.model import Node
     from gridops.observe.rows import Sample
     from gridops.render.live import Board
-    from gridops.tasks._task import Call
 
 REDRAW_INTERVAL = 0.1  # seconds between two looks at the terminal's size, and two drawings at least
 
 
-def watch(call: Call, every: float, sort: str) -> int:
+def watch(grid: Grid, nodes: Sequence[Node], every: float, sort: str) -> int:
     """Draw until Ctrl-C; the terminal is restored after that, and after an error too."""
     from rich.live import Live
 
     from gridops.render.live import Board
 
-    nodes = call.nodes
     board = Board(nodes, _history(), sort=sort, ascii=not speaks_unicode(sys.stdout))
     screen = console(sys.stdout)
     said = "asking the nodes …" if speaks_unicode(sys.stdout) else "asking the nodes ..."
@@ -36,7 +37,7 @@ def watch(call: Call, every: float, sort: str) -> int:
         while True:
             began = time.monotonic()
             drawn = 0.0
-            for health in call.grid.health(nodes):
+            for health in grid.health(nodes):
                 board.add(health, time.time())
                 if time.monotonic() - drawn > REDRAW_INTERVAL:
                     _draw(live, board, said)

@@ -116,7 +116,7 @@ def _again_and_again(call: Call, every: float, sort: str, each: bool) -> int:
     if is_terminal(sys.stdout):
         from gridops.tasks._watch import watch
 
-        return watch(call, every, sort)
+        return watch(call.grid, call.nodes, every, sort)
     while True:
         began = time.monotonic()
         healths = _sort(_probe(call, progress=False), sort)

@@ -79,7 +79,7 @@ def logs(
     call: Call, id: str, follow: bool = False, tail: str | None = None, stderr: bool = False
 ) -> int:
     """Print what a run has printed, byte for byte: stdout to stdout, stderr to stderr."""
-    from gridops.dispatch.executor import Output
+    from gridops.reach.pump import Output
 
     count = _count(tail, "tail")
     job = _find(call, id, in_time=follow)

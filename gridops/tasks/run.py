@@ -24,7 +24,7 @@ from gridops.tasks._terminal import (
 )
 
 if TYPE_CHECKING:
-    from gridops.dispatch.placement import Candidate
+    from gridops.dispatch.candidates import Candidate
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
 
 CMD = "the command, as shell text (or its words after --)"
@@ -132,7 +132,7 @@ def _refuse_to_leave(spec: RunSpec) -> None:
 
 
 def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
-    from gridops.dispatch.executor import Output
+    from gridops.reach.pump import Output
 
     output = Output(write_bytes(1), write_bytes(2))
     return call.grid.run(spec, output, nodes=nodes).status

@@ -14,9 +14,9 @@ from support.nodes import find_program, node_of, settings_of, wait_until
 from gridops.errors import NodeError, NodeTimeout
 from gridops.model import Node
 from gridops.reach import link_to
-from gridops.reach.link import REPLY_LIMIT, Link
+from gridops.reach.link import Link
 from gridops.reach.local import LocalLink
-from gridops.reach.pump import pump
+from gridops.reach.pump import REPLY_LIMIT, pump
 from gridops.sandbox import Sandbox, Setup
 
 ODD_WORDS = (

@@ -20,8 +20,8 @@ from gridops.jobs.frames import Chunk, FrameParser, Message
 from gridops.jobs.lookup import merged
 from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.records import Records
-from gridops.jobs.spec import JobSpec
-from gridops.jobs.start import Acknowledgement, Start
+from gridops.jobs.spec import Acknowledgement, JobSpec
+from gridops.jobs.start import Start
 from gridops.model import Job, Node, NodeHealth, Outcome, Reply
 from gridops.probe.figures import figures
 from gridops.probe.parse import parse

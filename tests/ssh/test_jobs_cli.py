@@ -584,8 +584,8 @@ def test_a_shared_home_shows_each_run_once(tell, inventory, detach):
 
 
 def test_the_grid_does_the_same_for_python(inventory, project):
-    from gridops.dispatch.executor import Output
     from gridops.model import RunSpec
+    from gridops.reach.pump import Output
 
     grid = Grid.load()
     detached = grid.detach(RunSpec("echo hi; exit 6", src=str(project)), grid.select("node2"))

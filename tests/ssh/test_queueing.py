@@ -14,7 +14,7 @@ from support.jobs import Place, begun, start
 from support.nodes import node_of, settings_of, wait_until
 
 from gridops.dispatch.assignment import Dispatch
-from gridops.dispatch.placement import Candidate
+from gridops.dispatch.candidates import Candidate
 from gridops.dispatch.queue import Queue
 from gridops.grid import Grid
 from gridops.jobs import client

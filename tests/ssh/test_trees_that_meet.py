@@ -17,7 +17,7 @@ from support.nodes import node_of, settings_of, wait_until
 from gridops.dispatch.staging import deliver
 from gridops.grid import Grid
 from gridops.jobs import client
-from gridops.jobs.start import Acknowledgement
+from gridops.jobs.spec import Acknowledgement
 from gridops.model import Job
 from gridops.observe.paths import state_dir
 from gridops.reach import link_to

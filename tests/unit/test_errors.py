@@ -11,7 +11,7 @@ import pytest
 
 import gridops
 from gridops import errors
-from gridops.dispatch.placement import NoneAble
+from gridops.dispatch.candidates import NoneAble
 from gridops.errors import GridError, InventoryError, PartialTransfer, UnknownNameError, UsageError
 from gridops.reach import fabric_compat
 from gridops.sandbox.server import PortTaken

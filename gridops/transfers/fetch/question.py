@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from gridops.errors import NodeTimeout
 from gridops.model import Reply
-from gridops.reach.link import Link, on_node
-from gridops.reach.pump import Sink, run_script
+from gridops.reach.link import Link, on_node, run_script
+from gridops.reach.pump import Sink
 
 LOOK_TIMEOUT = 300.0  # seconds that looking through the node's directories may take
 

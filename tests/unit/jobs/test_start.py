@@ -23,8 +23,8 @@ from gridops.jobs.attach import Attachment
 from gridops.jobs.spec import JobSpec
 from gridops.jobs.start import start_job
 from gridops.model import Node
-from gridops.reach.link import Process
 from gridops.reach.local import LocalLink, LocalProcess
+from gridops.reach.pump import Process
 from gridops.system.signals import Cancel
 
 
