@@ -67,9 +67,7 @@ class Inventory:
         if not chosen:
             flags = {"--nodes": nodes, "--tags": tags}
             said = " ".join(f"{flag} {text}" for flag, text in flags.items() if text is not None)
-            raise UsageError(
-                f"no node is left by {said}", hint=f"the nodes are {fold(self.by_name)}"
-            )
+            raise UsageError(f"{said} selects no node", hint=f"the nodes are {fold(self.by_name)}")
         return tuple(node for node in self.nodes if node.name in chosen)
 
     def _tagged(self, text: str) -> set[str]:
@@ -90,7 +88,7 @@ def _given(flag: str, text: str) -> str:
 def find(path: str | Path | None = None) -> Path | None:
     """The file to use: `path`, else $GRIDOPS_INVENTORY, else the first of PLACES that is there."""
     if path is not None and not str(path):
-        raise UsageError("--inventory is empty", hint="leave it out for the usual places")
+        raise UsageError("--inventory is empty", hint="leave it out to use the default file")
     given = path or os.environ.get(VARIABLE)
     if given:
         return Path(given).expanduser()
@@ -98,7 +96,7 @@ def find(path: str | Path | None = None) -> Path | None:
 
 
 def _origin(path: str | Path | None) -> str:
-    return f"{VARIABLE} names it" if not path and os.environ.get(VARIABLE) else ""
+    return f"it is named by {VARIABLE}" if not path and os.environ.get(VARIABLE) else ""
 
 
 def load(path: str | Path | None = None) -> Inventory:
@@ -122,7 +120,7 @@ def load(path: str | Path | None = None) -> Inventory:
     if read is None:
         first, more = found[0], len(found) - 1
         if more:
-            also = f"{more} more: inv inventory.check lists them"
+            also = f"{more} more: see `inv inventory.check`"
             first.hint = f"{first.hint}; {also}" if first.hint else also
         raise first
     cache.keep(file, of, *read)

@@ -30,7 +30,7 @@ def expand(text: str) -> list[str]:
     Raises ValueError when it is not a node set or stands for more than MAX_NODES names.
     """
     if "@" in text or "*" in text or "?" in text:
-        raise ValueError("groups and wildcards have no place here")
+        raise ValueError("groups and wildcards are not allowed here")
     if not any(sign in text for sign in "[],!&^"):
         return [text]
     check_size(text)
@@ -65,7 +65,7 @@ def check_size(text: str) -> None:
             size *= sum(_range_size(piece) for piece in brackets[1].split(","))
         total += size
         if total > MAX_NODES:
-            raise ValueError(f"stands for more than {MAX_NODES} names")
+            raise ValueError(f"expands to more than {MAX_NODES} names")
 
 
 def _range_size(text: str) -> int:

@@ -49,7 +49,7 @@ def _nodes() -> dict[str, Any]:
     entry = {"anyOf": [{"$ref": "#/$defs/NodeSettings"}, _NULL]}
     name = {"type": ["string", "number", "boolean"], "description": _NAMES}
     return {
-        "description": "The nodes: names (or node sets) and what is particular to them, or a list.",
+        "description": "Names (or node sets): a list, or a mapping to the settings of each.",
         "anyOf": [
             {"type": "object", "minProperties": 1, "additionalProperties": entry},
             {"type": "array", "minItems": 1, "items": name},

@@ -79,10 +79,10 @@ class Section(BaseModel):
 class SshSettings(Section):
     """Connections to the nodes."""
 
-    pool_size: Count = Field(default=64, description="How many connections may be open at once.")
-    connect_timeout: Duration = Field(default=5.0, description="How long connecting may take.")
+    pool_size: Count = Field(default=64, description="Limit of connections open at once.")
+    connect_timeout: Duration = Field(default=5.0, description="Time limit to connect.")
     persist: Annotated[Duration, Field(ge=1)] = Field(
-        default=600.0, description="How long an unused connection stays open."
+        default=600.0, description="Time that an unused connection stays open."
     )
     host_keys: Literal["strict", "accept-new"] = Field(
         default="strict",
@@ -102,17 +102,17 @@ class SshSettings(Section):
 class HealthSettings(Section):
     """Probing, scoring and judging of nodes."""
 
-    timeout: Duration = Field(default=10.0, description="How long one node may take to answer.")
+    timeout: Duration = Field(default=10.0, description="Time limit for the answer of one node.")
     deadline: Duration | None = Field(
-        default=60.0, description="How long all nodes together may take."
+        default=60.0, description="Time limit for all nodes together."
     )
-    max_workers: Count = Field(default=64, description="How many nodes are asked at once.")
-    cpu_weight: Weight = Field(default=0.5, description="What CPU load counts in the score.")
+    max_workers: Count = Field(default=64, description="Number of nodes probed at once.")
+    cpu_weight: Weight = Field(default=0.5, description="Weight of the CPU load in the score.")
     gpu_weight: Weight = Field(
-        default=0.5, description="What GPU memory in use counts in the score."
+        default=0.5, description="Weight of the used GPU memory in the score."
     )
     max_cpu_percent: Percent = Field(
-        default=100.0, description="Busier CPUs make a node degraded; 100: busy is not ill."
+        default=100.0, description="A higher CPU load makes a node degraded; 100: never."
     )
     max_load_per_core: Weight = Field(
         default=10.0, description="A higher one-minute load per core makes a node degraded."
@@ -137,16 +137,18 @@ class HealthSettings(Section):
 class SyncSettings(Section):
     """Sync of project files to a node."""
 
-    exclude_patterns: Lines = Field(default=(), description="rsync patterns of what stays at home.")
+    exclude_patterns: Lines = Field(
+        default=(), description="rsync patterns of files that are not synced."
+    )
     gitignore: bool = Field(
         default=True,
-        description="In a git work tree, carry exactly git's files: ignored ones stay.",
+        description="In a git work tree, sync exactly git's files, not ignored ones.",
     )
     delete: bool = Field(
         default=True, description="Delete on the node what an earlier sync brought."
     )
     timeout: Duration = Field(
-        default=3600.0, description="How long the transfer to one node may take."
+        default=3600.0, description="Time limit for the transfer to one node."
     )
 
 
@@ -155,24 +157,26 @@ class JobSettings(Section):
 
     keep: Annotated[Duration, Field(ge=3600)] | None = Field(
         default=30 * 86400.0,
-        description="How long after its end a run, with its output, is kept; null: for ever.",
+        description="Time that a run and its output are kept after its end; null: for ever.",
     )
 
 
 class RetrySettings(Section):
     """Retries of reaching a node: their number and pauses."""
 
-    max_retries: int = Field(default=3, ge=0, le=1000, description="Attempts after the first one.")
-    initial_delay: Delay = Field(default=1.0, description="The first pause.")
-    max_delay: Delay = Field(default=60.0, description="The longest pause.")
+    max_retries: int = Field(
+        default=3, ge=0, le=1000, description="Number of attempts after the first one."
+    )
+    initial_delay: Delay = Field(default=1.0, description="Delay before the second attempt.")
+    max_delay: Delay = Field(default=60.0, description="Limit of the delay.")
     exponential_base: float = Field(
         default=2.0,
         ge=1,
         le=1000,
         allow_inf_nan=False,
-        description="Each pause is so many times longer.",
+        description="Factor from each delay to the next.",
     )
-    jitter: bool = Field(default=True, description="Vary each pause at random by up to 25 %.")
+    jitter: bool = Field(default=True, description="Vary each delay at random by up to 25 %.")
     max_elapsed: Duration | None = Field(
         default=None, description="No attempt begins later than this."
     )
@@ -206,7 +210,7 @@ class RaySettings(Section):
         description="Where Ray keeps its sessions, logs and spilled objects; a short path.",
     )
     settle: Delay = Field(
-        default=0.5, description="How long after the start the nodes are looked at once more."
+        default=0.5, description="Time after the start when the nodes are checked once more."
     )
 
     @model_validator(mode="after")
@@ -239,12 +243,12 @@ class NodeDefaults(Section):
         default="ssh", description="ssh, or local: this machine, without SSH."
     )
     tags: Names = Field(default=(), description="Groups the node is in: --tags gpu, --nodes @gpu.")
-    slots: Count = Field(default=1, description="How many runs the node takes at once.")
+    slots: Count = Field(default=1, description="Number of runs that the node takes at once.")
     env_setup: Shell = Field(default="", description="Shell text sourced before every command.")
     remote_root: RemotePath | None = Field(
         default=None, description="Where project trees go on this node; unset: the top remote_root."
     )
-    ray: NodeRay = Field(default=NodeRay(), description="What the node brings to a Ray cluster.")
+    ray: NodeRay = Field(default=NodeRay(), description="What the node offers to a Ray cluster.")
 
 
 def _check_hosts(text: str) -> str:
@@ -272,12 +276,12 @@ class Settings(Section):
     remote_root: RemotePath = Field(
         default="~/gridops", description="Project trees go to <remote_root>/<project> on the nodes."
     )
-    defaults: NodeDefaults = Field(default=NodeDefaults(), description="What holds for every node.")
+    defaults: NodeDefaults = Field(default=NodeDefaults(), description="Defaults of every node.")
     health_check: HealthSettings = Field(
         default=HealthSettings(), description="Probing and scoring."
     )
-    ssh: SshSettings = Field(default=SshSettings(), description="How nodes are reached.")
-    sync: SyncSettings = Field(default=SyncSettings(), description="What a sync carries.")
-    jobs: JobSettings = Field(default=JobSettings(), description="Runs on their node.")
-    retry: RetrySettings = Field(default=RetrySettings(), description="Trying again.")
+    ssh: SshSettings = Field(default=SshSettings(), description="Connections to the nodes.")
+    sync: SyncSettings = Field(default=SyncSettings(), description="What a sync copies.")
+    jobs: JobSettings = Field(default=JobSettings(), description="Keeping of runs on their node.")
+    retry: RetrySettings = Field(default=RetrySettings(), description="Retries of reaching a node.")
     ray: RaySettings = Field(default=RaySettings(), description="The Ray cluster.")

@@ -166,7 +166,7 @@ class _Server(Server):
             host, port = self._asked_for
             raise ServeError(
                 f"cannot listen on {host} port {port}: {self._refusal.strerror or self._refusal}",
-                hint="name another --port or --bind",
+                hint="give another --port or --bind",
             )
 
     def _prepare(self) -> None:

@@ -32,11 +32,13 @@ class Gateway:
         except ValueError:
             valid = False
         if not valid:
-            raise UsageError(f"--gateway {gateway!r} is not a URL", hint="http://host:9091")
+            raise UsageError(
+                f"--gateway {gateway!r} is not a URL", hint="give one such as http://host:9091"
+            )
         if "@" in parts.netloc:
             raise UsageError(
                 "--gateway has a login in it, which any user of this machine can see",
-                hint="put user:password into a file, and name that with --auth-file",
+                hint="put user:password into a file, and name that by --auth-file",
             )
         if not job:
             raise UsageError("--job is empty")

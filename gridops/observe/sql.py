@@ -29,7 +29,9 @@ def version(db: sqlite3.Connection) -> int:
 def migrate(db: sqlite3.Connection) -> None:
     found = version(db)
     if found > VERSION:
-        raise StoreError("metrics and history are in a newer gridops' format", hint="update it")
+        raise StoreError(
+            "metrics and history are stored in the format of a newer gridops", hint="update gridops"
+        )
     for statements in MIGRATIONS[found:]:
         for statement in statements:
             db.execute(statement)

@@ -54,7 +54,7 @@ class Store:
                     raise
                 aside = self._set_aside(seen)
                 self._write(batch)
-                return f"{self.path} was damaged ({exc}); it is kept as {aside}, a new one is begun"
+                return f"{self.path} was damaged ({exc}); moved to {aside}, begun anew"
         return ""
 
     def _write(self, batch: Batch) -> None:
@@ -213,7 +213,7 @@ def _damaged(exc: sqlite3.DatabaseError) -> bool:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    hint = f"see to {path}, name another directory with {DIRECTORY}, or set {SWITCH}=off"
+    hint = f"repair {path}, name another directory by {DIRECTORY}, or set {SWITCH}=off"
     try:
         yield
     except (sqlite3.Error, OSError) as exc:

@@ -46,7 +46,7 @@ def gpus(told: Told, uptime: float | None) -> tuple[tuple[Gpu, ...], str | None]
     late = hang(told, "amd", tool, uptime)
     if late or found or not _topics(told):
         return found, late
-    return (), f"{tool}: {complaint(said) or 'it told of no GPU'}"
+    return (), f"{tool}: {complaint(said) or 'it lists no GPU'}"
 
 
 def _topics(told: Told) -> set[str]:

@@ -48,8 +48,8 @@ def hang(told: Told, vendor: str, tool: str, uptime: float | None) -> str | None
             continue
         since = f" for {_span(uptime - ticks / TICK)}" if uptime else ""
         return (
-            f"{tool} has hung in the driver{since} (pid {pid}) and cannot be killed; no second one "
-            "is started beside it; the node will need a reboot"
+            f"{tool} has hung in the driver{since} (pid {pid}) and cannot be killed; "
+            "no second one is started: reboot the node"
         )
     if told.get(f"{vendor}-late"):
         return f"{tool} did not answer in time"

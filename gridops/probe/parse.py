@@ -74,7 +74,7 @@ def _needed(name: str, find: Callable[[], T]) -> T:
     try:
         return find()
     except (ValueError, LookupError):
-        raise ProbeError(f"its answer to the probe has no usable {name}") from None
+        raise ProbeError(f"its answer to the probe has no valid {name}") from None
 
 
 def _optional(find: Callable[[], T]) -> T | None:

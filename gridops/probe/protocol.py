@@ -25,7 +25,7 @@ def read(answer: bytes) -> Told:
     greeting, *lines = answer.decode("utf-8", "replace").split("\n")
     if greeting != GREETING:
         if not answer.strip():
-            raise ProbeError("it answered nothing")
+            raise ProbeError("it sent no answer to the probe")
         raise ProbeError(f"its answer to the probe makes no sense: {clean(greeting, 60)!r}")
     if END_WORD not in lines:
         raise ProbeError("its answer to the probe broke off")

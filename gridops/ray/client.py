@@ -71,7 +71,7 @@ class RayClient:
             raise PortClosed(
                 f"{what} does not answer on port {port}",
                 node=self.node,
-                hint="`inv cluster.status` tells how the cluster is",
+                hint="check the cluster by `inv cluster.status`",
             ) from exc
 
     def _channels(self, dial: Callable[[], Stream]) -> Callable[[], Channel]:

@@ -53,7 +53,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
             raise ClusterError(
                 f"only {room / (1 << 20):.1f} GiB are free under {node.remote_root}",
                 node=node.name,
-                hint="Ray needs 2 GiB: free some, or move remote_root",
+                hint="Ray needs 2 GiB: free some space, or move remote_root",
             )
         ready = told["ready"].partition(" ")[0]
         return Found(told["top"], told["version"], told["python"], told["uv"], ready)
@@ -88,13 +88,13 @@ def install(
 
 def _value(outcome: Outcome[Found]) -> Found:
     if outcome.value is None:
-        raise outcome.error or ClusterError("it told nothing", node=outcome.node.name)
+        raise outcome.error or ClusterError("no answer from the Ray script", node=outcome.node.name)
     return outcome.value
 
 
 def _differing(nodes: Sequence[Node], found: dict[str, Outcome[Found]]) -> list[Outcome[Found]]:
     versions = {node.name: _value(found[node.name]).version for node in nodes}
-    wrong = differences("Python", versions, "have one version everywhere, or name it: ray.python")
+    wrong = differences("Python", versions, "install one everywhere, or set ray.python")
     return [Outcome(found[name].node, error=error) for name, error in wrong.items()]
 
 

@@ -55,7 +55,7 @@ find_python() { # sets python and version, as the wish $1 has it: a path, "3.11"
     */* | '~'*)
         expand "$1"
         python=$dir
-        version=$(python_version "$python") || fail "$1 is no Python that runs" "ray.python names it"
+        version=$(python_version "$python") || fail "$1 is not a working Python" "correct ray.python"
         return
         ;;
     '') names='python3 python' ;;
@@ -118,7 +118,7 @@ take_turn() { # one installation at a time; an interrupted one has no turn any m
             fi
             ;;
         esac
-        [ -n "$said" ] || echo "step waiting for an installation by ${holder##*.} ($PWD/$lock)"
+        [ -n "$said" ] || echo "step waiting for another installation, by ${holder##*.} ($PWD/$lock)"
         said=yes
         nap 0.2
     done

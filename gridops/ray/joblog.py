@@ -34,7 +34,7 @@ class JobLog:
         answer = agent.get(self._path, {"Range": f"bytes={self.offset}-"}, self._take)
         if answer.status not in (206, 404, 416):  # 404: not there yet; 416: nothing new
             raise RayUnavailable(
-                f"Ray's agent does not give the log: {answer.status} {answer.reason[:100]}"
+                f"Ray's agent does not return the log: {answer.status} {answer.reason[:100]}"
             )
 
     def _take(self, data: bytes) -> None:

@@ -160,9 +160,9 @@ class JobsApi:
         answer = self._api.request("PUT", path, package.file, length)
         if answer.status == 413:
             raise UsageError(
-                f"Ray's dashboard takes no package of {package.bytes / 1e6:.1f} MB"
+                f"Ray's dashboard refuses a package of {package.bytes / 1e6:.1f} MB"
                 f" ({answer.reason})",
-                hint=f"up to {MAX_PACKAGE >> 20} MiB is usual; `inv sync` and submit with --shared",
+                hint=f"its limit is {MAX_PACKAGE >> 20} MiB; `inv sync`, then submit with --shared",
             )
         _checked(answer)
 
@@ -179,11 +179,11 @@ def resolve_id(jobs: Sequence[RayJob], text: str) -> RayJob:
         found = exact or [job for job in jobs if job.id.startswith(text)]
     if not found:
         newest = ", ".join(job.id for job in jobs[: -SHOWN - 1 : -1])
-        hint = f"the newest: {newest}" if newest else "it has had none since it was started"
-        raise NoRayJob(f"the cluster knows no job {text!r}", hint=hint)
+        hint = f"the newest: {newest}" if newest else "it has had no job since it was started"
+        raise NoRayJob(f"the cluster has no job {text!r}", hint=hint)
     if len(found) > 1:
         named = ", ".join(job.id for job in found[:SHOWN])
-        raise UsageError(f"{text!r} begins {len(found)} ids", hint=f"valid: {named}")
+        raise UsageError(f"{text!r} matches {len(found)} jobs", hint=f"valid: {named}")
     return found[0]
 
 

@@ -117,7 +117,7 @@ take_turn() {
     until ln -s "$identity" lock 2>/dev/null; do
         holder=$(readlink lock)
         if alive "$holder"; then
-            fail "somebody else starts or stops Ray there at this moment" "wait, and try again"
+            fail "another process is starting or stopping Ray there" "wait, and try again"
         fi
         [ "$(readlink lock)" != "$holder" ] || rm -f lock
     done
@@ -153,9 +153,9 @@ verb_start() {
     rm -f failed.log
     if ! { mkdir "$new" && { header && cat; } >"$new/start.sh" && printf '%s\n' "$temp" >"$new/temp" &&
         printf '%s\n' "$@" >"$new/facts" && : >"$new/log"; }; then
-        fail "cannot write below $HOME/.gridops" "is its disk full?"
+        fail "cannot write below $HOME/.gridops" "check whether its disk is full"
     fi
-    mkdir -m 700 "$temp" || fail "$temp is in the way" "remove it, or set ray.temp_dir"
+    mkdir -m 700 "$temp" || fail "$temp is there already" "remove it, or set ray.temp_dir"
     mkdir "$temp/tmp"
     # Twice: it detaches without "&", which would leave SIGINT and SIGQUIT ignored in Ray.
     (
@@ -223,7 +223,7 @@ clear_away() {
         [ -f "$old" ] || continue
         old=${old%/temp}
         for pid in $(members "$old"); do ended=$((ended + 1)); done
-        sweep "$old" "$1" || fail "some of Ray's processes would not end" "they hang in the kernel"
+        sweep "$old" "$1" || fail "some of Ray's processes did not end" "they hang in the kernel; reboot the node"
         dir=$(cat "$old/temp")
         [ -z "$2" ] || keep_logs
         case $dir in */gridops-ray-*) rm -rf "$dir" ;; esac
@@ -244,7 +244,7 @@ verb=$3
 here=$HOME/.gridops/ray/$1/$2
 shift 3
 case $verb in
-start | token) mkdir -p "$here" || fail "$here cannot be made" "is its disk full?" ;;
+start | token) mkdir -p "$here" || fail "$here cannot be made" "check whether its disk is full" ;;
 *)
     if [ ! -d "$here" ]; then
         [ "$verb" = look ] || exit 0

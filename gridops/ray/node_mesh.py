@@ -158,7 +158,7 @@ def dialogue(address: str, port: int, said: dict[str, object], end: float) -> di
                 write_line(link, said)
                 answer = read_line(link)
             if answer.get("nonce") != said["nonce"]:
-                return {"there": "somebody else answers"}
+                return {"there": "another program answers"}
             return {"source": source, "back": str(answer.get("error") or "")}
         except OSError as exc:
             refused = isinstance(exc, ConnectionRefusedError)

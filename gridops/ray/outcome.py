@@ -38,7 +38,7 @@ def describe_outcome(job: RayJob) -> str:
 def _brief(message: str) -> str:
     """Ray's message on one line; of a traceback also its last line, which names the error."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = lines[0] if lines else "Ray does not say why"
+    text = lines[0] if lines else "Ray gives no reason"
     if len(lines) > 1 and "raceback" in message:
         text = f"{text} … {lines[-1]}"
     return text[:600]

@@ -101,7 +101,7 @@ class _Packing:
             shown = ", ".join(printable(name) for name in self.left_out[:3])
             more = len(self.left_out) - 3
             rest = f" and {more} more" if more > 0 else ""
-            message = f"left out, since Ray's packages cannot hold them: {shown}{rest}"
+            message = f"left out, since a Ray package cannot hold them: {shown}{rest}"
             events.emit(events.WARNING, message=message)
 
     def _path(self, name: bytes) -> bytes:
@@ -166,8 +166,8 @@ class _Packing:
         return UsageError(
             f"the tree is over {MAX_PACKAGE >> 20} MiB when packed, which is all that Ray's"
             f" dashboard takes; biggest: {named}",
-            hint="leave files out by .gitignore or sync.exclude_patterns,"
-            " or `inv sync` and submit with --shared",
+            hint="exclude files by .gitignore or sync.exclude_patterns,"
+            " or run `inv sync` and submit with --shared",
         )
 
 
@@ -180,5 +180,5 @@ def _entry(name: bytes, mode: int) -> zipfile.ZipInfo:
 
 
 def _unreadable(name: str) -> SourceUnreadable:
-    hint = "chmod it, or leave it out with sync.exclude_patterns"
+    hint = "chmod it, or exclude it by sync.exclude_patterns"
     return SourceUnreadable(f"{name} cannot be read here", files=[name], hint=hint)

@@ -15,17 +15,17 @@ MAX_KEPT_LINES = 40  # lines
 REMEDIES = (
     (
         r"No matching distribution|No solution found|Could not find a version",
-        "is there such a version of Ray for this Python and machine? ray.python chooses another",
+        "check that this Ray exists for this Python and machine; ray.python chooses another Python",
     ),
     (
         r"NewConnectionError|ConnectTimeout|Could not fetch|Name or service|Temporary failure|"
         r"Network is unreachable|dns error|Failed to fetch",
-        "has the node a way to the package index? --wheelhouse DIR brings wheels from here, "
-        "ray.pip_args names another index",
+        "check that the node reaches the package index; else bring wheels by --wheelhouse DIR, "
+        "or set another index in ray.pip_args",
     ),
-    (r"No space left|quota exceeded", "free some space under remote_root, or move it"),
+    (r"No space left|quota exceeded", "free some space under remote_root, or move remote_root"),
     (r"unknown option|no such option|unexpected argument", "ray.pip_args"),
-    (r"ensurepip|venv", "install python3-venv there, or have uv there"),
+    (r"ensurepip|venv", "install python3-venv or uv there"),
 )
 
 
@@ -53,7 +53,7 @@ class Pip:
             (remedy for pattern, remedy in REMEDIES if re.search(pattern, whole, re.IGNORECASE)), ""
         )
         if wheelhouse and re.search("No matching|No solution", whole):
-            hint = "the wheelhouse lacks it: pip download it for the nodes' Python and machine"
+            hint = "the wheelhouse lacks it: run pip download for the nodes' Python and machine"
         message = f"{error.message}: {reason}" if reason else error.message
         return ClusterError(message, node=error.node, hint=hint)
 

@@ -69,7 +69,7 @@ def looked_at(
         yield ClusterError(
             f"Ray {cluster.settings.version} is not installed as the inventory wants it",
             node=node.name,
-            hint="`inv cluster.install`",
+            hint="run `inv cluster.install`",
         )
     if missing:
         return
@@ -77,7 +77,7 @@ def looked_at(
     for what, hint, versions in (
         (
             "Ray",
-            "`inv cluster.start --restart`",
+            "run `inv cluster.start --restart`",
             {name: _ray(look) for name, look in looks.items()},
         ),
         ("Python", PYTHON, {name: _python(look) for name, look in looks.items()}),
@@ -88,7 +88,7 @@ def looked_at(
         yield from _fitness(name, looks[name], looks[cluster.head.name])
 
 
-PYTHON = "`inv cluster.install`, with ray.python naming one that all have"
+PYTHON = "set ray.python to one that all have, then run `inv cluster.install`"
 
 
 def _ray(look: Look) -> str:
@@ -103,14 +103,14 @@ def _fitness(name: str, look: Look, head: Look) -> Iterator[GridError]:
     skew = abs((look.ahead or 0.0) - (head.ahead or 0.0))
     if skew > CLOCK_GRACE:
         yield ClusterError(
-            f"its clock is {skew:.0f} s off the head's", node=name, hint="have NTP set the clocks"
+            f"its clock is {skew:.0f} s off the head's", node=name, hint="set the clocks by NTP"
         )
     full = look.disk_percent is not None and look.disk_percent >= DISK_PERCENT
     if full or (look.disk_free is not None and look.disk_free < DISK_FREE):
         yield ClusterError(
             f"the disk of {look.temp} is full: {(look.disk_free or 0) >> 10} MiB are left",
             node=name,
-            hint="free some, or set ray.temp_dir",
+            hint="free some space, or set ray.temp_dir",
         )
     total, available = look.memory_total, look.memory_available
     if total and available is not None and 100 * available < MEMORY_PERCENT * total:
@@ -126,7 +126,7 @@ def _fitness(name: str, look: Look, head: Look) -> Iterator[GridError]:
 
 def open_ports(settings: RaySettings) -> str:
     """Ports that a firewall between the nodes must let through, in words."""
-    rest = settings.ports or "1024-65535 (ray.ports makes them few)"
+    rest = settings.ports or "1024-65535 (ray.ports narrows them)"
     return f"TCP between all nodes: {settings.port} on the head, {rest} on every one"
 
 
@@ -216,7 +216,7 @@ def _taken(cluster: Cluster, told: Tries) -> Iterator[GridError]:
         yield ClusterError(
             f"port {port} is in use there, by {holder}",
             node=cluster.head.name,
-            hint=f"end that, or choose another {names.get(port, 'port')}",
+            hint=f"end it, or choose another {names.get(port, 'port')}",
         )
 
 
@@ -266,6 +266,6 @@ def _twice(addresses: Mapping[str, str]) -> Iterator[GridError]:
             yield ClusterError(
                 f"has the address {address}, as {known[address]} has",
                 node=name,
-                hint="Ray takes a machine once: leave one out with --nodes, or set ray.node_ip",
+                hint="Ray accepts a machine once: leave one out by --nodes, or set ray.node_ip",
             )
         known.setdefault(address, name)

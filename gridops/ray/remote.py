@@ -137,8 +137,8 @@ def run_program(link: Link, python: str, name: str, *args: str, timeout: float) 
     if reply.status:
         said = reply.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
         raise ClusterError(
-            f"its Python could not do {name}: {said[0][-MAX_LAST_WORDS:]} (status {reply.status})",
+            f"{name}.py failed there: {said[0][-MAX_LAST_WORDS:]} (status {reply.status})",
             node=link.node.name,
-            hint="`inv cluster.install` repairs its environment",
+            hint="repair its environment by `inv cluster.install`",
         )
     return reply.stdout

@@ -181,7 +181,7 @@ class Api:
             while data := self._read(response):
                 take(data)
                 if len(kept) > MAX_BODY:
-                    raise RayJobError(f"{self._what} answers with over {MAX_BODY >> 20} MiB")
+                    raise RayJobError(f"{self._what} answered with over {MAX_BODY >> 20} MiB")
             whole = True
         finally:
             if not whole:
@@ -190,7 +190,7 @@ class Api:
         if answer.status in (401, 403):
             raise RayJobError(
                 f"{self._what} refuses the cluster's token: {answer.reason}",
-                hint="`inv cluster.status` tells whether it is still the same cluster",
+                hint="check by `inv cluster.status` that it is still the same cluster",
             )
         return answer
 
@@ -231,7 +231,7 @@ class Api:
         (http.client reads a chunk of -1 bytes whole.)
         """
         if response.chunked:
-            raise RayJobError(f"{self._what} answers in chunks, where it was asked for a part")
+            raise RayJobError(f"{self._what} sent the whole in chunks instead of a range")
         if self._channel:
             self._channel.allow(math.inf, math.inf)
 

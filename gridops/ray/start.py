@@ -75,7 +75,7 @@ class _Start:
             raise ClusterError(
                 "runs as a worker of another cluster",
                 node=self._head.name,
-                hint="`inv cluster.stop` ends it",
+                hint="end it by `inv cluster.stop`",
             )
         return part
 
@@ -109,8 +109,8 @@ class _Start:
         running = sorted({one.part.ray for one in looks.values() if one.part})
         if running and running != [wanted]:
             message = (
-                f"the cluster runs Ray {', '.join(running)} and the inventory says {wanted}"
-                " (`inv cluster.start --restart` after `inv cluster.install`)"
+                f"the cluster runs Ray {', '.join(running)}, but the inventory says {wanted}"
+                " (run `inv cluster.install`, then `inv cluster.start --restart`)"
             )
             events.emit(events.WARNING, message=message)
 
@@ -196,7 +196,8 @@ class _Start:
     def _look_again(self) -> Look:
         outcome = next(iter(look(self._cluster, [self._head])))
         if outcome.value is None:
-            raise outcome.error or ClusterError("it told nothing", node=self._head.name)
+            silent = ClusterError("no answer from the Ray script", node=self._head.name)
+            raise outcome.error or silent
         return outcome.value
 
     # -- counted, and still there a moment later ---------------------------------------------
@@ -213,7 +214,7 @@ class _Start:
         time.sleep(max(0.0, began + cluster.settings.settle - time.monotonic()))
         after = wait_for(cluster, head, names, 0.0, old=self._old)
         lost = [error for name in names if (error := self._lost(after, name))]
-        _raise("the cluster does not hold together", lost or barred)
+        _raise("the cluster lost nodes again", lost or barred)
         return after
 
     def _check_joined(self, said: Said, names: Sequence[str]) -> None:
@@ -221,7 +222,7 @@ class _Start:
             ClusterError(
                 f"Ray runs there, but the cluster does not count it after {self._timeout:g} s",
                 node=name,
-                hint=f"open {preflight.open_ports(self._cluster.settings)}; or more --timeout",
+                hint=f"open {preflight.open_ports(self._cluster.settings)}; or give more --timeout",
             )
             for name in names
             if name not in said.alive

@@ -49,12 +49,13 @@ def _check_version(version: str | None) -> None:
         raise UsageError(
             f"ray.version {version!r} is not a version"
             if version
-            else "the inventory does not say which Ray: ray.version",
-            hint="ray: {version: 2.60.0}",
+            else "the inventory has no ray.version",
+            hint="such as ray: {version: 2.60.0}",
         )
     if (int(match[1]), int(match[2])) < TOKENS_SINCE:
         raise UsageError(
-            f"Ray {version} lets anybody who reaches it run code", hint="Ray 2.52 asks for a token"
+            f"Ray {version} lets anybody who reaches it run code",
+            hint="use Ray 2.52 or later, which asks for a token",
         )
 
 
@@ -158,7 +159,7 @@ def part_of(told: Told) -> Part | None:
         return None
     ports = _whole(told["port"]), _whole(told["dashboard"])
     if role not in ("head", "worker") or None in ports:
-        raise ClusterError("its record of the cluster cannot be read", hint="`inv cluster.stop`")
+        raise ClusterError("its cluster record is unreadable", hint="run `inv cluster.stop`")
     return Part(
         role="head" if role == "head" else "worker",
         launch=told["launch"],
@@ -190,7 +191,9 @@ def facts_of(inventory: Inventory) -> ClusterFacts:
     token = told["token"]
     if not TOKEN.fullmatch(token):
         raise ClusterError(
-            "its token cannot be read", node=cluster.head.name, hint="`inv cluster.start --restart`"
+            "its token cannot be read",
+            node=cluster.head.name,
+            hint="run `inv cluster.start --restart`",
         )
     pairs = [word.partition("=") for word in told["members"].split()]
     return ClusterFacts(
@@ -209,7 +212,7 @@ def facts_of(inventory: Inventory) -> ClusterFacts:
 
 def down(cluster: Cluster) -> ClusterDown:
     return ClusterDown(
-        "the Ray cluster is not started", node=cluster.head.name, hint="`inv cluster.start`"
+        "the Ray cluster is not started", node=cluster.head.name, hint="run `inv cluster.start`"
     )
 
 
@@ -230,7 +233,7 @@ def differences(what: str, versions: Mapping[str, str], hint: str) -> dict[str, 
     same = fold(name for name, version in versions.items() if version == usual)
     return {
         name: ClusterError(
-            f"{what} {version or 'none'} here, but {usual} on {same}; Ray needs the very same",
+            f"{what} {version or 'none'} here, but {usual} on {same}; Ray needs one version",
             node=name,
             hint=hint,
         )

@@ -66,7 +66,7 @@ def status(cluster: Cluster, inventory: Sequence[Node]) -> ClusterStatus:
     outcomes = {outcome.node.name: outcome for outcome in look(cluster, cluster.nodes)}
     first = outcomes[cluster.head.name]
     if first.value is None:
-        raise first.error or ClusterError("it told nothing", node=cluster.head.name)
+        raise first.error or ClusterError("no answer from the Ray script", node=cluster.head.name)
     head = first.value.part
     said = Said(())
     if head and head.role == "head":
@@ -116,12 +116,12 @@ def _standing(
 ) -> tuple[Standing, str]:
     part = found.part
     if part and (head is None or part.id != head.id):
-        return "stale", "its head is gone: `inv cluster.start` starts it anew"
+        return "stale", "its head is gone; restart it by `inv cluster.start`"
     if part and member:
         return "alive", ""
     if part:
         why = next((one.why for one in said.members if one.name == name and one.why), "")
-        return "lost", why or "Ray runs there, and the cluster does not count it"
+        return "lost", why or "Ray runs there, but the cluster does not count it"
     if found.died or any(one.name == name for one in said.members):
         return "dead", found.died
     return "missing", "" if found.ray else "Ray is not installed there"
@@ -150,7 +150,7 @@ def _foreign(said: Said, known: set[str]) -> list[NodeStatus]:
             address=member.address,
             total=member.total,
             used=_used(said, member),
-            note="the inventory does not have it",
+            note="it is not in the inventory",
         )
         for name, member in sorted(said.alive.items())
         if name not in known

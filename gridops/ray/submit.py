@@ -74,7 +74,7 @@ def _hand_over(client: RayClient, submission: Submission) -> None:
             with attempt:
                 client.jobs.submit(submission)
     except (ReachError, RayUnavailable, KeyboardInterrupt, SystemExit):
-        message = f"the cluster may have the job {submission.id} (`inv cluster.jobs`)"
+        message = f"the cluster may have the job {submission.id}; see `inv cluster.jobs`"
         events.emit(events.WARNING, message=message)
         raise
 
@@ -112,7 +112,7 @@ def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
         target = target_of(node, spec.src)
         reply = link_to(node, settings.ssh).script(text, target, timeout=LOOKUP_TIMEOUT)
         if reply.status:
-            raise NodeError(f"there is no {target}", node=node.name, hint="`inv sync` brings it")
+            raise NodeError(f"there is no {target}", node=node.name, hint="run `inv sync`")
         return reply.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
     version = client.jobs.version()
@@ -128,6 +128,6 @@ def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
         named = "; ".join(f"{path} on {', '.join(sorted(names))}" for path, names in found.items())
         raise UsageError(
             f"the nodes have the tree at different paths: {named}",
-            hint="--shared needs the same remote_root everywhere; or leave --shared out",
+            hint="use one remote_root on all nodes, or leave --shared out",
         )
     return f"local://{next(iter(found))}"

@@ -64,7 +64,9 @@ class Sandbox:
             known = State.read(sandbox.root)
             state = known or State.fresh(sandbox.root, shared=shared)
             if state.shared != shared:
-                raise UsageError(f"the sandbox in {sandbox.root} is of the other kind (shared)")
+                raise UsageError(
+                    f"the sandbox in {sandbox.root} was made with another value of `shared`"
+                )
             try:
                 state.add(names, options or {}, setup or {})
                 state.write()  # whatever happens from here on, `down` knows what to look for

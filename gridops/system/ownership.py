@@ -18,7 +18,7 @@ _DOOR = sys.modules[__name__.partition(".")[0]]
 PACKAGE_VERSION: str = getattr(_DOOR, "__version__", "")
 REMEDY = (
     f"pip uninstall gridops, then install {DISTRIBUTION} again with --force-reinstall "
-    "(who needs both: each in a virtual environment of its own)"
+    "(to have both, use a virtual environment for each)"
 )
 
 
@@ -35,8 +35,8 @@ def neighbour() -> str:
     if not any(line.startswith("gridops/__init__.py,") for line in record.splitlines()):
         return ""
     return (
-        f"gridops {other.version}, another project, is installed in the same place, and to remove "
-        f"or upgrade it breaks {DISTRIBUTION}: {REMEDY}"
+        f"gridops {other.version}, another project, is installed in the same place; removing "
+        f"or upgrading it breaks {DISTRIBUTION}: {REMEDY}"
     )
 
 

@@ -45,7 +45,7 @@ def _private(path: Path) -> Path:
     except OSError as exc:
         raise ReachError(
             f"cannot make {path}: {exc.strerror}",
-            hint="set GRIDOPS_RUNTIME_DIR to a directory of yours",
+            hint="set GRIDOPS_RUNTIME_DIR to a directory of your own",
         ) from exc
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not ours or stat.S_IMODE(found.st_mode) & 0o077:
@@ -86,6 +86,6 @@ def no_room() -> ReachError:
     """The error for a descriptor that the kernel refused (EMFILE, ENFILE)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return ReachError(
-        "this process may not open more files",
+        "this process has too many files open",
         hint=f"raise `ulimit -n` (now {limit}), or reach fewer nodes at once",
     )

@@ -103,9 +103,9 @@ class RsyncErrors:
         elif match := _IN_THE_WAY.match(line):
             self._failed(match["path"], "a directory with other files is in its place")
         elif match := _GONE.match(line):
-            self._failed(match["path"], "it vanished")
+            self._failed(match["path"], "it was deleted meanwhile")
         elif match := _UNVERIFIED.match(line):
-            self._failed(match["path"], "it kept changing")
+            self._failed(match["path"], "it changed during the transfer")
 
     def _failed(self, path: str, reason: str) -> None:
         self.count += path not in self.failed
@@ -132,7 +132,7 @@ def _refused(status: int, said: RsyncErrors, place: TransferTarget) -> GridError
     found = said.numbers
     if found.intersection(FULL):
         cause = "no space left on the disk" if errno.ENOSPC in found else "the quota is used up"
-        return DiskFull(f"{cause}: {where}", node=place.node, hint="free some there")
+        return DiskFull(f"{cause}: {where}", node=place.node, hint="free some space there")
     if errno.EROFS in found:
         return NotWritable(f"the file system is read-only: {where}", node=place.node)
     if status in (SELECTING, FILE_IO) and errno.EACCES in found:

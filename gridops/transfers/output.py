@@ -133,7 +133,7 @@ class Output:
         if len(what) < 3 or what.startswith(b"*") or not self._most:
             return
         if len(self._added) + len(self._changed) >= self._most:
-            raise UnreadableAnswer("rsync tells of more files than there are")
+            raise UnreadableAnswer("rsync lists more files than there are")
         plain = unescape(name)
         (self._added if what[2:3] == b"+" else self._changed).append(plain)
         if what[:1] in b"<>" and what[1:2] == b"f":

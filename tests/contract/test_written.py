@@ -222,7 +222,7 @@ def test_patterns_elsewhere_on_the_node_obey_as_well(tree: Tree) -> None:
 
 def test_a_run_that_the_node_does_not_know_is_said(tree: Tree) -> None:
     tree.run(MAKE)
-    with pytest.raises(NodeError, match="does not know when the run nosuch-1 began"):
+    with pytest.raises(NodeError, match="has no record of when the run nosuch-1 began"):
         tree.fetch("nosuch-1")
 
 

@@ -183,7 +183,7 @@ def test_a_closed_terminal_leaves_the_job(inv: RayNodes) -> None:
 def test_shared_runs_in_the_synced_tree(inv: RayNodes, tmp_path: Path) -> None:
     missing = inv("cluster.submit", "--shared", "--cmd", "true")
     assert missing.status == 125
-    assert "`inv sync` brings it" in missing.err
+    assert "run `inv sync`" in missing.err
     assert inv("sync").status == 0
     apart = inv("cluster.submit", "--shared", "--cmd", "true")  # each node has a home of its own
     assert apart.status == 2
@@ -237,7 +237,7 @@ def test_an_unknown_job_is_said(inv: RayNodes) -> None:
     for task in "logs", "stop-job":
         done = inv(f"cluster.{task}", "nothing")
         assert done.status == 2
-        assert "knows no job 'nothing'" in done.complaint
+        assert "has no job 'nothing'" in done.complaint
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:

@@ -97,7 +97,9 @@ def test_what_is_in_the_way_here_makes_a_success_125_and_the_rest_comes(tell, st
     job = start(f"{RESULTS}; touch more")
     done = tell("jobs.wait", job, "--fetch", "results", "--fetch", "more")
     assert done.status == 125
-    assert "not put in its place: results: what is in its place here is no directory" in done.err
+    assert (
+        "fetched but not stored: results: what is in its place here is not a directory" in done.err
+    )
     assert files(project) == {"hello.txt", "results", "more"}
 
 
@@ -116,7 +118,7 @@ def test_a_wait_that_is_left_brings_nothing(start, there, project):
 def test_wait_refuses_what_makes_no_sense_before_it_waits(tell, start, project):
     job = start("sleep 60")
     for words, said in (
-        (["--fetch", "../x"], "leads upwards"),
+        (["--fetch", "../x"], "leads out of the run's directory"),
         (["--into", "x"], "--into goes with --fetch PATTERN"),
         (["--overwrite"], "--overwrite goes with --fetch PATTERN"),
     ):
@@ -170,7 +172,7 @@ def test_a_newer_file_here_stays_unless_it_may_be_overwritten(tell, start, proje
     os.utime(path, (time.time() + 10,) * 2)
     done = tell("jobs.fetch", job, "results")
     assert done.status == 0
-    assert "newer here than there, so kept (or --overwrite): results/a.json" in done.err
+    assert "kept, since newer here (--overwrite replaces them): results/a.json" in done.err
     assert path.read_text() == "mine"
     done = tell("jobs.fetch", job, "results", "--overwrite")
     assert "fetched 1 file (1 replaced)" in done.err
@@ -193,7 +195,7 @@ def test_a_run_that_began_at_home_since_there_was_no_tree_has_its_results_there(
     job = start(f"echo 1 >{name}")
     done = tell("jobs.wait", job, "--fetch", name)
     assert done.status == 0, done.err
-    assert f"there is no ~/{there.name}: looking in the home directory" in done.err
+    assert f"~/{there.name} does not exist: searching the home directory" in done.err
     assert files(project) == {"hello.txt", name}
     (inventory.sandbox.node("node2").home / name).unlink()
 
@@ -239,7 +241,7 @@ def test_the_results_of_an_earlier_run_are_not_this_ones(tell, link, project, fl
     assert "node2: results matches nothing that this run wrote" in done.err
     done = tell(*words, "echo 3 >results/c")
     assert (done.status, files(project)) == (0, {"hello.txt", "results/c"})
-    assert "left there, since this run did not write them: 2 files" in done.err
+    assert "not fetched, since this run did not write them: 2 files" in done.err
 
 
 def test_an_older_run_does_not_hand_out_what_a_newer_one_wrote(tell, link, start, project):
@@ -249,7 +251,7 @@ def test_an_older_run_does_not_hand_out_what_a_newer_one_wrote(tell, link, start
     tell("jobs.wait", start("echo 9 >results/a.json"))
     done = tell("jobs.fetch", first, "results/a.json")
     assert (done.status, files(project)) == (1, {"hello.txt"})
-    assert "left there, since a later run has changed them: results/a.json" in done.err
+    assert "not fetched, since a later run has changed them: results/a.json" in done.err
     assert tell("jobs.wait", first, "--fetch", "mine", "--fetch", "results").status == 0
     assert files(project) == {"hello.txt", "mine", "results/deep/b"}
 

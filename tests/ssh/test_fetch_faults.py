@@ -120,7 +120,7 @@ def test_a_full_disk_here_has_its_own_line_and_gets_its_room_back(sandbox, there
     (there / "small").write_text("x")
     with pytest.raises(DiskFull) as caught:
         fetch(sandbox, there, point)
-    assert str(caught.value).startswith(f"no space is left here: {point} (free some")
+    assert str(caught.value).startswith(f"no space left on this machine: {point} (free some")
     assert {path.name for path in point.iterdir()} <= {"small", ".gridops"}
     assert not list(point.glob(".gridops/fetch-*"))
 
@@ -130,7 +130,7 @@ def test_a_disk_here_that_takes_nothing_has_its_own_line(sandbox, there, mount):
     (there / "a").write_text("x")
     point = mount("size=1m")
     subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
-    with pytest.raises(NotWritable, match="cannot write here"):
+    with pytest.raises(NotWritable, match="cannot write on this machine"):
         fetch(sandbox, there, point)
 
 
@@ -240,7 +240,7 @@ def test_ctrl_c_leaves_nothing_half_and_the_next_fetch_goes_on(
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=20)
     assert child.returncode == 130, said
-    assert b"the same fetch again goes on where this one ended" in said
+    assert b"repeat the fetch to go on where this one ended" in said
     assert [path.name for path in into.iterdir()] == [".gridops"]
     seen: list[events.Event] = []
     with events.listening(seen.append):

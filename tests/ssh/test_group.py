@@ -156,7 +156,7 @@ def test_more_members_than_open_files_is_said_before_anything_begins(sandbox: Sa
             next(iter(group.as_completed("run", "true", hide=True)))
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 300
         else:
-            with pytest.raises(ReachError, match="open more files"):
+            with pytest.raises(ReachError, match="too many files open"):
                 next(iter(group.as_completed("run", "true", hide=True)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -117,7 +117,7 @@ def test_where_it_comes_from_and_why_it_is_there_is_kept_with_the_run(tell, inve
     done = tell("jobs.show", job_id, "--diff")
     assert (done.status, done.out) == (0, kept[:-1])
     assert len(done.stdout) == record["diff_bytes"]
-    assert "new files that git does not know" in done.err
+    assert "files new to git" in done.err
     subprocess.run(["git", "checkout", "-q", "."], check=True)
     subprocess.run(["git", "apply"], input=done.stdout, check=True)
     assert (project / "hello.txt").read_text() == "changed\n"

@@ -440,7 +440,7 @@ def test_a_tree_is_not_put_into_itself(src, home, root):
     base.mkdir(exist_ok=True)
     (base / "a").write_text("x")
     node = Node("here", "here", connection="local", remote_root=root.format(src=src))
-    with pytest.raises(UsageError, match="are in one another"):
+    with pytest.raises(UsageError, match="are inside one another"):
         sync_tree(link_to(node, SshSettings()), base, Settings())
     assert [path.name for path in base.iterdir()] == ["a"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from gridops.transfers.private import REPOSITORY, holds_private, is_private, is_repository
 
-NOT_A_DIRECTORY = "what is in its place here is no directory"
-LEADS_OUT = "the symlink in its place here leads somewhere else"
+NOT_A_DIRECTORY = "what is in its place here is not a directory"
+LEADS_OUT = "a symlink that leads elsewhere is in its place here"
 A_DIRECTORY = "a directory is in its place here"
-LEADS_TO_PRIVATE = "the symlink in its place here leads to what is this machine's own"
-SPECIAL = "what is in its place here is no regular file"
+LEADS_TO_PRIVATE = "a symlink into a repository or .gridops is in its place here"
+SPECIAL = "a special file is in its place here"
 
 
 @dataclass

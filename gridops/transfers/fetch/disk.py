@@ -12,12 +12,13 @@ from gridops.errors import DiskFull, GridError, NotWritable, SyncError
 
 def full_here(into: Path) -> DiskFull:
     return DiskFull(
-        f"no space is left here: {into}", hint="free some, or fetch into another directory"
+        f"no space left on this machine: {into}",
+        hint="free some space, or fetch into another directory",
     )
 
 
 def no_access(into: Path) -> NotWritable:
-    return NotWritable(f"cannot write here: {into}", hint="fetch into another directory")
+    return NotWritable(f"cannot write on this machine: {into}", hint="fetch into another directory")
 
 
 @contextmanager

@@ -100,9 +100,9 @@ def _ask(
     except ValueError as exc:
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
-            f"it does not tell when files were changed{f': {said!r}' if said else ''}",
+            f"it does not say when files were changed{f': {said!r}' if said else ''}",
             node=link.node.name,
-            hint="its stat must know %z",
+            hint="it needs a `stat` that supports %z",
         ) from exc
     if times.window is None:
-        raise NodeError(f"it does not know when the run {run} began", node=link.node.name)
+        raise NodeError(f"it has no record of when the run {run} began", node=link.node.name)

@@ -36,13 +36,13 @@ class Pattern:
 def parse(text: str) -> Pattern:
     """Parse one pattern. Raises UsageError."""
     if not text or "\0" in text:
-        raise UsageError(f"{text!r} names no file", hint="such as 'results/*.json'")
+        raise UsageError(f"{text!r} names no file", hint="give one such as 'results/*.json'")
     names = _names(text)
     if not text.startswith("/") and text != "~" and not text.startswith("~/"):
         return _pattern(text, "", names or ["."])
     begin, names = ("", names) if text.startswith("/") else ("~", names[1:])
     if not names:
-        raise UsageError(f"{text!r} names no file but everything", hint="name what is to come home")
+        raise UsageError(f"{text!r} matches the whole file system", hint="name files in it")
     fixed = next((at for at, name in enumerate(names) if WILD.search(name)), len(names) - 1)
     base = "/".join([begin, *names[:fixed]]) or "/"
     return _pattern(text, base, names[fixed:])
@@ -51,7 +51,7 @@ def parse(text: str) -> Pattern:
 def _pattern(text: str, base: str, names: Sequence[str]) -> Pattern:
     private = next(filter(is_private, names), None)
     if private:
-        raise UsageError(f"{text!r}: {private} stays where it is", hint="fetch something else")
+        raise UsageError(f"{text!r}: {private} cannot be fetched", hint="name other files")
     return Pattern(text, base, "/".join(names))
 
 
@@ -67,9 +67,8 @@ def _names(text: str) -> list[str]:
     names = [name for name in text.split("/") if name not in ("", ".")]
     if ".." in names:
         raise UsageError(
-            f"{text!r} leads upwards",
-            hint="a pattern begins in the run's directory; one that begins with / or ~/ may name"
-            " anything else there",
+            f"{text!r} leads out of the run's directory",
+            hint="begin it with / or ~/ to name files anywhere on the node anything else there",
         )
     names = [_ESCAPED.sub(r"[\1]", name) if WILD.search(name) else name for name in names]
     names = [n for at, n in enumerate(names) if n != "**" or names[at - 1 : at] != ["**"]]

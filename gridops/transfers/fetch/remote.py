@@ -49,11 +49,11 @@ def find(
     ):
         if not home_instead:
             raise NodeError(
-                f"the run's directory {directory} is not there",
+                f"the run's directory {directory} does not exist",
                 node=link.node.name,
-                hint="a pattern that begins with / or ~/ names a file anywhere else",
+                hint="to fetch from elsewhere begin a pattern with / or ~/",
             )
-        message = f"{link.node.name}: there is no {directory}: looking in the home directory"
+        message = f"{link.node.name}: {directory} does not exist: searching the home directory"
         events.emit(events.WARNING, message=message)
         return find(link, "~", patterns, run=run)
     matched = [_matched(one, answer) for one, answer in zip(patterns, answers, strict=True)]
@@ -124,7 +124,7 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     if len(found) != len(pairs):
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
-            f"its answer could not be understood{f': {said!r}' if said else ''}",
+            f"its answer is not valid{f': {said!r}' if said else ''}",
             node=link.node.name,
         )
     return found

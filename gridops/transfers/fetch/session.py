@@ -95,7 +95,7 @@ class Session:
                 self._land(stage, group)
             finally:
                 if stage.remove(resume=resume):
-                    message = f"{self._node}: the same fetch again goes on where this one ended"
+                    message = f"{self._node}: repeat the fetch to go on where this one ended"
                     events.emit(events.WARNING, message=message)
                 self._note(self.landings[-1])  # now that a full disk has some room again
 
@@ -227,10 +227,10 @@ class Session:
             self._warn(f"{pattern} matches nothing that this run wrote{where}")
         if report.later:
             what = shorten(report.later)
-            self._warn(f"left there, since a later run has changed them: {what}")
+            self._warn(f"not fetched, since a later run has changed them: {what}")
         if report.older and report.found:
             many = f"{report.older} file{'s' * (report.older > 1)}"
-            self._warn(f"left there, since this run did not write them: {many}")
+            self._warn(f"not fetched, since this run did not write them: {many}")
         if repositories := self._repositories():
             many = f"{len(repositories)} are" if len(repositories) > 1 else "1 is"
             self._warn(
@@ -238,16 +238,16 @@ class Session:
                 f" ({shorten(repositories)})"
             )
         if report.kept:
-            self._warn(f"newer here than there, so kept (or --overwrite): {shorten(report.kept)}")
+            self._warn(
+                f"kept, since newer here (--overwrite replaces them): {shorten(report.kept)}"
+            )
         if self.done.unsafe:
             names = sorted({printable(name) for name in self.done.unsafe})
             which = shorten(names)
-            self._warn(
-                f"symlinks that lead nowhere, or out of what is fetched, stay there: {which}"
-            )
+            self._warn(f"not fetched, since symlinks that lead nowhere or elsewhere: {which}")
         if self.done.skipped:
             names = sorted({printable(name) for name in self.done.skipped})
-            self._warn(f"left there, since no regular files: {shorten(names)}")
+            self._warn(f"not fetched, since no regular files: {shorten(names)}")
 
     def _repositories(self) -> list[str]:
         """Names that did not come, without gridops' own, which nobody has missed."""
@@ -285,7 +285,7 @@ def _hint(pattern: str) -> str:
 def _in_the_way(obstacles: dict[str, str]) -> PartialTransfer:
     said = [f"{printable(os.fsencode(name))}: {why}" for name, why in obstacles.items()]
     return PartialTransfer(
-        f"not put in its place: {shorten(said, separator='; ')}",
+        f"fetched but not stored: {shorten(said, separator='; ')}",
         files=[printable(os.fsencode(name)) for name in obstacles],
-        hint="move that away, or fetch into another directory",
+        hint="move what is in the way, or fetch into another directory",
     )

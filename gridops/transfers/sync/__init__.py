@@ -91,9 +91,7 @@ def _name(src: str | Path) -> str:
 
 def _project(name: str) -> str:
     if name in ("", ".", "..", ".gridops") or "/" in name or "\0" in name:
-        raise UsageError(
-            f"{name!r} cannot be a project's name", hint="it is the name of the tree's directory"
-        )
+        raise UsageError(f"{name!r} cannot be a project's name", hint="rename the tree's directory")
     return name
 
 
@@ -103,7 +101,7 @@ def _refuse_overlap(link: Link, root: Path, project: str) -> None:
     target = (Path.home() / Path(link.node.remote_root).expanduser() / project).resolve()
     if target == root or root in target.parents or target in root.parents:
         raise UsageError(
-            f"{root} and where it would go, {target}, are in one another",
+            f"the tree {root} and its target {target} are inside one another",
             node=link.node.name,
             hint="give this node another remote_root",
         )

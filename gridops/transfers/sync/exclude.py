@@ -43,7 +43,7 @@ def _checked(regex: bytes, pattern: str) -> bytes:
     try:
         re.compile(regex)
     except re.error as exc:
-        raise UsageError(f"sync.exclude_patterns: {pattern!r} is no pattern: {exc}") from exc
+        raise UsageError(f"sync.exclude_patterns: {pattern!r} is not a pattern: {exc}") from exc
     return regex
 
 

@@ -125,7 +125,7 @@ def ask_git(
     except FileNotFoundError:
         raise NotGit("git is not installed here") from None
     except subprocess.TimeoutExpired as exc:
-        raise SyncError(f"git did not answer in {directory} in time") from exc
+        raise SyncError(f"git did not answer in time in {directory}") from exc
 
 
 def _refusal(directory: Path, said: str, nested: bool) -> Exception:
@@ -135,6 +135,6 @@ def _refusal(directory: Path, said: str, nested: bool) -> Exception:
             hint=f"`git config --global --add safe.directory {directory}`, or gitignore: false",
         )
     if not nested and any(words in said for words in NO_WORK_TREE):
-        return NotGit("its .git is not one that git can use")
+        return NotGit("git cannot use its .git")
     last = printable(said.strip().rpartition("\n")[2].encode()) or "no reason given"
-    return SyncError(f"git cannot list the files of {directory}: {last}", hint="try `git status`")
+    return SyncError(f"git cannot list the files of {directory}: {last}", hint="run `git status`")

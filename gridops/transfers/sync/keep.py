@@ -46,7 +46,7 @@ def keep_tree(tree: Tree) -> Iterator[Tree]:
             raise SyncError(
                 f"the tree cannot be kept in {home} while the run waits:"
                 f" {exc.strerror}: {exc.filename}",
-                hint="`--on NODE` has the node keep it; GRIDOPS_STATE_DIR names another place",
+                hint="name one node by --on, which then keeps it; or set GRIDOPS_STATE_DIR",
             ) from exc
         events.emit(events.TREE_KEPT, bytes=size, path=str(directory))
         yield replace(tree, root=directory / "tree", source=tree.origin, seen=None)
@@ -56,9 +56,9 @@ def _refuse_large(tree: Tree) -> None:
     size = sum(_at(tree.root, name).lstat().st_size for name in tree.names)
     if size > KEEP_LIMIT:
         raise SyncError(
-            f"the tree has {size / 1e9:.1f} GB, and at most {KEEP_LIMIT / 1e9:.1f} GB are kept"
+            f"the tree has {size / 1e9:.1f} GB, but at most {KEEP_LIMIT / 1e9:.1f} GB are kept"
             " here while a run waits",
-            hint="`--on NODE` has the node keep it; sync.exclude_patterns leaves files out",
+            hint="name one node by --on, which then keeps it; or set sync.exclude_patterns",
         )
 
 

@@ -56,9 +56,9 @@ def _directory(src: str | Path) -> Path:
         root = Path(src).expanduser().resolve(strict=True)
     except (OSError, RuntimeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise UsageError(f"cannot sync {src}: {reason}", hint="--src names a directory") from exc
+        raise UsageError(f"cannot sync {src}: {reason}", hint="give a directory by --src") from exc
     if not root.is_dir():
-        raise UsageError(f"cannot sync {src}: it is not a directory", hint="--src names one")
+        raise UsageError(f"cannot sync {src}: not a directory", hint="give one by --src")
     return root
 
 
@@ -77,7 +77,7 @@ def _git(root: Path, timeout: float) -> Files | None:
     try:
         return git_files(root, timeout)
     except NotGit as why:
-        _say(f"{root}: {why}; taking every file but .git and sync.exclude_patterns")
+        _say(f"{root}: {why}; every file but .git and sync.exclude_patterns is synced")
         return None
 
 
@@ -98,10 +98,10 @@ def _leave_out_state(found: Files) -> None:
 
 def _warn(found: Files) -> None:
     if found.special:
-        _say(f"left out, since no regular files: {_few(found.special)}")
+        _say(f"not synced, since no regular files: {_few(found.special)}")
     leading_out = [name for name in found.symlinks if _leads_out(found.root, name)]
     if leading_out:
-        _say(f"symlinks that lead out of the tree travel as they are: {_few(leading_out)}")
+        _say(f"symlinks that lead out of the tree are copied as symlinks: {_few(leading_out)}")
 
 
 def _leads_out(root: bytes, name: bytes) -> bool:

@@ -19,7 +19,7 @@ def as_new(tree: Tree) -> Transfer:
 
 def unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
     names = list(paths)
-    hint = "chmod it, or leave it out with sync.exclude_patterns"
+    hint = "chmod it, or exclude it by sync.exclude_patterns"
     return SourceUnreadable(f"{shorten(names)} {what}", files=names, hint=hint)
 
 
@@ -42,5 +42,5 @@ def refuse_blocked(names: Sequence[bytes]) -> None:
             f"{shorten(files)} stays there: the tree has something else of that name, and no sync"
             " brought what is there",
             files=files,
-            hint="move it away there, or leave those files out with sync.exclude_patterns",
+            hint="move it away there, or exclude those files by sync.exclude_patterns",
         )

@@ -82,9 +82,9 @@ def _no_filters(root: Path, end: float) -> list[str] | None:
 def missing_parts(diff: bytes) -> str:
     """Parts that a diff of an Origin lacks, in words; "" for none."""
     missing = {
-        "new files that git does not know": diff.startswith(b"# untracked: "),
+        "files new to git": diff.startswith(b"# untracked: "),
         "binary files": b"\nBinary files " in diff,
-        "what comes after its first MiB": diff.endswith(CUT),
+        "all after its first MiB": diff.endswith(CUT),
     }
     return ", ".join(words for words, is_so in missing.items() if is_so)
 

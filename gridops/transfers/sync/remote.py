@@ -39,7 +39,7 @@ _PRINTF_ESCAPE = re.compile(rb"\\0([0-7]{3})")
 
 Refusals = tuple[tuple[str, type[SyncError], str], ...]
 REFUSALS: Refusals = (
-    ("No space left|quota exceeded", DiskFull, "free some there, or move remote_root"),
+    ("No space left|quota exceeded", DiskFull, "free some space there, or move remote_root"),
     ("Read-only file system", NotWritable, "move remote_root"),
     ("Permission denied|not permitted", NotWritable, "move remote_root, or `chmod u+w` it"),
 )
@@ -166,7 +166,7 @@ class RemoteTree:
             raise UnmarkedTarget(
                 f"{target} is not empty and gridops did not make it",
                 node=self.node.name,
-                hint="rename the project, move remote_root, or, if a sync may overwrite it, there:"
+                hint="rename the project or move remote_root; to let a sync overwrite it run there:"
                 f" `mkdir -p {target}/.gridops && touch {target}/.gridops/marker`",
             )
         if rsync != "yes":
@@ -252,7 +252,7 @@ def _fields(reply: Reply, count: int, node: Node) -> list[str]:
 
 
 def _not_understood(node: Node) -> SyncError:
-    return SyncError("its answer could not be understood", node=node.name)
+    return SyncError("its answer is not valid", node=node.name)
 
 
 def _names(lines: str) -> tuple[bytes, ...]:

@@ -243,7 +243,7 @@ class Session:
             raise NodeTimeout(
                 f"the sync did not end within {self.settings.sync.timeout:g} s",
                 node=self.link.node.name,
-                hint="sync.timeout",
+                hint="raise sync.timeout",
             )
         return left
 
@@ -269,7 +269,7 @@ class Session:
             raise self._partial("could not be deleted there", kept)
         if self.tree.unreadable:
             names = map(printable, self.tree.unreadable)
-            raise unreadable_here(names, "cannot be read here, so nothing was deleted")
+            raise unreadable_here(names, "cannot be read here, so nothing was deleted there")
 
     def _partial(self, what: str, paths: Iterable[bytes]) -> PartialTransfer:
         names = [printable(path) for path in paths]

@@ -136,9 +136,9 @@ def test_what_is_no_node_set_is_a_usage_error(grid: Inventory, text: str) -> Non
 
 
 def test_a_selection_of_nothing_is_an_error_that_says_what_was_asked(grid: Inventory) -> None:
-    with pytest.raises(UsageError, match=r"no node is left by --nodes web --tags gpu \(the nodes"):
+    with pytest.raises(UsageError, match=r"--nodes web --tags gpu selects no node \(the nodes"):
         grid.select("web", "gpu")
-    with pytest.raises(UsageError, match=r"no node is left by --nodes web!web"):
+    with pytest.raises(UsageError, match=r"--nodes web!web selects no node"):
         grid.select("web!web")
     for nodes, tags in (("", None), (" ", None), (None, "")):
         with pytest.raises(UsageError, match="is empty"):

@@ -174,11 +174,11 @@ BAD = {
     "node set of letters": ('nodes: ["a[x]"]\n', "x.yaml:1:nodes.0: "),
     "huge node set": (
         'nodes: ["a[0-9999999999]"]\n',
-        f"x.yaml:1:nodes.0: stands for more than {MAX_NODES} names",
+        f"x.yaml:1:nodes.0: expands to more than {MAX_NODES} names",
     ),
     "huge product of ranges": (
         'nodes: ["a[0-999]b[0-999]c[0-999]"]\n',
-        f"x.yaml:1:nodes.0: stands for more than {MAX_NODES} names",
+        f"x.yaml:1:nodes.0: expands to more than {MAX_NODES} names",
     ),
     "group in the file": ('nodes: ["@gpu"]\n', "x.yaml:1:nodes.0: groups and wildcards"),
     "head elsewhere": (
@@ -259,7 +259,9 @@ def test_all_that_is_wrong_is_listed_by_line(write: Write) -> None:
         "nodes.-x",
         "ssh.y",
     ]
-    with pytest.raises(InventoryError, match=r"x\.yaml:1:foo: unknown key .*; 5 more: inv inv"):
+    with pytest.raises(
+        InventoryError, match=r"x\.yaml:1:foo: unknown key .*; 5 more: see `inv inv"
+    ):
         load(path)
     assert problems(write("nodes: [a]")) == []
     assert problems(write("{"))[0].message.startswith("x.yaml:")

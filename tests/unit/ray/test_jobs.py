@@ -103,7 +103,7 @@ def test_whether_there_is_a_job_is_said_when_nobody_knows(
         launch(ray, tree)
     (job_id,) = ray.jobs
     said = [event.fields["message"] for event in heard if event.name == events.WARNING]
-    assert said == [f"the cluster may have the job {job_id} (`inv cluster.jobs`)"]
+    assert said == [f"the cluster may have the job {job_id}; see `inv cluster.jobs`"]
 
 
 def test_a_connection_that_breaks_while_the_tree_is_sent_is_made_again(
@@ -388,7 +388,7 @@ def test_a_beginning_or_last_names_a_job(ray: FakeRay) -> None:
     assert resolve_id(jobs, "ray-1").id == "ray-1"
     assert resolve_id(jobs, "@last").id == "other"
     assert not resolve_id(jobs, "01").submitted
-    with pytest.raises(UsageError, match="begins 2 ids"):
+    with pytest.raises(UsageError, match="matches 2 jobs"):
         resolve_id(jobs, "ray")
     with pytest.raises(NoRayJob) as caught:
         resolve_id(jobs, "x")

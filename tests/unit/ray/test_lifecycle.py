@@ -86,7 +86,7 @@ def test_the_head_is_the_one_named_else_the_first_and_always_in_it() -> None:
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        (None, "does not say which Ray"),
+        (None, "has no ray.version"),
         ("latest", "not a version"),
         ("2.51.1", "lets anybody who reaches it run code"),
     ],
@@ -143,8 +143,8 @@ def test_a_difference_is_said_for_those_who_are_few() -> None:
     versions = {"a": "3.11.7", "b": "3.11.9", "c": "3.11.7", "d": ""}
     wrong = differences("Python", versions, "do this")
     assert {name: str(error) for name, error in wrong.items()} == {
-        "b": "b: Python 3.11.9 here, but 3.11.7 on a,c; Ray needs the very same (do this)",
-        "d": "d: Python none here, but 3.11.7 on a,c; Ray needs the very same (do this)",
+        "b": "b: Python 3.11.9 here, but 3.11.7 on a,c; Ray needs one version (do this)",
+        "d": "d: Python none here, but 3.11.7 on a,c; Ray needs one version (do this)",
     }
     assert differences("Python", {"a": "1", "b": "1"}, "") == {}
 
@@ -200,7 +200,7 @@ def test_sound_nodes_may_start() -> None:
     [
         ({"ray": "", "python_version": ""}, "b: Ray 2.60.0 is not installed"),
         ({"python_version": "3.11.8"}, "b: Python 3.11.8 here, but 3.11.7 on a,c"),
-        ({"ahead": -40.0}, "b: its clock is 40 s off the head's (have NTP set the clocks)"),
+        ({"ahead": -40.0}, "b: its clock is 40 s off the head's (set the clocks by NTP)"),
         ({"disk_percent": 96}, "b: the disk of /tmp is full"),
         ({"disk_free": 1000}, "b: the disk of /tmp is full"),
         ({"memory_available": 1 << 19}, "b: its memory is used up: 512 of 16384 MiB"),
@@ -258,7 +258,7 @@ def test_a_head_that_is_not_there_or_another_is_said() -> None:
     port = free_port()
     with listening(port, ("b",), "1"):
         ways = node_mesh.call("other", str(port), "5", "b", "", "127.0.0.1")["ways"]
-    assert ways == {"127.0.0.1": {"there": "somebody else answers"}}
+    assert ways == {"127.0.0.1": {"there": "another program answers"}}
 
 
 def test_a_port_in_use_is_told_with_its_holder() -> None:

@@ -243,7 +243,7 @@ def test_somebody_else_at_work_is_waited_for_by_hand(cluster: Cluster, home: Pat
     directory = home / ".gridops/ray/here-6379/here"
     directory.mkdir(parents=True)
     (directory / "lock").symlink_to(f"{other.pid}.{stat[19]}.{boot}")
-    with pytest.raises(ClusterError, match="somebody else starts or stops"):
+    with pytest.raises(ClusterError, match="another process is starting or stopping"):
         started(cluster)
     other.kill()
     other.wait()
@@ -262,7 +262,7 @@ def test_logs_are_kept_on_request(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_without_a_cluster_there_are_no_facts(cluster: Cluster) -> None:
     inventory = Inventory((NODE,), Settings(ray=cluster.settings))
-    with pytest.raises(ClusterDown, match=r"not started \(`inv cluster.start`\)"):
+    with pytest.raises(ClusterDown, match=r"not started \(run `inv cluster.start`\)"):
         facts_of(inventory)
 
 

@@ -52,7 +52,7 @@ TYPOS = [
     ("exec --cmd x --tags gpo", "unknown tag 'gpo' (did you mean gpu? valid: gpu)"),
     ("sync --nodes gpu[1-", "gpu[1-"),
     ("sync --nodes=", "--nodes is empty"),
-    ("health --nodes cpu1 --tags gpu", "no node is left by --nodes cpu1 --tags gpu"),
+    ("health --nodes cpu1 --tags gpu", "--nodes cpu1 --tags gpu selects no node"),
     ("inventory.list --nodes nix*", "valid: gpu1, gpu2, cpu1"),
     ("pool.open --nodes nobody", "valid: gpu1, gpu2, cpu1"),
     ("trust --nodes nobody", "valid: gpu1, gpu2, cpu1"),

@@ -43,19 +43,19 @@ def error(status: int, said: str) -> GridError:
             "rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]\n"
             "rsync: [sender] write error: Broken pipe (32)\n",
             DiskFull,
-            "gpu1: no space left on the disk: /srv/p (free some there)",
+            "gpu1: no space left on the disk: /srv/p (free some space there)",
         ),
         (
             23,
             'rsync: mkstemp "/srv/p/.a.QmX1y2" failed: Disk quota exceeded (122)\n',
             DiskFull,
-            "gpu1: the quota is used up: /srv/p (free some there)",
+            "gpu1: the quota is used up: /srv/p (free some space there)",
         ),
         (
             11,
             'rsync: write failed on "/srv/p/big": Auf dem Gerät ist kein Platz mehr (28)\n',
             DiskFull,
-            "gpu1: no space left on the disk: /srv/p (free some there)",
+            "gpu1: no space left on the disk: /srv/p (free some space there)",
         ),
         (
             23,

@@ -116,7 +116,7 @@ def test_a_pattern_is_a_place_and_what_is_wanted_there(text, base, glob):
 
 def test_a_pattern_given_twice_counts_once():
     assert checked(["a", "b", "a"]) == ("a", "b")
-    with pytest.raises(UsageError, match="leads upwards"):
+    with pytest.raises(UsageError, match="leads out of the run's directory"):
         checked(["a", "../b"])
 
 

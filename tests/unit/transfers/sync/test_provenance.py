@@ -60,7 +60,7 @@ def test_a_diff_that_is_too_long_is_cut_between_two_files(
     (tree / "b").write_text("two\n" * 500)
     monkeypatch.setattr(provenance, "DIFF_LIMIT", 1000)
     diff = provenance_of(tree).diff.encode()
-    assert missing_parts(diff) == "what comes after its first MiB"
+    assert missing_parts(diff) == "all after its first MiB"
     git(tree, "checkout", "-q", ".")
     git(tree, "apply", given=diff)
     assert ((tree / "a").read_text(), (tree / "b").read_text()) == ("two\n", "one\n")
@@ -69,7 +69,4 @@ def test_a_diff_that_is_too_long_is_cut_between_two_files(
 def test_what_a_diff_cannot_carry_is_named(tree: Path) -> None:
     (tree / "a").write_bytes(b"\0\1")
     (tree / "new").write_text("new\n")
-    assert (
-        missing_parts(provenance_of(tree).diff.encode())
-        == "new files that git does not know, binary files"
-    )
+    assert missing_parts(provenance_of(tree).diff.encode()) == "files new to git, binary files"

@@ -241,7 +241,7 @@ def test_a_dot_git_that_is_none_is_said_and_everything_belongs(root, warnings):
     put(root, "a")
     (root / ".git").write_text("gitdir: /nowhere\n")
     assert listed(root) == {"a"}
-    assert "not one that git can use" in warnings[0]
+    assert "git cannot use its .git" in warnings[0]
 
 
 def test_without_git_everything_belongs_and_that_is_said(
@@ -296,7 +296,7 @@ def test_pipes_and_sockets_stay_and_that_is_said(root, warnings, monkeypatch):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         assert listed(root) == {"a"}
-    assert warnings == ["left out, since no regular files: pipe, socket"]
+    assert warnings == ["not synced, since no regular files: pipe, socket"]
 
 
 def test_our_own_state_never_belongs(root):
@@ -310,7 +310,9 @@ def test_symlinks_that_lead_out_are_said(root, warnings):
     (root / "sub/out").symlink_to("../../else")
     (root / "absolute").symlink_to("/data")
     listed(root)
-    assert warnings == ["symlinks that lead out of the tree travel as they are: absolute, sub/out"]
+    assert warnings == [
+        "symlinks that lead out of the tree are copied as symlinks: absolute, sub/out"
+    ]
 
 
 def test_the_source_must_be_a_directory(root):
