@@ -36,7 +36,8 @@ SECONDS = re.compile(r"^([A-Z][A-Z0-9_]*)(?:: \w+)? = [0-9._ */+-]+ +#.*\bsecond
 
 # A function is named by a participle when the first word of its name is one (told, kept_files) and
 # not a verb as well (run, set), and when it is no predicate: one that returns a bool. Properties
-# are values, named as fields are, and do not count.
+# are values, named as fields are, and do not count; nor do factories of errors and results, which
+# are named after what they make (lost_error, cancelled_result).
 IRREGULAR = re.compile(
     r"(been|begun|bound|brought|bought|built|caught|done|drawn|driven|fallen|felt|found|given|gone"
     r"|grown|heard|held|kept|known|laid|led|left|lent|lost|made|meant|met|paid|said|seen|sent|shown"
@@ -45,7 +46,7 @@ IRREGULAR = re.compile(
 REGULAR = re.compile(r"\w{2,}(ed|en)")
 NO_PARTICIPLE = re.compile(
     r"(children|embed|even|exceed|feed|heed|keygen|listen|need|open|proceed|screen|seed|seven|shed"
-    r"|speed|succeed|then|token|when)"
+    r"|shorten|speed|succeed|then|token|when)"
 )
 
 
@@ -197,7 +198,8 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 def _is_participle(name: str) -> bool:
     word = name.strip("_").lower().partition("_")[0]
     regular = REGULAR.fullmatch(word) and not NO_PARTICIPLE.fullmatch(word)
-    return bool(regular or IRREGULAR.fullmatch(word))
+    is_factory = name.endswith(("_error", "_result"))
+    return bool(regular or IRREGULAR.fullmatch(word)) and not is_factory
 
 
 def _is_value(node: Function) -> bool:

@@ -92,7 +92,7 @@ def retry(
                 jitter=None,
                 giveup=lambda exc: not _may_pass(exc) or left() <= 0,
                 on_backoff=lambda d: _say_again(name, d["tries"], d["wait"], d["exception"]),
-                on_giveup=lambda d: _given_up(name, d["tries"], d["exception"]),
+                on_giveup=lambda d: _report_given_up(name, d["tries"], d["exception"]),
                 on_success=lambda d: _say_success(name, d["tries"]),
                 logger=None,
             )(function)(*args, **kwargs)
@@ -209,7 +209,7 @@ def _say_end(what: str, tries: int, exc: BaseException) -> None:
     events.emit(events.RETRY_ENDED, what=what, attempts=tries, ok=False, error=_brief(exc))
 
 
-def _given_up(what: str, tries: int, exc: BaseException) -> None:
+def _report_given_up(what: str, tries: int, exc: BaseException) -> None:
     if _may_pass(exc):  # else it was never a matter of trying again
         _say_end(what, tries, exc)
 

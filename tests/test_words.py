@@ -67,7 +67,7 @@ def test_functions_and_modules_are_short(house):
 def test_functions_are_named_by_verbs(house):
     """Participles are for predicates."""
     found = house.participles()
-    assert found.percent <= 6, found.names  # goal: 2
+    assert found.percent <= 2, found.names
 
 
 def test_a_name_means_one_thing(house):

@@ -179,7 +179,7 @@ class Dispatch:
             return
         from gridops.transfers.sync.provenance import provenance_of
 
-        if provenance_of(tree.root).tracked() != self._origin.tracked():
+        if provenance_of(tree.root).state_of_tracked() != self._origin.state_of_tracked():
             raise SourceUnreadable(
                 f"{tree.root} was changed while it was brought: it is not what was asked for",
                 hint="ask for the run again",

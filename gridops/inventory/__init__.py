@@ -61,16 +61,16 @@ class Inventory:
         """
         chosen = set(self.by_name)
         if nodes is not None:
-            chosen &= matching(_given("nodes", nodes), self.by_name, self.tags)
+            chosen &= matching(_name_source("nodes", nodes), self.by_name, self.tags)
         if tags is not None:
-            chosen &= self._tagged(_given("tags", tags))
+            chosen &= self._tags_in(_name_source("tags", tags))
         if not chosen:
             flags = {"--nodes": nodes, "--tags": tags}
             said = " ".join(f"{flag} {text}" for flag, text in flags.items() if text is not None)
             raise UsageError(f"{said} selects no node", hint=f"the nodes are {fold(self.by_name)}")
         return tuple(node for node in self.nodes if node.name in chosen)
 
-    def _tagged(self, text: str) -> set[str]:
+    def _tags_in(self, text: str) -> set[str]:
         found: set[str] = set()
         for tag in (part.strip() for part in text.split(",")):
             if tag not in self.tags:
@@ -79,7 +79,7 @@ class Inventory:
         return found
 
 
-def _given(flag: str, text: str) -> str:
+def _name_source(flag: str, text: str) -> str:
     if not text.strip():
         raise UsageError(f"--{flag} is empty", hint="leave it out to select all nodes")
     return text.strip()

@@ -48,11 +48,11 @@ class Document:
 
     def error(self, path: KeyPath, message: str, hint: str = "") -> InventoryError:
         return InventoryError(
-            message, file=self.file, line=self.line(path), key=dotted(path), hint=hint
+            message, file=self.file, line=self.line(path), key=dot_path(path), hint=hint
         )
 
 
-def dotted(path: KeyPath) -> str:
+def dot_path(path: KeyPath) -> str:
     """The path as text: `("nodes", "gpu01", "slots")` is `nodes.gpu01.slots`.
 
     It is one line, whatever a key is made of.
@@ -151,7 +151,7 @@ class _Reader:
             name = key.value
             where = (*path, name)
             if key.tag == "tag:yaml.org,2002:merge":
-                merged = {**self._merged(item, where), **merged}
+                merged = {**self._merge_keys(item, where), **merged}
                 continue
             if name in found:
                 first = self.document.lines[where]
@@ -161,7 +161,7 @@ class _Reader:
             found[name] = self.value(item, where)
         return {**merged, **found}
 
-    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+    def _merge_keys(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
         """Values of a merge key, `<<: *anchor` or `<<: [*one, *two]`; the earlier one wins."""
         value = self.value(node, path)
         merged: dict[str, Any] = {}

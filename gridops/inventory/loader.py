@@ -41,10 +41,10 @@ def read_inventory(file: Path, origin: str) -> tuple[Read | None, list[Inventory
     if head and head not in builder.nodes:
         hint = f"valid: {fold(builder.nodes)}"
         return None, [document.error(("ray", "head"), f"{head!r} is not among the nodes", hint)]
-    return (tuple(builder.nodes.values()), _placed(settings, file)), []
+    return (tuple(builder.nodes.values()), _resolve_paths(settings, file)), []
 
 
-def _placed(settings: Settings, file: Path) -> Settings:
+def _resolve_paths(settings: Settings, file: Path) -> Settings:
     """Resolve a relative ssh.config_file against the inventory's directory."""
     config = settings.ssh.config_file
     if config is None or config.is_absolute():

@@ -27,7 +27,7 @@ def schema() -> dict[str, Any]:
     equal number, the head among the nodes.
     """
     _, found = models_json_schema([(Settings, "validation"), (NodeSettings, "validation")])
-    definitions = {name: _relaxed(part) for name, part in found["$defs"].items()}
+    definitions = {name: _relax(part) for name, part in found["$defs"].items()}
     top = definitions.pop("Settings")
     properties = {"nodes": _nodes()}
     for name, part in top["properties"].items():
@@ -58,17 +58,17 @@ def _nodes() -> dict[str, Any]:
     }
 
 
-def _relaxed(part: Any) -> Any:
+def _relax(part: Any) -> Any:
     """`part` without pydantic's titles, and with ${VAR} allowed for numbers, booleans, choices."""
     if isinstance(part, list):
-        return [_relaxed(item) for item in part]
+        return [_relax(item) for item in part]
     if not isinstance(part, dict):
         return part
     clean = {
-        key: _relaxed(value) for key, value in part.items() if key not in ("title", "properties")
+        key: _relax(value) for key, value in part.items() if key not in ("title", "properties")
     }
     if "properties" in part:
-        clean["properties"] = {key: _relaxed(value) for key, value in part["properties"].items()}
+        clean["properties"] = {key: _relax(value) for key, value in part["properties"].items()}
     if clean.get("type") in ("integer", "number", "boolean") or "enum" in clean:
         about = {key: clean.pop(key) for key in ("description", "default") if key in clean}
         return {**about, "anyOf": [clean, {"$ref": "#/$defs/Reference"}]}

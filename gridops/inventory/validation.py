@@ -74,12 +74,12 @@ def _message(detail: ErrorDetails) -> str:
     if value is None:
         return f"{words}, not empty"
     if isinstance(value, str | int | float):
-        return f"{words}, not {_shown(str(value))}"
+        return f"{words}, not {_quote_value(str(value))}"
     kind = {"dict": "a mapping", "list": "a list"}.get(type(value).__name__)
     return f"{words}, not {kind}" if kind else words
 
 
-def _shown(text: str) -> str:
+def _quote_value(text: str) -> str:
     """Text in quotes, numbers without; cut where it is long."""
     if re.fullmatch(r"[+-]?[0-9.]{1,20}", text):
         return text

@@ -37,7 +37,7 @@ def _free(gpus: Sequence[Gpu]) -> int:
     return sum(gpu.free for gpu in gpus)
 
 
-def explained(health: NodeHealth, gpus: int) -> list[str]:
+def explain(health: NodeHealth, gpus: int) -> list[str]:
     """The node's slots and GPUs in words, as far as they matter."""
     said = []
     there = usable(health.gpus)

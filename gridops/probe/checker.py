@@ -131,9 +131,9 @@ def _last(stderr: bytes) -> str:
 
 def _unreachable(outcome: Outcome[NodeHealth]) -> NodeHealth:
     error = outcome.error or ProbeError("no answer")
-    return NodeHealth(outcome.node, "unreachable", error=_said(error))
+    return NodeHealth(outcome.node, "unreachable", error=_bare_message(error))
 
 
-def _said(error: GridError) -> str:
+def _bare_message(error: GridError) -> str:
     """The error without the node's name, which the row has already."""
     return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -54,8 +54,8 @@ def parse(answer: bytes, remote_root: str) -> Figures:
     leases = _leases(told)
     holders = {gpu: run for run, gpus in leases.items() for gpu in gpus}
     return Figures(
-        cpu=_needed("CPU figures", lambda: _cpu(told)),
-        memory=_needed("memory figures", lambda: _memory(told)),
+        cpu=_require("CPU figures", lambda: _cpu(told)),
+        memory=_require("memory figures", lambda: _memory(told)),
         disk=_optional(lambda: _disk(told, remote_root)),
         unwritable=clean(told["readonly"][0]) if told.get("readonly") else None,
         gpus=tuple(_with_lease(gpu, holders) for gpu in of_nvidia + of_amd),
@@ -70,7 +70,7 @@ def parse(answer: bytes, remote_root: str) -> Figures:
     )
 
 
-def _needed(name: str, find: Callable[[], T]) -> T:
+def _require(name: str, find: Callable[[], T]) -> T:
     try:
         return find()
     except (ValueError, LookupError):
@@ -94,13 +94,13 @@ def _cpu(told: Told) -> Cpu:
 
 def _cores(told: Told) -> int:
     online = told.get("online")
-    cores = _listed(online[0]) if online else whole(told["cores"][0])
+    cores = _count_listed(online[0]) if online else whole(told["cores"][0])
     if not 0 < cores <= MOST_CORES:
         raise ValueError("cores")
     return cores
 
 
-def _listed(ranges: str) -> int:
+def _count_listed(ranges: str) -> int:
     """Count the numbers in a kernel's list: "0-3,8" is five."""
     ends = [part.partition("-")[::2] for part in ranges.strip().split(",")]
     return sum(whole(last or first) - whole(first) + 1 for first, last in ends)

@@ -109,7 +109,7 @@ def _reason(health: NodeHealth, previous: NodeHealth | None, gpus: int) -> str:
     if health.state == "unreachable":
         return f"unreachable: {health.error or 'no answer'}"
     parts = [f"degraded: {', '.join(health.reasons)}"] if health.state == "degraded" else []
-    load, room = f"{_score_text(health)}: {_loads(health)}", capacity.explained(health, gpus)
+    load, room = f"{_score_text(health)}: {_loads(health)}", capacity.explain(health, gpus)
     decisive = capacity.fit(health, gpus) != "now"
     parts += [*room, load] if decisive else [load, *room]
     parts += _others(health.gpus)

@@ -49,7 +49,7 @@ class RayClient:
 
         Raises PortClosed, and what else `Link.dial` raises.
         """
-        return self._dialled(DASHBOARD, self.facts.dashboard_port)
+        return self._dial(DASHBOARD, self.facts.dashboard_port)
 
     def agent(self, job: RayJob) -> Api | None:
         """The agent of the machine that runs the job's command; None before there is one.
@@ -60,11 +60,11 @@ class RayClient:
             return None
         if job.agent not in self._agents:
             host, port = job.agent
-            dial = self._channels(lambda: self._dialled(f"{AGENT} on {host}", port, host))
+            dial = self._channels(lambda: self._dial(f"{AGENT} on {host}", port, host))
             self._agents[job.agent] = Api(dial, self.facts.token, AGENT)
         return self._agents[job.agent]
 
-    def _dialled(self, what: str, port: int, host: str | None = None) -> Stream:
+    def _dial(self, what: str, port: int, host: str | None = None) -> Stream:
         try:
             return self._link.dial(port, host=host, timeout=DIAL_TIMEOUT)
         except PortClosed as exc:
@@ -75,9 +75,9 @@ class RayClient:
             ) from exc
 
     def _channels(self, dial: Callable[[], Stream]) -> Callable[[], Channel]:
-        def opened() -> Channel:
+        def open_channel() -> Channel:
             stream = dial()
             stream.settimeout(SERVER_TIMEOUT)
             return Channel(stream)
 
-        return opened
+        return open_channel

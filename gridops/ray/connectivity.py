@@ -25,7 +25,7 @@ CALL_TIMEOUT = 30.0
 Places = Mapping[str, str]  # HOST:PORT → whose it is
 
 
-def barred(
+def find_barred(
     cluster: Cluster, looks: Mapping[str, Look], said: Said, launched: Sequence[str]
 ) -> Iterator[GridError]:
     """One error for each node whose ports another cannot reach.

@@ -119,7 +119,7 @@ class _Installation:
         ray, _, python = self._make(wheels)["ready"].partition(" ")
         return Installed(ray, python, fresh=True, seconds=time.monotonic() - began)
 
-    def _left(self) -> float:
+    def _time_left(self) -> float:
         return max(0.1, self._end - time.monotonic())
 
     def _tell(self, step: str, **facts: object) -> None:
@@ -136,10 +136,10 @@ class _Installation:
                 self._link, "install", "make",
                 found.top, paths.venv_name(settings), found.python, found.uv,
                 self._node.env_setup, wheels, *paths.requirements(settings), *arguments,
-                timeout=self._left(), on_line=pip,
+                timeout=self._time_left(), on_line=pip,
             )  # fmt: skip
         except ClusterError as exc:
-            raise pip.explained(exc, bool(wheels)) from exc
+            raise pip.explain(exc, bool(wheels)) from exc
 
     def _bring(self, wheelhouse: Path) -> str:
         """Copy the wheelhouse's files to the node by rsync; the directory there."""
@@ -153,7 +153,7 @@ class _Installation:
             shell=self._link.rsync_shell(),
         )
         said = RsyncErrors()
-        status = run(job, timeout=self._left(), on_stdout=_nothing, on_stderr=said)
+        status = run(job, timeout=self._time_left(), on_stdout=_nothing, on_stderr=said)
         if status:
             raise error_of(status, said, job.place)
         return target

@@ -98,11 +98,11 @@ def literal(env: Mapping[str, str]) -> dict[str, str]:
         return dict(env)
     dollar = f"${{{LITERAL}}}"
 
-    def kept(match: re.Match[str]) -> str:
+    def keep(match: re.Match[str]) -> str:
         # ${NAME}: what is dropped is a ${_} that stands between the dollar sign and the brace
         return f"{dollar}{dollar}{{_}}{{" if match[0] == "${" else dollar
 
-    return {LITERAL: "$", **{k: re.sub(r"\$\{?", kept, v) for k, v in env.items()}}
+    return {LITERAL: "$", **{k: re.sub(r"\$\{?", keep, v) for k, v in env.items()}}
 
 
 class JobsApi:
@@ -113,11 +113,11 @@ class JobsApi:
 
     def version(self) -> str:
         """The version of Ray on the cluster."""
-        return Fields(_checked(self._api.get("/api/version")).document).text("ray_version", 100)
+        return Fields(_check(self._api.get("/api/version")).document).text("ray_version", 100)
 
     def jobs(self) -> tuple[RayJob, ...]:
         """All jobs that the cluster remembers, oldest first; bad records are unreadable jobs."""
-        records = Fields({"jobs": _checked(self._api.get("/api/jobs/")).document})
+        records = Fields({"jobs": _check(self._api.get("/api/jobs/")).document})
         found = [_job_or_not(one) for one in records.items("jobs", MAX_JOBS)]
         return tuple(sorted(found, key=lambda job: (job.started or 0.0, job.id)))
 
@@ -126,7 +126,7 @@ class JobsApi:
         answer = self._api.get(f"/api/jobs/{quote(job_id, safe='')}")
         if answer.status == 404:
             raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
-        return _job(_checked(answer).document)
+        return _job(_check(answer).document)
 
     def submit(self, submission: Submission) -> None:
         """Submit a job; safe to repeat, since the cluster takes an id once.
@@ -137,7 +137,7 @@ class JobsApi:
         if answer.status == 400:
             raise UsageError(f"Ray refuses the job: {answer.reason}")
         if not answer.ok and "already exists" not in answer.reason:
-            _checked(answer)
+            _check(answer)
 
     def stop(self, job_id: str) -> bool:
         """Ask the job to end (TERM, and KILL after 3 seconds).
@@ -147,12 +147,12 @@ class JobsApi:
         answer = self._api.post(f"/api/jobs/{quote(job_id, safe='')}/stop")
         if answer.status == 404:
             raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
-        return Fields(_checked(answer).document).flag("stopped")
+        return Fields(_check(answer).document).flag("stopped")
 
     def has(self, package: Package) -> bool:
         """True if the cluster has the package; it then keeps it for some minutes at least."""
         answer = self._api.get(f"/api/packages/gcs/{package.name}")
-        return answer.status != 404 and _checked(answer).ok
+        return answer.status != 404 and _check(answer).ok
 
     def upload(self, package: Package) -> None:
         length = {"Content-Length": str(package.bytes)}
@@ -164,7 +164,7 @@ class JobsApi:
                 f" ({answer.reason})",
                 hint=f"its limit is {MAX_PACKAGE >> 20} MiB; `inv sync`, then submit with --shared",
             )
-        _checked(answer)
+        _check(answer)
 
 
 def resolve_id(jobs: Sequence[RayJob], text: str) -> RayJob:
@@ -187,7 +187,7 @@ def resolve_id(jobs: Sequence[RayJob], text: str) -> RayJob:
     return found[0]
 
 
-def _checked(answer: Answer) -> Answer:
+def _check(answer: Answer) -> Answer:
     if not answer.ok:
         kind = RayUnavailable if answer.status >= 500 else RayJobError
         raise kind(f"Ray answers {answer.status}: {answer.reason}")

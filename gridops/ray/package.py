@@ -37,7 +37,7 @@ READ_SIZE = 1024 * 1024
 class Package:
     """A packed tree.
 
-    `file` is open at its beginning, and gone once the block of `packed` ends.
+    `file` is open at its beginning, and gone once the block of `make_package` ends.
     """
 
     name: str  # _ray_pkg_DIGEST.zip
@@ -51,7 +51,7 @@ class Package:
 
 
 @contextmanager
-def packed(tree: Tree) -> Iterator[Package]:
+def make_package(tree: Tree) -> Iterator[Package]:
     """Pack the tree into one file; the same tree makes the same bytes each time.
 
     Symlinks are replaced by their targets. Raises UsageError when it is more than Ray takes, naming

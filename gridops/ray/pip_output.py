@@ -45,7 +45,7 @@ class Pip:
             if STEPS.match(said.strip()):
                 self._progress(" ".join(said.split()[:2])[:60])
 
-    def explained(self, error: ClusterError, wheelhouse: bool) -> ClusterError:
+    def explain(self, error: ClusterError, wheelhouse: bool) -> ClusterError:
         """Add pip's own reason and a remedy to the error."""
         reason = self._reason()
         whole = "\n".join(self._lines)

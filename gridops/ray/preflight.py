@@ -57,7 +57,7 @@ class Mesh:
     addresses: Mapping[str, str]  # each node's own, by name
 
 
-def looked_at(
+def check_looks(
     cluster: Cluster, looks: Mapping[str, Look], starting: Sequence[Node]
 ) -> Iterator[GridError]:
     """Check Ray, Python, clock, disk and memory of the nodes to start.
@@ -121,7 +121,7 @@ def _fitness(name: str, look: Look, head: Look) -> Iterator[GridError]:
         )
 
 
-# -- tried -----------------------------------------------------------------------------------------
+# -- addresses ----------------------------------------------------------------------------------
 
 
 def open_ports(settings: RaySettings) -> str:
@@ -130,7 +130,7 @@ def open_ports(settings: RaySettings) -> str:
     return f"TCP between all nodes: {settings.port} on the head, {rest} on every one"
 
 
-def tried(
+def try_addresses(
     cluster: Cluster, looks: Mapping[str, Look], starting: Sequence[Node]
 ) -> tuple[Mesh, list[GridError]]:
     """Try TCP connections both ways between head and starting nodes.
@@ -146,15 +146,15 @@ def tried(
         })  # fmt: skip
         candidates: Sequence[str] = (head.part.address,)
     else:
-        candidates = _given(cluster.head) or head.addresses or ("127.0.0.1",)
+        candidates = _address_given(cluster.head) or head.addresses or ("127.0.0.1",)
         answers = _run(cluster, looks, _mesh_calls(cluster, workers, candidates))
     wrong = [error for error in answers.values() if isinstance(error, GridError)]
     documents = {name: told for name, told in answers.items() if not isinstance(told, GridError)}
-    wrong += _taken(cluster, documents.get(cluster.head.name, Tries()))
+    wrong += _ports_in_use(cluster, documents.get(cluster.head.name, Tries()))
     if wrong:
         return Mesh("", {}), wrong
     ways = {node.name: documents[node.name].ways for node in workers}
-    return _judged(cluster, workers, candidates, ways)
+    return _judge(cluster, workers, candidates, ways)
 
 
 def _mesh_calls(
@@ -169,7 +169,7 @@ def _mesh_calls(
         cluster.head.name: ("listen", nonce, port, f"{hold:.0f}", others, *names)
     }
     for node in workers:
-        back = next(iter(_given(node)), "")
+        back = next(iter(_address_given(node)), "")
         calls[node.name] = (
             "call",
             nonce,
@@ -182,7 +182,7 @@ def _mesh_calls(
     return calls
 
 
-def _given(node: Node) -> tuple[str, ...]:
+def _address_given(node: Node) -> tuple[str, ...]:
     """The address that the inventory fixes, if any."""
     address = node.ray.get("node_ip")
     return (str(address),) if address else ()
@@ -206,7 +206,7 @@ def _run(
     return {one.node.name: one.error or one.value or Tries() for one in outcomes}
 
 
-def _taken(cluster: Cluster, told: Tries) -> Iterator[GridError]:
+def _ports_in_use(cluster: Cluster, told: Tries) -> Iterator[GridError]:
     names = {
         str(cluster.settings.port): "ray.port",
         str(cluster.settings.dashboard_port): "ray.dashboard_port",
@@ -220,7 +220,7 @@ def _taken(cluster: Cluster, told: Tries) -> Iterator[GridError]:
         )
 
 
-def _judged(
+def _judge(
     cluster: Cluster,
     workers: Sequence[Node],
     candidates: Sequence[str],
@@ -232,18 +232,18 @@ def _judged(
 
     best = max(candidates, key=lambda address: sum(works(name, address) for name in ways))
     wrong = [
-        _barred(cluster, node.name, best, ways[node.name])
+        _barred_error(cluster, node.name, best, ways[node.name])
         for node in workers
         if not works(node.name, best)
     ]
     addresses = {cluster.head.name: best}
     for node in workers:
         source = ways[node.name].get(best, {}).get("source", "")
-        addresses[node.name] = next(iter(_given(node)), source)
+        addresses[node.name] = next(iter(_address_given(node)), source)
     return Mesh(best, addresses), wrong or list(_twice(addresses))
 
 
-def _barred(cluster: Cluster, name: str, best: str, ways: Mapping[str, Way]) -> GridError:
+def _barred_error(cluster: Cluster, name: str, best: str, ways: Mapping[str, Way]) -> GridError:
     settings, head = cluster.settings, cluster.head.name
     way = ways.get(best) or {"there": "no answer"}
     if way.get("there"):

@@ -199,14 +199,14 @@ class Api:
             self.close()
         kept = self._connection is not None
         try:
-            return self._sent(method, path, body, headers)
+            return self._send(method, path, body, headers)
         except ConnectionLost:
             if not kept:
                 raise
-        return self._sent(method, path, body, headers)
+        return self._send(method, path, body, headers)
 
-    def _sent(self, method: str, path: str, body: Body | None, headers: Headers) -> HTTPResponse:
-        connection = self._connection or self._opened()
+    def _send(self, method: str, path: str, body: Body | None, headers: Headers) -> HTTPResponse:
+        connection = self._connection or self._open()
         own = {"Authorization": f"Bearer {self._token}", "User-Agent": AGENT, **(headers or {})}
         try:
             connection.request(method, path, body, own)
@@ -215,12 +215,12 @@ class Api:
             return connection.getresponse()
         except (OSError, HTTPException, ValueError) as exc:
             self.close()
-            raise self._lost(exc) from exc
+            raise self._lost_error(exc) from exc
         except BaseException:
             self.close()
             raise
 
-    def _opened(self) -> HTTPConnection:
+    def _open(self) -> HTTPConnection:
         self._connection = HTTPConnection(HOST)
         self._connection.sock = self._channel = self._dial()
         return self._connection
@@ -239,10 +239,10 @@ class Api:
         try:
             data = response.read(PART_SIZE)
         except (OSError, HTTPException, ValueError) as exc:
-            raise self._lost(exc) from exc
+            raise self._lost_error(exc) from exc
         if not data and response.length:  # http.client takes that for the end
-            raise self._lost(ConnectionResetError("in the middle of its answer"))
+            raise self._lost_error(ConnectionResetError("in the middle of its answer"))
         return data
 
-    def _lost(self, exc: Exception) -> ConnectionLost:
+    def _lost_error(self, exc: Exception) -> ConnectionLost:
         return ConnectionLost(f"{self._what} hung up: {str(exc)[:200] or type(exc).__name__}")

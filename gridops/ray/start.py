@@ -66,7 +66,7 @@ class _Start:
             time.monotonic() - self._began,
         )
 
-    def _left(self) -> float:
+    def _time_left(self) -> float:
         return max(LEAST_TIMEOUT, self._began + self._timeout - time.monotonic())
 
     def _part(self, looks: Mapping[str, Look]) -> Part:
@@ -126,9 +126,9 @@ class _Start:
             name: replace(one, part=None) if name in {n.name for n in starting} else one
             for name, one in looks.items()
         }
-        wrong = list(preflight.looked_at(self._cluster, fresh, starting))
+        wrong = list(preflight.check_looks(self._cluster, fresh, starting))
         _raise("nothing was started", wrong)
-        mesh, wrong = preflight.tried(self._cluster, fresh, starting)
+        mesh, wrong = preflight.try_addresses(self._cluster, fresh, starting)
         _raise("nothing was started", wrong)
         token = self._token()
         head = fresh[self._head.name].part
@@ -144,13 +144,13 @@ class _Start:
             self._first(launches, token)
             fresh[self._head.name] = self._look_again()
         else:
-            self._old = self._known(head, {node.name for node in starting})
-            self._each(launches, lambda launch: launch.start(token, self._left()))
+            self._old = self._ids_in_cluster(head, {node.name for node in starting})
+            self._each(launches, lambda launch: launch.start(token, self._time_left()))
         return fresh
 
-    def _known(self, head: Part, names: Collection[str]) -> list[str]:
+    def _ids_in_cluster(self, head: Part, names: Collection[str]) -> list[str]:
         """Ids by which the cluster still counts `names`: it learns late of a killed worker."""
-        said = wait_for(self._cluster, head, (), self._left())
+        said = wait_for(self._cluster, head, (), self._time_left())
         return [one.id for one in said.members if one.alive and one.name in names]
 
     def _first(self, launches: Sequence[Launch], token: str) -> None:
@@ -158,7 +158,7 @@ class _Start:
 
         Preparing is what can be done on them without the head.
         """
-        limit = self._left()
+        limit = self._time_left()
         try:
             self._each(
                 launches,
@@ -173,7 +173,7 @@ class _Start:
                 self._end([launch.node for launch in launches])
             raise
         workers = [launch for launch in launches if launch.role == "worker"]
-        self._each(workers, lambda launch: launch.go(self._left()))
+        self._each(workers, lambda launch: launch.go(self._time_left()))
 
     def _each(self, launches: Sequence[Launch], work: Callable[[Launch], None]) -> None:
         by_name = {launch.node.name: launch for launch in launches}
@@ -205,15 +205,15 @@ class _Start:
     def _settle(self, looks: Mapping[str, Look], launched: Sequence[str]) -> Said:
         cluster, names = self._cluster, [node.name for node in self._cluster.nodes]
         head = self._part(looks)
-        said = wait_for(cluster, head, names, self._left(), old=self._old)
+        said = wait_for(cluster, head, names, self._time_left(), old=self._old)
         self._check_joined(said, names)
         if not launched:
             return said
         began = time.monotonic()
-        barred = list(connectivity.barred(cluster, looks, said, launched))
+        barred = list(connectivity.find_barred(cluster, looks, said, launched))
         time.sleep(max(0.0, began + cluster.settings.settle - time.monotonic()))
         after = wait_for(cluster, head, names, 0.0, old=self._old)
-        lost = [error for name in names if (error := self._lost(after, name))]
+        lost = [error for name in names if (error := self._lost_error(after, name))]
         _raise("the cluster lost nodes again", lost or barred)
         return after
 
@@ -229,7 +229,7 @@ class _Start:
         ]
         _raise("the cluster lacks some of its nodes", wrong)
 
-    def _lost(self, said: Said, name: str) -> GridError | None:
+    def _lost_error(self, said: Said, name: str) -> GridError | None:
         if name in said.alive:
             return None
         why = next((one.why for one in said.members if one.name == name and one.why), "")

@@ -101,7 +101,7 @@ def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Look]]:
     """Look at the state of each of `nodes`, all at once."""
     return fan_out(
         nodes,
-        lambda node: _seen(ask_node(cluster, node, "look", *_wanted(cluster, node))),
+        lambda node: _parse_look(ask_node(cluster, node, "look", *_versions_for(cluster, node))),
         max_workers=cluster.ssh.pool_size,
     )
 
@@ -120,11 +120,11 @@ def ask_node(
     return ask(link, "node", *words, timeout=timeout, stdin=stdin)
 
 
-def _wanted(cluster: Cluster, node: Node) -> tuple[str, str, str]:
+def _versions_for(cluster: Cluster, node: Node) -> tuple[str, str, str]:
     return node.remote_root, paths.venv_name(cluster.settings), cluster.settings.temp_dir
 
 
-def _seen(told: Told) -> Look:
+def _parse_look(told: Told) -> Look:
     ray, _, python = told["ready"].partition(" ")
     free, _, percent = told["disk"].partition(" ")
     now = told.number("now")

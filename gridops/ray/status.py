@@ -106,7 +106,7 @@ def _row(cluster: Cluster, outcome: Outcome[Look], head: Part | None, said: Said
         ray=part.ray if part else outcome.value.ray,
         python=part.python_version if part else outcome.value.python_version,
         total=member.total if member else None,
-        used=_used(said, member) if member else None,
+        used=_usage(said, member) if member else None,
         note=note,
     )
 
@@ -127,7 +127,7 @@ def _standing(
     return "missing", "" if found.ray else "Ray is not installed there"
 
 
-def _used(said: Said, member: Member) -> Mapping[str, float]:
+def _usage(said: Said, member: Member) -> Mapping[str, float]:
     """A member's used resources, by the names that its total has.
 
     Ray's dashboard spells them in its own way here: object_store_memory is objectStoreMemory.
@@ -149,7 +149,7 @@ def _foreign(said: Said, known: set[str]) -> list[NodeStatus]:
             state="foreign",
             address=member.address,
             total=member.total,
-            used=_used(said, member),
+            used=_usage(said, member),
             note="it is not in the inventory",
         )
         for name, member in sorted(said.alive.items())

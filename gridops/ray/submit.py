@@ -15,7 +15,7 @@ from gridops.model import Node
 from gridops.observe import events
 from gridops.ray.client import RayClient
 from gridops.ray.jobsapi import RayJob, Submission
-from gridops.ray.package import packed
+from gridops.ray.package import make_package
 from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
@@ -50,7 +50,9 @@ def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
     The id is ours, so that a broken connection is no reason for a second job. Raises UsageError for
     what cannot be submitted, SyncError, RayJobError, ReachError.
     """
-    working_dir = _shared(client, spec, settings) if spec.shared else _sent(client, spec, settings)
+    working_dir = (
+        _local_tree(client, spec, settings) if spec.shared else _upload(client, spec, settings)
+    )
     origin = provenance_of(Path(spec.src))
     submission = Submission(
         id=f"ray-{new_id()}",
@@ -79,10 +81,10 @@ def _hand_over(client: RayClient, submission: Submission) -> None:
         raise
 
 
-def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
+def _upload(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
     """Upload the tree's package unless the cluster has it; its URI."""
     began = time.monotonic()
-    with packed(list_tree(spec.src, settings.sync)) as package:
+    with make_package(list_tree(spec.src, settings.sync)) as package:
         there = False
         for attempt in attempts(TRIES, what="send the tree"):
             with attempt:
@@ -101,7 +103,7 @@ def _sent(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
         return package.uri
 
 
-def _shared(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
+def _local_tree(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
     """The URI of the synced tree (local://).
 
     Every node of the cluster must have it at the same path. Raises UsageError when they do not.

@@ -165,10 +165,10 @@ class Fields:
 
     def _wrong(self, key: str, value: object, wanted: str) -> UnreadableAnswer:
         where = key if key == self._what else f"{self._what}: {key[:SHOWN_LENGTH]}"
-        return UnreadableAnswer(f"{where} is {_described(value)}, not {wanted}")
+        return UnreadableAnswer(f"{where} is {_describe(value)}, not {wanted}")
 
 
-def _described(value: object) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -58,7 +58,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     """`fabric.Connection` over OpenSSH's control masters.
 
     `host`, `user` and `port` are as given (or Fabric's defaults): OpenSSH resolves them, and
-    `endpoint.resolved()` tells what to. `connect_kwargs` may say what OpenSSH can be told
+    `endpoint.resolve()` tells what to. `connect_kwargs` may say what OpenSSH can be told
     (key_filename, allow_agent, look_for_keys, compress, timeout); there are no passwords, logins go
     by key or agent. `close` closes this connection; the master stays for `ssh.persist`.
 

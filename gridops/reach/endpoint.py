@@ -123,7 +123,7 @@ class Endpoint:
         ]
         return ["ssh", "-nxT", *as_options(mine), *self.destination(), "--", self.host, "exit"]
 
-    def resolved(self) -> dict[str, list[str]]:
+    def resolve(self) -> dict[str, list[str]]:
         """OpenSSH's settings for it (`ssh -G`): each one, in lower case, with its values."""
         from gridops.reach.command import run_tool
 

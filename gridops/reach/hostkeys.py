@@ -23,7 +23,7 @@ from gridops.model import Node
 from gridops.reach.command import run_tool
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.masters import locked
+from gridops.reach.masters import lock_socket
 from gridops.system.files import write_atomic
 from gridops.system.rundir import runtime_dir
 
@@ -79,7 +79,7 @@ def scan(node: Node, ssh: SshSettings, *, timeout: float = 20.0) -> HostKeys:
     Raises a ReachError that says why they cannot be had. `timeout` is seconds for all of it.
     """
     endpoint = Endpoint.of(node, ssh)
-    settings = endpoint.resolved()
+    settings = endpoint.resolve()
     mine = _files(settings, "userknownhostsfile")
     if not mine:
         raise ReachError(
@@ -90,7 +90,7 @@ def scan(node: Node, ssh: SshSettings, *, timeout: float = 20.0) -> HostKeys:
     others = (*mine[1:], *_files(settings, "globalknownhostsfile"))
     keys = tuple(
         HostKey(host, kind, data, _state(host, kind, data, (mine[0], *others), node.name))
-        for host, kind, data in _shown(endpoint, timeout)
+        for host, kind, data in _scan(endpoint, timeout)
     )
     hashed = settings.get("hashknownhosts") == ["yes"]
     return HostKeys(node.name, keys, mine[0], others, hashed)
@@ -107,7 +107,7 @@ def add(found: HostKeys, *, replace: bool = False) -> int:
     try:
         found.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         end = time.monotonic() + KNOWN_HOSTS_TIMEOUT
-        with locked(runtime_dir() / "known_hosts", found.node, end):
+        with lock_socket(runtime_dir() / "known_hosts", found.node, end):
             added = 0
             for key in found.keys:
                 state = _state(key.host, key.type, key.data, files, found.node)
@@ -115,7 +115,7 @@ def add(found: HostKeys, *, replace: bool = False) -> int:
                     continue
                 if state != "new":
                     _refuse_or_remove(found, key, state, replace)
-                _append(found.file, _hashed(key) if found.hashed else key.line)
+                _append(found.file, _hash_host(key) if found.hashed else key.line)
                 added += 1
             return added
     except OSError as exc:
@@ -141,7 +141,7 @@ def _refuse_or_remove(found: HostKeys, key: HostKey, state: KeyState, replace: b
 # -- what the node shows ---------------------------------------------------------------------------
 
 
-def _shown(endpoint: Endpoint, timeout: float) -> list[tuple[str, str, str]]:
+def _scan(endpoint: Endpoint, timeout: float) -> list[tuple[str, str, str]]:
     """Keys that the node shows.
 
     Host, type and key of each line that ssh writes into an empty known_hosts.
@@ -180,7 +180,7 @@ def _files(settings: dict[str, list[str]], name: str) -> list[Path]:
 
 def _state(host: str, kind: str, data: str, files: tuple[Path, ...], node: str) -> KeyState:
     state: KeyState = "new"
-    for marker, other_kind, other_data in _known(host, files, node):
+    for marker, other_kind, other_data in _find_known(host, files, node):
         if marker == "@cert-authority":
             continue
         if (other_kind, other_data) == (kind, data):
@@ -192,7 +192,7 @@ def _state(host: str, kind: str, data: str, files: tuple[Path, ...], node: str) 
     return state
 
 
-def _known(host: str, files: tuple[Path, ...], node: str) -> Iterator[tuple[str, str, str]]:
+def _find_known(host: str, files: tuple[Path, ...], node: str) -> Iterator[tuple[str, str, str]]:
     """Known keys of `host`: marker, type and key in all the files, hashed lines included."""
     for file in files:
         if not file.exists():
@@ -206,7 +206,7 @@ def _known(host: str, files: tuple[Path, ...], node: str) -> Iterator[tuple[str,
                 yield marker, words[1], words[2]
 
 
-def _hashed(key: HostKey) -> str:
+def _hash_host(key: HostKey) -> str:
     """The line with its host hidden, as HashKnownHosts asks (`hash_host` in OpenSSH)."""
     salt = os.urandom(20)
     digest = hmac.new(salt, key.host.encode(), hashlib.sha1).digest()

@@ -57,7 +57,7 @@ def proxy_of(endpoint: Endpoint) -> str | None:
     given = {name.lower(): value for name, value in endpoint.options}
     if not any(name in given for name in PROXIES) and not _mentioned(endpoint.config_file):
         return None
-    found = endpoint.resolved()
+    found = endpoint.resolve()
     for name in PROXIES:
         value = found.get(name, ["none"])[0]
         if value.lower() != "none":

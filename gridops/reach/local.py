@@ -84,7 +84,7 @@ class LocalLink:
             raise NodeTimeout(f"no answer within {timeout:g} s", node=self.node.name) from exc
 
     def dial(self, port: int, *, timeout: float, host: str | None = None) -> Stream:
-        return _connected((host,) if host else LOOPBACK, port, timeout, self.node.name)
+        return _connect((host,) if host else LOOPBACK, port, timeout, self.node.name)
 
     def rsync_shell(self) -> str | None:
         return None
@@ -93,7 +93,7 @@ class LocalLink:
         return path
 
 
-def _connected(hosts: tuple[str, ...], port: int, timeout: float, name: str) -> Stream:
+def _connect(hosts: tuple[str, ...], port: int, timeout: float, name: str) -> Stream:
     import socket  # not part of every run
 
     for host in hosts:

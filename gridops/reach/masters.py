@@ -52,7 +52,7 @@ def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Cont
         if control:
             return control, False
         end = time.monotonic() + timeout
-        with locked(path, endpoint.name, end):
+        with lock_socket(path, endpoint.name, end):
             control = _attach(path)  # another process may have been quicker
             if control:
                 return control, False
@@ -81,12 +81,12 @@ def with_master(
     control, new = connect(endpoint, index=index, timeout=time_left(end))
     if not new:
         try:
-            return _asked(ask, control, min(time_left(end), endpoint.connect_timeout)), False
+            return _ask(ask, control, min(time_left(end), endpoint.connect_timeout)), False
         except (NodeTimeout, ConnectionLost) as exc:
             retire(endpoint, index, control, exc.message)
         control, _ = connect(endpoint, index=index, timeout=time_left(end))
     try:
-        return _asked(ask, control, time_left(end)), True
+        return _ask(ask, control, time_left(end)), True
     except SessionRefused as exc:  # nobody else uses this one, so another one would not help
         raise no_sessions(endpoint.name) from exc
 
@@ -97,7 +97,7 @@ def ensure_master(control: Control, seconds: float) -> None:
         control.alive(seconds)
 
 
-def _asked(ask: Callable[[Control, float], T], control: Control, seconds: float) -> T:
+def _ask(ask: Callable[[Control, float], T], control: Control, seconds: float) -> T:
     try:
         return ask(control, seconds)
     except BaseException:
@@ -128,7 +128,7 @@ def retire(endpoint: Endpoint, index: int, control: Control, reason: str) -> Non
     already.
     """
     path = _socket(endpoint, index)
-    with locked(path, endpoint.name, time.monotonic() + endpoint.connect_timeout):
+    with lock_socket(path, endpoint.name, time.monotonic() + endpoint.connect_timeout):
         if not control.is_current():
             return
         with suppress(OSError, GridError), closing(Control(str(path))) as master:
@@ -187,7 +187,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
 
 
 @contextmanager
-def locked(path: Path, name: str, end: float) -> Iterator[None]:
+def lock_socket(path: Path, name: str, end: float) -> Iterator[None]:
     """Hold the lock file of the master at `path`; waits for it until `end`."""
     try:
         lock = acquire_lock(f"{path}.lock", end)

@@ -136,7 +136,7 @@ def _kill(master: Master) -> None:
 
 def _forget(path: Path, *, force: bool = False) -> None:
     """Remove a dead master's files, unless somebody is just opening its successor."""
-    with suppress(ConnectTimeout), openssh.locked(path, path.name, time.monotonic()):
+    with suppress(ConnectTimeout), openssh.lock_socket(path, path.name, time.monotonic()):
         if not force and _listens(path):
             return
         for name in (f"{path}", f"{path}.json", f"{path}.lock"):

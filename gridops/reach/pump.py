@@ -116,7 +116,7 @@ class Pump:
             yield None
             ended = ended or self._has_ended()
         if not ended:
-            self.status = self._process.wait(self._left())
+            self.status = self._process.wait(self._time_left())
 
     def _start_input(self) -> None:
         self._quiet_since = time.monotonic()
@@ -128,7 +128,7 @@ class Pump:
 
     def _ready(self) -> list[int]:
         """The streams that have something to read; waits PUMP_INTERVAL for one at most."""
-        left = self._left()
+        left = self._time_left()
         wait = PUMP_INTERVAL if left is None else min(PUMP_INTERVAL, left)
         found = [fd for fd, _ in self._poll.poll(1000 * wait)]
         if self._process.stdin in found and self._pending:
@@ -149,7 +149,7 @@ class Pump:
     def _silent(self) -> float:
         return time.monotonic() - self._quiet_since
 
-    def _left(self) -> float | None:
+    def _time_left(self) -> float | None:
         if self._end is None:
             return None
         left = self._end - time.monotonic()

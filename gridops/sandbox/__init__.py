@@ -24,7 +24,7 @@ from gridops.errors import GridError, SandboxError, UnknownNameError, UsageError
 from gridops.sandbox import files
 from gridops.sandbox import server as sshd
 from gridops.sandbox.server import Setup
-from gridops.sandbox.state import RESERVED, SandboxNode, State, locked
+from gridops.sandbox.state import RESERVED, SandboxNode, State, lock_root
 
 __all__ = ["Sandbox", "SandboxNode", "Setup"]
 
@@ -60,7 +60,7 @@ class Sandbox:
         """
         names = _names(nodes)
         sandbox = cls(files.usable(Path(root) if root is not None else default_root()))
-        with sandbox._locked(create=True):
+        with sandbox._lock(create=True):
             known = State.read(sandbox.root)
             state = known or State.fresh(sandbox.root, shared=shared)
             if state.shared != shared:
@@ -109,12 +109,12 @@ class Sandbox:
 
     def stop(self, name: str) -> None:
         """Stop a node: its sshd and all that runs in its sessions. Its files stay."""
-        with self._locked():
+        with self._lock():
             sshd.stop([self._state().single(name)])
 
     def start(self, name: str) -> SandboxNode:
         """Start a node again, on the same port. Raises SandboxError when that is taken."""
-        with self._locked():
+        with self._lock():
             state = self._state()
             state.servers[name] = sshd.start(state.single(name))
             state.write()
@@ -127,7 +127,7 @@ class Sandbox:
         """
         if not self.root.is_dir():
             return False
-        with self._locked():
+        with self._lock():
             state = State.read(self.root)
             if state is None:
                 return False
@@ -165,8 +165,8 @@ class Sandbox:
             raise SandboxError(f"there is no sandbox in {self.root}", hint="`inv sandbox.up`")
         return state
 
-    def _locked(self, create: bool = False) -> AbstractContextManager[None]:
-        return locked(self.root, create=create, patience=SANDBOX_TIMEOUT)
+    def _lock(self, create: bool = False) -> AbstractContextManager[None]:
+        return lock_root(self.root, create=create, patience=SANDBOX_TIMEOUT)
 
 
 def _forget_masters(names: set[str]) -> None:

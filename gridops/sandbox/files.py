@@ -74,9 +74,9 @@ def sshd_config(
     lines += [
         f"Port {port}",
         f"ListenAddress {listen}",
-        f"HostKey {_quoted(directory / 'host_key')}",
-        f"PidFile {_quoted(directory / 'pid')}",
-        f"AuthorizedKeysFile {_quoted(keys).replace('%', '%%')}",
+        f"HostKey {_quote(directory / 'host_key')}",
+        f"PidFile {_quote(directory / 'pid')}",
+        f"AuthorizedKeysFile {_quote(keys).replace('%', '%%')}",
         f"UsePAM {'yes' if _locked() else 'no'}",
         "StrictModes no",
         "PubkeyAuthentication yes",
@@ -108,7 +108,7 @@ def _sessions(directory: Path, bare: bool) -> list[str]:
     The login shell gets a home without start-up files; enter.sh then gives them the node's own.
     """
     home = directory / "homes" if bare else directory.parent / "empty"
-    lines = [f"SetEnv {_quoted(f'{MARK_VARIABLE}={directory}')} {_quoted(f'HOME={home}')}"]
+    lines = [f"SetEnv {_quote(f'{MARK_VARIABLE}={directory}')} {_quote(f'HOME={home}')}"]
     enter = ["exec", "/bin/sh", str(directory.parent / "enter.sh"), str(directory)]
     return lines if bare else [*lines, f"ForceCommand {shlex.join(enter)}"]
 
@@ -135,10 +135,10 @@ def ssh_config(root: Path, nodes: Iterable[tuple[str, str, int]]) -> str:
     blocks = [f"Host {name}\n    HostName {host}\n    Port {port}\n" for name, host, port in nodes]
     common = {
         "User": user(),
-        "IdentityFile": _quoted(root / "client_key").replace("%", "%%"),
+        "IdentityFile": _quote(root / "client_key").replace("%", "%%"),
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
-        "UserKnownHostsFile": _quoted(root / "known_hosts").replace("%", "%%"),
+        "UserKnownHostsFile": _quote(root / "known_hosts").replace("%", "%%"),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
         "StrictHostKeyChecking": "yes",
@@ -158,7 +158,7 @@ def inventory(root: Path, names: Iterable[str]) -> str:
     )
 
 
-def _quoted(value: Path | str) -> str:
+def _quote(value: Path | str) -> str:
     return f'"{value}"'
 
 

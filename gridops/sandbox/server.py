@@ -120,7 +120,7 @@ class PortTaken(SandboxError):
     """Error that another program listens on the port."""
 
 
-def moved(server: Server) -> Server:
+def move(server: Server) -> Server:
     """The same server on another port."""
     port = free_port(server.listen)
     config = server.directory / "sshd_config"

@@ -102,7 +102,7 @@ class State:
         }
         found = {"version": 1, "shared": self.shared, "servers": servers, "hosts": self.hosts}
         write_atomic(self.root / STATE_FILE, json.dumps(found, indent=1).encode(), mode=0o644)
-        (self.root / "known_hosts").write_text(self._known_hosts())
+        (self.root / "known_hosts").write_text(self._host_key_lines())
         nodes = [(node.name, node.host, node.port) for node in self.nodes(check=False)]
         (self.root / "ssh_config").write_text(files.ssh_config(self.root, nodes))
         (self.root / "inventory.yaml").write_text(files.inventory(self.root, self.hosts))
@@ -158,7 +158,7 @@ class State:
                     self.servers[name] = sshd.start(server)
                     break
                 except PortTaken:
-                    server = sshd.moved(server)
+                    server = sshd.move(server)
             else:
                 raise SandboxError("no port stays free here", node=name)
 
@@ -188,7 +188,7 @@ class State:
             return self.root / SHARED / "homes" / host
         return self.root / name / "home"
 
-    def _known_hosts(self) -> str:
+    def _host_key_lines(self) -> str:
         """Text of known_hosts: one line a server; of a shared one for all loopback addresses."""
         host = "127.*" if self.shared else "127.0.0.1"
         lines = [f"[{host}]:{one.port} {one.public_key()}\n" for one in self.servers.values()]
@@ -196,7 +196,7 @@ class State:
 
 
 @contextmanager
-def locked(root: Path, *, create: bool, patience: float) -> Iterator[None]:
+def lock_root(root: Path, *, create: bool, patience: float) -> Iterator[None]:
     """Keep other processes from changing the sandbox in `root`; the lock is on the directory.
 
     Raises SandboxError when there is no such directory (made first when `create`), or another

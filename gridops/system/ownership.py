@@ -40,7 +40,7 @@ def neighbour() -> str:
     )
 
 
-def _broken() -> str:
+def _find_problem() -> str:
     """The problem with the package, in words; "" for none."""
     if getattr(_DOOR, "DISTRIBUTION", "") == DISTRIBUTION:
         return ""
@@ -51,5 +51,5 @@ def _broken() -> str:
     )
 
 
-if _problem := _broken():
+if _problem := _find_problem():
     raise ImportError(_problem, name="gridops")

@@ -98,9 +98,9 @@ def patterns(texts: Iterable[str]) -> tuple[str, ...]:
     """`--fetch PATTERN`, several times."""
     if not (given := tuple(texts)):
         return ()
-    from gridops.transfers.fetch import checked
+    from gridops.transfers.fetch import check_patterns
 
-    return checked(given)
+    return check_patterns(given)
 
 
 def visible_gpus(env: dict[str, str], wanted: str | None) -> dict[str, str]:

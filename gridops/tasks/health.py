@@ -155,7 +155,7 @@ def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:
 
 def _doubts(ranking: Sequence[Ranked], gpus: int) -> Iterator[str]:
     """Warnings about the best node: unreachable, degraded, or without room now."""
-    from gridops.probe.capacity import explained
+    from gridops.probe.capacity import explain
 
     first, health = ranking[0], ranking[0].health
     if health.state == "unreachable":
@@ -169,5 +169,5 @@ def _doubts(ranking: Sequence[Ranked], gpus: int) -> Iterator[str]:
         reasons = "; ".join(health.reasons)
         yield f"warning: {why}; {health.node.name} is the least loaded ({reasons})"
     if first.fits == "later" and first.serves:
-        why = "; ".join(explained(health, gpus)) or "its GPUs could not be read"
+        why = "; ".join(explain(health, gpus)) or "its GPUs could not be read"
         yield f"warning: a run would have to wait on {health.node.name}: {why}"

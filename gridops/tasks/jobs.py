@@ -138,9 +138,9 @@ def wait(
     overwrite: bool = False,
 ) -> int:
     """Wait until a run has ended; its exit status is ours."""
-    from gridops.transfers.fetch import checked
+    from gridops.transfers.fetch import check_patterns
 
-    limit, patterns = _parse.seconds(timeout, "timeout"), checked(fetch or ())
+    limit, patterns = _parse.seconds(timeout, "timeout"), check_patterns(fetch or ())
     if (into or overwrite) and not patterns:
         raise UsageError(f"--{'into' if into else 'overwrite'} goes with --fetch PATTERN")
     began = time.monotonic()
@@ -189,9 +189,9 @@ def fetch(
     call: Call, id: str, pattern: Sequence[str], into: str | None = None, overwrite: bool = False
 ) -> int:
     """Bring results of a run home, whether it has ended or not. Exit 1 if nothing matches."""
-    from gridops.transfers.fetch import checked
+    from gridops.transfers.fetch import check_patterns
 
-    patterns = checked(pattern)
+    patterns = check_patterns(pattern)
     job = _find(call, id)
     with call.narrate(only=FETCH_EVENTS):
         report = call.grid.fetch(job, patterns, into or ".", overwrite=overwrite)

@@ -99,15 +99,15 @@ class RsyncErrors:
                 self.numbers.add(int(match["number"]))
             path = match["to"] or match["path"]
             temporary = "mkstemp" in match["what"] and _TEMPORARY.search(path)
-            self._failed(temporary["name"] if temporary else path, match["reason"])
+            self._note_failed(temporary["name"] if temporary else path, match["reason"])
         elif match := _IN_THE_WAY.match(line):
-            self._failed(match["path"], "a directory with other files is in its place")
+            self._note_failed(match["path"], "a directory with other files is in its place")
         elif match := _GONE.match(line):
-            self._failed(match["path"], "it was deleted meanwhile")
+            self._note_failed(match["path"], "it was deleted meanwhile")
         elif match := _UNVERIFIED.match(line):
-            self._failed(match["path"], "it changed during the transfer")
+            self._note_failed(match["path"], "it changed during the transfer")
 
-    def _failed(self, path: str, reason: str) -> None:
+    def _note_failed(self, path: str, reason: str) -> None:
         self.count += path not in self.failed
         if len(self.failed) < MAX_FAILED_FILES:
             self.failed.setdefault(path, reason)
@@ -118,15 +118,15 @@ def error_of(status: int, said: RsyncErrors, place: TransferTarget) -> GridError
     if status in TRANSPORT:  # perhaps only what followed from the other side's own failure
         status = next((code for code in said.codes if code not in TRANSPORT), status)
     return (
-        _refused(status, said, place)
+        _refused_error(status, said, place)
         or _unclean(status, said, place)
         or _never_began(status, said, place)
         or _incomplete(status, said, place)
-        or _broken(status, said, place)
+        or _broken_error(status, said, place)
     )
 
 
-def _refused(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
+def _refused_error(status: int, said: RsyncErrors, place: TransferTarget) -> GridError | None:
     """Error for a node that has no room or takes nothing."""
     where = place.target or "there"
     found = said.numbers
@@ -192,7 +192,7 @@ def _relative(path: str, place: TransferTarget) -> str:
     return path
 
 
-def _broken(status: int, said: RsyncErrors, place: TransferTarget) -> GridError:
+def _broken_error(status: int, said: RsyncErrors, place: TransferTarget) -> GridError:
     last = said.lines[-1].removeprefix("rsync: ") if said.lines else f"rsync's status {status}"
     if status in TRANSPORT:
         return TransferLost(f"the transfer broke off: {last}", node=place.node)

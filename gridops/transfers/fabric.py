@@ -135,7 +135,7 @@ class _Run:
         if self._config.run.echo or self._config.run.dry:
             print(self._line, flush=True)
         if self._config.run.dry:
-            return self._made(0, b"", b"")
+            return self._result(0, b"", b"")
         out, err = _Shown("stdout", self._hide), _Shown("stderr", self._hide)
         said = RsyncErrors()
         status = program.run(
@@ -145,14 +145,14 @@ class _Run:
             on_stderr=_both(err, said),
             env={**os.environ, **self._config.run.env},
         )
-        result = self._made(status, out.data, err.data)
+        result = self._result(status, out.data, err.data)
         if status and not self._config.run.warn:
             from invoke.exceptions import UnexpectedExit
 
             raise error_of(status, said, self._job.place) from UnexpectedExit(result)
         return result
 
-    def _made(self, status: int, out: bytes | bytearray, err: bytes | bytearray) -> Result:
+    def _result(self, status: int, out: bytes | bytearray, err: bytes | bytearray) -> Result:
         from invoke.runners import Result
 
         return Result(

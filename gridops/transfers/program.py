@@ -58,11 +58,11 @@ def rsync_program() -> RsyncProgram:
     if path is None:
         raise NoRsync("there is no rsync on this machine", hint="install rsync here")
     with _asking:  # of many threads that sync at once, one
-        return _described(path)
+        return _describe(path)
 
 
 @lru_cache(maxsize=8)
-def _described(path: str) -> RsyncProgram:
+def _describe(path: str) -> RsyncProgram:
     try:
         done = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10
@@ -159,7 +159,7 @@ def transfer(
         finally:
             record(output.result())
         if status:
-            partial = _passed_over(error_of(status, said, job.place)) or partial
+            partial = _raise_unless_partial(error_of(status, said, job.place)) or partial
     if partial:
         raise partial
 
@@ -171,7 +171,7 @@ def _capable() -> RsyncProgram:
     return found
 
 
-def _passed_over(error: GridError) -> PartialTransfer | None:
+def _raise_unless_partial(error: GridError) -> PartialTransfer | None:
     """Error to raise once everything else is there; other errors are raised now."""
     if not isinstance(error, PartialTransfer):
         raise error

@@ -63,7 +63,7 @@ def directories_above(root: bytes) -> Iterable[bytes]:
         yield root
 
 
-def brought_above(root: bytes) -> Record:
+def read_above(root: bytes) -> Record:
     """Entries of the records in `root` and above it, by absolute name."""
     found: Record = {}
     for directory in directories_above(root):

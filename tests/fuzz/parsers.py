@@ -364,7 +364,7 @@ def read_look(data: bytes) -> None:
     sink = words_sink()
     sink(data)
     told = talk.Told(sink.values)
-    state._seen(told)
+    state._parse_look(told)
     told.number("room")
 
 

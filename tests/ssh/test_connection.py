@@ -365,7 +365,7 @@ class TestArguments:
     def test_what_nobody_said_is_openssh_to_resolve(self, sandbox: Sandbox) -> None:
         c = Connection("node1", ssh=settings_of(sandbox))
         assert (c.endpoint.user, c.endpoint.port) == (None, None)
-        assert c.endpoint.resolved()["port"] == [str(sandbox.node("node1").port)]
+        assert c.endpoint.resolve()["port"] == [str(sandbox.node("node1").port)]
         c.user = "somebody"
         assert c.endpoint.user == "somebody"
 

@@ -14,13 +14,13 @@ from gridops.errors import UsageError
 from gridops.model import FetchReport
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig
-from gridops.transfers.fetch.patterns import checked, parse
+from gridops.transfers.fetch.patterns import check_patterns, parse
 from gridops.transfers.fetch.session import Session
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
 
-__all__ = ["FetchReport", "checked", "fetch_results"]
+__all__ = ["FetchReport", "check_patterns", "fetch_results"]
 
 
 def fetch_results(
@@ -49,7 +49,7 @@ def fetch_results(
     events. What has come by then is in its place when this raises UsageError, PartialTransfer
     (naming the files), DiskFull, NotWritable, NoRsync, TransferLost, NodeError, or a ReachError.
     """
-    wanted = [parse(text) for text in checked(patterns)]
+    wanted = [parse(text) for text in check_patterns(patterns)]
     if not wanted:
         raise UsageError("there is no pattern of what to fetch")
     return Session(

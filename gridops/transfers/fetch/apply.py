@@ -43,25 +43,25 @@ class Installer:
         """Move the file or directory `name`, if it is in the stage. Raises OSError."""
         parts = [] if name == "." else name.split("/")
         folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
-        if any(os.path.islink(self._staged(folder)) for folder in folders):  # noqa: PTH114
+        if any(os.path.islink(self._path_in_stage(folder)) for folder in folders):  # noqa: PTH114
             return  # it leads to something that comes by its own name, or nowhere good
         if any(map(self._private, folders)):
             return
-        if not os.path.lexists(self._staged(name)) or not all(map(self._directory, folders)):
+        if not os.path.lexists(self._path_in_stage(name)) or not all(map(self._directory, folders)):
             return
         pending = [name]
         while pending:
             one = pending.pop()
             if self._private(one):
                 continue
-            info = os.lstat(self._staged(one))
+            info = os.lstat(self._path_in_stage(one))
             if not stat.S_ISDIR(info.st_mode):
                 self._file(one, info)
             elif one == "." or self._directory(one):
-                inside = os.listdir(self._staged(one))  # noqa: PTH208
+                inside = os.listdir(self._path_in_stage(one))  # noqa: PTH208
                 pending += inside if one == "." else [f"{one}/{entry}" for entry in inside]
 
-    def _staged(self, name: str) -> str:
+    def _path_in_stage(self, name: str) -> str:
         return f"{self.stage}/{name}"
 
     def _here(self, name: str) -> str:
@@ -80,7 +80,7 @@ class Installer:
     def _beside(self, directory: str) -> set[str]:
         """Names in a directory here or still staged for it."""
         names: set[str] = set()
-        for path in (self._staged(directory), self._here(directory)):
+        for path in (self._path_in_stage(directory), self._here(directory)):
             with suppress(OSError):
                 names.update(os.listdir(path))  # noqa: PTH208
         return names
@@ -129,7 +129,7 @@ class Installer:
             self.kept.append(name)
 
     def _same(self, name: str, staged: os.stat_result, here: os.stat_result) -> bool:
-        one, other = self._staged(name), self._here(name)
+        one, other = self._path_in_stage(name), self._here(name)
         if stat.S_IFMT(staged.st_mode) != stat.S_IFMT(here.st_mode):
             return False
         if stat.S_ISLNK(here.st_mode):
@@ -138,7 +138,7 @@ class Installer:
 
     def _move(self, name: str) -> None:
         try:
-            os.replace(self._staged(name), self._here(name))  # noqa: PTH105
+            os.replace(self._path_in_stage(name), self._here(name))  # noqa: PTH105
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
@@ -149,7 +149,7 @@ class Installer:
         folder = os.path.dirname(self._here(name))  # noqa: PTH120
         half = f"{folder}/.gridops-{secrets.token_hex(6)}"
         try:
-            shutil.copy2(self._staged(name), half, follow_symlinks=False)
+            shutil.copy2(self._path_in_stage(name), half, follow_symlinks=False)
             os.replace(half, self._here(name))  # noqa: PTH105
         finally:
             with suppress(FileNotFoundError):

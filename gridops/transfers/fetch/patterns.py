@@ -55,7 +55,7 @@ def _pattern(text: str, base: str, names: Sequence[str]) -> Pattern:
     return Pattern(text, base, "/".join(names))
 
 
-def checked(patterns: Iterable[str]) -> tuple[str, ...]:
+def check_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
     """The patterns, each once, if all of them make sense. Raises UsageError."""
     found = tuple(dict.fromkeys(patterns))
     for text in found:

@@ -17,7 +17,7 @@ from gridops.transfers.record import (
     RECORD,
     STATE_DIR,
     Record,
-    brought_above,
+    read_above,
     read_record,
     stamp_of,
     still_there,
@@ -36,7 +36,7 @@ def write_record(landing: Installer) -> None:
         return
     into = os.fsencode(landing.into).rstrip(b"/")
     with _alone(into):
-        known = brought_above(into)
+        known = read_above(into)
         results = [os.fsencode(name) for name in landing.new]
         for name, before in landing.replaced.items():
             path = _real(into, os.fsencode(name))

@@ -56,12 +56,12 @@ def find(
         message = f"{link.node.name}: {directory} does not exist: searching the home directory"
         events.emit(events.WARNING, message=message)
         return find(link, "~", patterns, run=run)
-    matched = [_matched(one, answer) for one, answer in zip(patterns, answers, strict=True)]
+    matched = [_match(one, answer) for one, answer in zip(patterns, answers, strict=True)]
     narrowed = narrow(link, run, matched) if run else Narrowed(matched)
-    return _sorted_out(patterns, answers, matched, narrowed)
+    return _sort_out(patterns, answers, matched, narrowed)
 
 
-def _matched(pattern: Pattern, answer: Group) -> Group:
+def _match(pattern: Pattern, answer: Group) -> Group:
     names, copied = (
         [name for name in found if _wanted(pattern, name)]
         for found in (answer.names, answer.copied)
@@ -69,7 +69,7 @@ def _matched(pattern: Pattern, answer: Group) -> Group:
     return Group(answer.base, names, copied)
 
 
-def _sorted_out(
+def _sort_out(
     patterns: Sequence[Pattern],
     answers: Sequence[Group],
     matched: Sequence[Group],
@@ -120,7 +120,7 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
             node=link.node.name,
             hint="name a directory rather than **",
         )
-    found = _understood(reply.stdout.split(b"\0"))
+    found = _parse(reply.stdout.split(b"\0"))
     if len(found) != len(pairs):
         said = os.fsdecode(reply.stderr).strip()[-200:]
         raise NodeError(
@@ -130,7 +130,7 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     return found
 
 
-def _understood(fields: Sequence[bytes]) -> list[Group]:
+def _parse(fields: Sequence[bytes]) -> list[Group]:
     """Parse the answer: no groups if it is not at its end; names elsewhere are passed over."""
     found: list[Group] = []
     for field_ in fields[:-2]:

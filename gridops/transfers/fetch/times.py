@@ -82,7 +82,7 @@ def _window(run: str, runs: dict[str, dict[str, str]], times: dict[str, str]) ->
     window = Window(ours["child"], ours.get("exit"), others, "shared" in times)
     if "here" in times and "home" in times:
         ahead = moment(times["here"]) - moment(times["home"])
-        window = window.shifted(ahead.total_seconds())
+        window = window.move_by(ahead.total_seconds())
     return window
 
 

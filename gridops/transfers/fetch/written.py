@@ -74,7 +74,7 @@ class Window:
             and precedes(entry.modified, self.began)
         )
 
-    def shifted(self, seconds: float) -> Window:
+    def move_by(self, seconds: float) -> Window:
         """The window by a clock that is `seconds` ahead."""
         if abs(seconds) < TICK_GRACE:
             return self
@@ -145,7 +145,7 @@ class Chooser:
         self._close()
         shares = self._shares.values()
         return Choice(
-            {share.name: share.chosen() for share in shares},
+            {share.name: share.choose() for share in shares},
             sum(share.older for share in shares),
             [path for share in shares for path in share.later],
         )
@@ -198,7 +198,7 @@ class _Share:
         else:
             self.others += 1
 
-    def chosen(self) -> list[str]:
+    def choose(self) -> list[str]:
         """The name itself where that is all, else the files."""
         fresh = self.files + self.empty
         whole = fresh and not (self.older or self.others or self.later)

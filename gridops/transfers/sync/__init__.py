@@ -73,13 +73,13 @@ def sync_tree(
     a ReachError.
     """
     from gridops.transfers.sync.listing import list_tree
-    from gridops.transfers.sync.record import locked
+    from gridops.transfers.sync.record import lock_target
     from gridops.transfers.sync.session import Session
     from gridops.transfers.sync.tree import Tree
 
     end = time.monotonic() + settings.sync.timeout
     name = _project(project or (src.project if isinstance(src, Tree) else _name(src)))
-    with locked(link.node, name, end) as turn:
+    with lock_target(link.node, name, end) as turn:
         tree = src if isinstance(src, Tree) else list_tree(src, settings.sync)
         _refuse_overlap(link, tree.origin, name)
         return Session(link, tree, name, settings, dry_run, end, turn, own, exact).report()

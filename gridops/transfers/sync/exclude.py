@@ -31,7 +31,7 @@ def compile_patterns(patterns: Iterable[str]) -> Excluded | None:
         text = os.fsencode(pattern)
         bare = text.rstrip(b"/")
         if bare:
-            (directories if text != bare else always).append(_checked(_regex(bare), pattern))
+            (directories if text != bare else always).append(_check(_regex(bare), pattern))
     if not always and not directories:
         return None
     anything = re.compile(b"|".join(always) or rb"(?!)", re.DOTALL)
@@ -39,7 +39,7 @@ def compile_patterns(patterns: Iterable[str]) -> Excluded | None:
     return lambda path, is_directory: bool((directory if is_directory else anything).search(path))
 
 
-def _checked(regex: bytes, pattern: str) -> bytes:
+def _check(regex: bytes, pattern: str) -> bytes:
     try:
         re.compile(regex)
     except re.error as exc:
@@ -53,13 +53,13 @@ def _regex(pattern: bytes) -> bytes:
     end = rb"\Z"
     if body.endswith(b"/***"):
         body, end = body[:-4], rb"(?:/.*)?\Z"
-    return begin + _translated(body) + end
+    return begin + _translate(body) + end
 
 
 _TOKEN = re.compile(rb"\*\*/|\*\*|\*|\?|\[[!^]?\]?(?:\[:\w+:\]|[^\]])*\]|\\.|.", re.DOTALL)
 
 
-def _translated(body: bytes) -> bytes:
+def _translate(body: bytes) -> bytes:
     return b"".join(_token(match[0]) for match in _TOKEN.finditer(body))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from gridops.transfers.record import STATE_DIR, Record, brought_above, read_record, still_there
+from gridops.transfers.record import STATE_DIR, Record, read_above, read_record, still_there
 from gridops.transfers.sync.walk import Files, parent
 
 
@@ -27,21 +27,21 @@ def exclude_fetched(found: Files, tracked: Callable[[], set[bytes]]) -> int:
     for paths in (found.names, found.symlinks, found.special, found.empty):
         paths[:] = [path for path in paths if path not in gone and not path.startswith(own)]
     if found.untracked is None:
-        found.empty += _emptied(found, {*map(parent, gone), *holders}, results)
+        found.empty += _find_emptied(found, {*map(parent, gone), *holders}, results)
     return len(gone)
 
 
 def _results(top: bytes, below: dict[bytes, Record]) -> Record:
     """Unchanged results, relative to `top`, the root; `below` are records of directories in it."""
     before = top + b"/"
-    above = brought_above(top).items()
+    above = read_above(top).items()
     record = {name[len(before) :]: stamp for name, stamp in above if name.startswith(before)}
     for directory, entries in below.items():
         record.update({directory + b"/" + name: stamp for name, stamp in entries.items()})
     return still_there(top, record) if record else {}
 
 
-def _emptied(found: Files, directories: set[bytes], results: Record) -> Iterable[bytes]:
+def _find_emptied(found: Files, directories: set[bytes], results: Record) -> Iterable[bytes]:
     """Emptied directories that are not to vanish with the results.
 
     They are of `directories`, or of those that these lie in.

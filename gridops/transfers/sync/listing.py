@@ -39,7 +39,7 @@ def list_tree(src: str | Path, settings: SyncSettings) -> Tree:
     elif found is None:
         found = _everything(root, excluded)
     _leave_out_state(found)
-    fetched = exclude_fetched(found, lambda: _tracked(root, found, settings.timeout))
+    fetched = exclude_fetched(found, lambda: _git_tracked(root, found, settings.timeout))
     _warn(found)
     return Tree(
         root,
@@ -81,7 +81,7 @@ def _git(root: Path, timeout: float) -> Files | None:
         return None
 
 
-def _tracked(root: Path, found: Files, timeout: float) -> set[bytes]:
+def _git_tracked(root: Path, found: Files, timeout: float) -> set[bytes]:
     """Names that git tracks; also where it was not asked what belongs to the tree."""
     if found.untracked is None:
         try:

@@ -23,7 +23,7 @@ def unreadable_here(paths: Iterable[str], what: str) -> SourceUnreadable:
     return SourceUnreadable(f"{shorten(names)} {what}", files=names, hint=hint)
 
 
-def shown(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
+def show_names(names: Iterable[bytes], folders: set[bytes]) -> tuple[str, ...]:
     """Names for the report: files, and directories only where they are entries of their own."""
     kept = {name for name in names if not name.endswith(b"/") or name in folders}
     return tuple(sorted(map(printable, kept)))

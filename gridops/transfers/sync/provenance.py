@@ -29,7 +29,7 @@ class Provenance:
     commit: str = ""
     diff: str = ""
 
-    def tracked(self) -> tuple[str, ...]:
+    def state_of_tracked(self) -> tuple[str, ...]:
         """The commit, and the changes of tracked files, line by line."""
         lines = self.diff.splitlines()
         return (self.commit, *(line for line in lines if not line.startswith("# untracked: ")))
@@ -41,19 +41,19 @@ def provenance_of(root: Path) -> Provenance:
         return Provenance()
     end = time.monotonic() + GIT_TIMEOUT
     try:
-        commit = _said(root, ["rev-parse", "--verify", "-q", "HEAD"], end).decode().strip()
+        commit = _ask(root, ["rev-parse", "--verify", "-q", "HEAD"], end).decode().strip()
         return Provenance(commit, _changes(root, end) if commit else "")
     except (NotGit, SyncError, OSError):
         return Provenance()
 
 
 def _changes(root: Path, end: float) -> str:
-    found = _said(root, ["ls-files", "-o", "--exclude-standard"], end)
+    found = _ask(root, ["ls-files", "-o", "--exclude-standard"], end)
     untracked = b"".join(b"# untracked: " + name + b"\n" for name in found.splitlines())
     settings = _no_filters(root, end)
     if settings is None:
         return ""
-    text = untracked + _said(root, [*settings, "diff", *OPTIONS, "HEAD", "--", "."], end)
+    text = untracked + _ask(root, [*settings, "diff", *OPTIONS, "HEAD", "--", "."], end)
     if len(text) > DIFF_LIMIT:  # whole files' changes, so that they still apply
         text = text[:DIFF_LIMIT]
         text = text[: max(text.rfind(b"\ndiff --git "), 0) or text.rfind(b"\n")] + CUT
@@ -89,6 +89,6 @@ def missing_parts(diff: bytes) -> str:
     return ", ".join(words for words, is_so in missing.items() if is_so)
 
 
-def _said(root: Path, words: list[str], end: float) -> bytes:
+def _ask(root: Path, words: list[str], end: float) -> bytes:
     done = ask_git(root, words, end)
     return done.stdout if done.returncode == 0 else b""

@@ -125,7 +125,7 @@ class SyncLock:
 
 
 @contextmanager
-def locked(node: Node, project: str, end: float) -> Iterator[SyncLock]:
+def lock_target(node: Node, project: str, end: float) -> Iterator[SyncLock]:
     """Hold the lock of `project` on `node`; waits until `end` (on time.monotonic()) at most.
 
     Two syncs at once would each delete what the other has just brought.

@@ -21,7 +21,7 @@ from gridops.system.text import shorten
 from gridops.transfers.errors import TransferTarget
 from gridops.transfers.output import Transfer, printable, throttle
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
-from gridops.transfers.sync.naming import as_new, plain, refuse_blocked, shown, unreadable_here
+from gridops.transfers.sync.naming import as_new, plain, refuse_blocked, show_names, unreadable_here
 from gridops.transfers.sync.record import SyncLock, maker, new_token
 from gridops.transfers.sync.remote import Deleted, Doubts, RemoteState, RemoteTree, sync_owner
 from gridops.transfers.sync.tree import FileTimes, Tree
@@ -88,8 +88,8 @@ class Session:
             bytes=self.done.bytes,
             seconds=seconds,
             total_files=len(self.tree.names),
-            added=shown(self.done.added, folders),
-            changed=shown(self.done.changed, folders),
+            added=show_names(self.done.added, folders),
+            changed=show_names(self.done.changed, folders),
             deleted=tuple(sorted(map(printable, self.deleted))),
             dry_run=self.dry_run,
         )
@@ -109,7 +109,7 @@ class Session:
         node = RemoteTree(self.link, self.project, sync_owner(self.tree.origin), self.own)
         token = new_token(maker(node.origin))
         with _meanwhile(self._look) as looked:
-            ready = node.prepare(dry_run=self.dry_run, token=token, timeout=self._left())
+            ready = node.prepare(dry_run=self.dry_run, token=token, timeout=self._time_left())
         if ready.previous and ready.previous != node.origin and not (self.own or self.exact):
             self._say_taken_over(ready)
         kept = self._settle(node, ready)
@@ -117,10 +117,10 @@ class Session:
             self._transfer(node, ready, Doubts(self.turn.last, ready, token), looked())
         except DiskFull:
             with suppress(GridError):  # what has come of a file is not to fill the disk
-                node.clean(ready, timeout=self._left())
+                node.clean(ready, timeout=self._time_left())
             raise
         if ready.partial and not self.dry_run:
-            node.clean(ready, timeout=self._left())
+            node.clean(ready, timeout=self._time_left())
         self._say_incomplete(kept)
         return ready.target
 
@@ -137,9 +137,9 @@ class Session:
             refuse_blocked(ready.blocked)
             return ()
         if not self.dry_run:
-            found = node.stage(ready, self.tree, delete=wanted, timeout=self._left())
+            found = node.stage(ready, self.tree, delete=wanted, timeout=self._time_left())
         else:
-            found = node.plan(ready, self.tree, timeout=self._left())
+            found = node.plan(ready, self.tree, timeout=self._time_left())
             found = found if wanted else Deleted(blocked=found.blocked)
         refuse_blocked(found.blocked)
         self.deleted.update(dict.fromkeys(found.names))
@@ -168,7 +168,7 @@ class Session:
         self._run(node, ready, sorted(to_compare), "-c", *exact)
         if not self.dry_run:
             if not doubts.settled:
-                node.vouch(ready, doubts.token, timeout=self._left())
+                node.vouch(ready, doubts.token, timeout=self._time_left())
             last = self.turn.last
             self.turn.finish(last.after(self.tree, seen, token=doubts.token, fine=fine))
 
@@ -214,7 +214,7 @@ class Session:
         )
         try:
             tell = throttle(partial(self._tell, events.SYNC_PROGRESS))
-            transfer(job, record or self._add, timeout=self._left(), on_progress=tell)
+            transfer(job, record or self._add, timeout=self._time_left(), on_progress=tell)
         except PartialTransfer as exc:
             unreadable = [name for name in exc.files if self._unreadable(name)]
             if unreadable:
@@ -237,7 +237,7 @@ class Session:
             options.append("-z")
         return [*options, "-n"] if self.dry_run else [*options, *node.scratch(ready.target)]
 
-    def _left(self) -> float:
+    def _time_left(self) -> float:
         left = self.end - time.monotonic()
         if left <= 0:
             raise NodeTimeout(

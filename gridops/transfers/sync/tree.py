@@ -91,8 +91,8 @@ class Tree:
         octal.
         """
         entries = [*self.names, *(name + b"/" for name in self.empty)]
-        lines = sorted(map(_escaped, entries))
-        links = frozenset(map(_escaped, self.symlinks))
+        lines = sorted(map(_escape, entries))
+        links = frozenset(map(_escape, self.symlinks))
         return b"".join(line + (b"\t\n" if line in links else b"\n") for line in lines)
 
     @cached_property
@@ -100,5 +100,5 @@ class Tree:
         return hashlib.sha256(self.manifest).hexdigest()
 
 
-def _escaped(name: bytes) -> bytes:
+def _escape(name: bytes) -> bytes:
     return _ODD.sub(lambda match: b"\\0%03o" % match[0][0], name)

@@ -169,7 +169,7 @@ def test_pips_reason_is_told_with_a_remedy(lines: list[str], reason: str, hint: 
     pip = Pip(lambda what: None)
     for line in lines:
         pip(f"pip {line}")
-    error = pip.explained(ClusterError("the installation failed", node="a"), wheelhouse=False)
+    error = pip.explain(ClusterError("the installation failed", node="a"), wheelhouse=False)
     assert reason in error.message
     assert hint in error.hint
     assert error.node == "a"
@@ -188,7 +188,7 @@ def test_pips_steps_are_progress_and_its_chatter_is_not() -> None:
 
 def complaints(**looks: Look) -> list[str]:
     known = {"a": a_look(), "b": a_look(), "c": a_look(), **looks}
-    return [str(error) for error in preflight.looked_at(cluster(), known, [A, B, C])]
+    return [str(error) for error in preflight.check_looks(cluster(), known, [A, B, C])]
 
 
 def test_sound_nodes_may_start() -> None:
@@ -282,7 +282,7 @@ def tried(
 
     monkeypatch.setattr(preflight, "_run", answer)
     known = {"a": a_look(addresses=("10.0.0.1", "172.17.0.1")), "b": a_look(), "c": a_look()}
-    return preflight.tried(cluster(), {**known, **looks}, [A, B, C])
+    return preflight.try_addresses(cluster(), {**known, **looks}, [A, B, C])
 
 
 OPEN = {"source": "10.0.0.2", "back": ""}
@@ -344,7 +344,7 @@ def test_members_that_cannot_reach_each_other_are_said(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(connectivity, "run_program", run)
     looks = {name: a_look() for name in "abc"}
-    (error,) = connectivity.barred(cluster(), looks, Said(members), ["b", "c"])
+    (error,) = connectivity.find_barred(cluster(), looks, Said(members), ["b", "c"])
     assert str(error).startswith("b: joined, and will be lost: a cannot reach it at 10.0.0.2:40002")
     assert "open TCP between all nodes" in error.hint
 

@@ -14,7 +14,7 @@ import pytest
 from gridops.errors import SourceUnreadable, UsageError
 from gridops.inventory.settings import SyncSettings
 from gridops.ray import package
-from gridops.ray.package import packed
+from gridops.ray.package import make_package
 from gridops.transfers.sync import list_tree
 
 
@@ -29,13 +29,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    with packed(list_tree(root, SyncSettings())) as one, zipfile.ZipFile(one.file) as archive:
+    with make_package(list_tree(root, SyncSettings())) as one, zipfile.ZipFile(one.file) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def name_of(root: Path) -> str:
-    with packed(list_tree(root, SyncSettings())) as one:
+    with make_package(list_tree(root, SyncSettings())) as one:
         return one.name
 
 
@@ -47,7 +47,7 @@ def test_it_holds_gits_files_and_nothing_else(root: Path) -> None:
 
 
 def test_contents_and_modes_arrive(root: Path) -> None:
-    with packed(list_tree(root, SyncSettings())) as one, zipfile.ZipFile(one.file) as archive:
+    with make_package(list_tree(root, SyncSettings())) as one, zipfile.ZipFile(one.file) as archive:
         assert archive.read("train.py") == b"print(1)\n"
         assert stat.S_IMODE(archive.getinfo("src/run.sh").external_attr >> 16) == 0o755
         assert stat.S_ISREG(archive.getinfo("src/run.sh").external_attr >> 16)
@@ -56,7 +56,7 @@ def test_contents_and_modes_arrive(root: Path) -> None:
 
 
 def test_it_is_open_at_its_beginning(root: Path) -> None:
-    with packed(list_tree(root, SyncSettings())) as one:
+    with make_package(list_tree(root, SyncSettings())) as one:
         assert len(one.file.read()) == one.bytes
 
 
@@ -121,7 +121,7 @@ def test_too_much_is_refused_with_the_biggest_files(
     noise = random.Random(1).randbytes(1024 * 1024)
     (root / "small.bin").write_bytes(noise[:300_000])
     (root / "zz-huge.bin").write_bytes(noise + noise)
-    with pytest.raises(UsageError) as caught, packed(list_tree(root, SyncSettings())):
+    with pytest.raises(UsageError) as caught, make_package(list_tree(root, SyncSettings())):
         pass
     assert "over 1 MiB" in caught.value.message
     assert "zz-huge.bin 2.1 MB, small.bin 0.3 MB" in caught.value.message
@@ -140,12 +140,12 @@ def test_a_file_that_cannot_be_read_is_named(root: Path) -> None:
     tree = list_tree(root, SyncSettings())
     (root / "train.py").unlink()
     (root / "train.py").mkdir()  # which root cannot read either
-    with pytest.raises(SourceUnreadable, match=r"train\.py"), packed(tree):
+    with pytest.raises(SourceUnreadable, match=r"train\.py"), make_package(tree):
         pass
 
 
 def test_a_file_that_is_deleted_meanwhile_is_left_out(root: Path) -> None:
     tree = list_tree(root, SyncSettings())
     (root / "train.py").unlink()
-    with packed(tree) as one:
+    with make_package(tree) as one:
         assert zipfile.ZipFile(one.file).namelist() == ["src/run.sh"]

@@ -16,7 +16,7 @@ from gridops.errors import DiskFull, NotWritable, TransferLost, UsageError
 from gridops.model import FetchReport, Job, Node
 from gridops.observe import events
 from gridops.tasks._task import grid_task
-from gridops.transfers.fetch import checked
+from gridops.transfers.fetch import check_patterns
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here
 from gridops.transfers.fetch.patterns import parse
@@ -115,9 +115,9 @@ def test_a_pattern_is_a_place_and_what_is_wanted_there(text, base, glob):
 
 
 def test_a_pattern_given_twice_counts_once():
-    assert checked(["a", "b", "a"]) == ("a", "b")
+    assert check_patterns(["a", "b", "a"]) == ("a", "b")
     with pytest.raises(UsageError, match="leads out of the run's directory"):
-        checked(["a", "../b"])
+        check_patterns(["a", "../b"])
 
 
 # -- the stage -----------------------------------------------------------------------------------
