@@ -12,7 +12,7 @@ from gridops.inventory.nodeset import fold
 from gridops.model import NodeHealth, Outcome, Reply, SyncReport
 from gridops.probe.score import STATES
 from gridops.render.tables import Row
-from gridops.system.text import plain, size
+from gridops.system.text import plain, printable, size
 
 
 def fold_replies(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Outcome[Reply]]]:
@@ -27,6 +27,14 @@ def fold_replies(outcomes: Iterable[Outcome[Reply]]) -> list[tuple[str, int, Out
         )
         groups.setdefault(key, []).append(outcome)
     return [(fold(o.node.name for o in group), len(group), group[0]) for group in groups.values()]
+
+
+def block(names: str, count: int, status: int, data: bytes) -> bytes:
+    """Output that `count` nodes have in common, whole lines under a header."""
+    ended = f" exit status {status}" if status else ""
+    rule = "-" * 15
+    header = f"{rule}\n{printable(names)} ({count}){ended}\n{rule}\n".encode()
+    return header + data + (b"" if data.endswith(b"\n") else b"\n")
 
 
 def failures(outcomes: Iterable[Outcome[Any]]) -> list[str]:

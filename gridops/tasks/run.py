@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridops.errors import GridError, UsageError
 from gridops.observe import events
@@ -24,7 +24,6 @@ from gridops.tasks._terminal import (
 )
 
 if TYPE_CHECKING:
-    from gridops.dispatch.candidates import Candidate
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
 
 CMD = "the command, as shell text (or its words after --)"
@@ -86,27 +85,10 @@ def run(
     The run belongs to the node: it goes on when the connection breaks, and so does this. Ctrl-C
     ends the run; a second one, a closed terminal or SIGTERM leave it running.
     """
-    from gridops.model import RunSpec
+    flags = locals()
+    from gridops.reach.pump import Output
 
-    spec = RunSpec(
-        command=_parse.command(cmd, "run"),
-        src=_parse.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
-        sync=sync,
-        env=_parse.visible_gpus(_parse.environment(env or ()), gpus),
-        timeout=_parse.seconds(timeout, "timeout"),
-        gpus=_parse.count(gpus, "gpus"),
-        wait=_parse.seconds(wait, "wait"),
-        isolate=isolate,
-        fresh=_parse.fresh(fresh, sync),
-        ports=_parse.ports(port or ()),
-        fetch=_parse.patterns(fetch or ()),
-        overwrite=overwrite,
-        log_cap=_parse.size(log_cap, "log-cap"),
-        give_up_after=_parse.seconds(give_up_after, "give-up-after"),
-        kill_on_exit=kill_on_exit,
-        restart_lost=restart_lost,
-    )
-    nodes = _targets(call, on)
+    spec, nodes = _run_spec(**flags), _targets(call, on)
     with call.narrate():
         if dry_run:
             return _plan(call, spec, nodes)
@@ -114,7 +96,40 @@ def run(
             _refuse_to_leave(spec)
             show(call.grid.detach(spec, nodes).id)
             return 0
-        return _attended(call, spec, nodes)
+        output = Output(write_bytes(1), write_bytes(2))
+        return call.grid.run(spec, output, nodes=nodes).status
+
+
+def _run_spec(
+    cmd: str | None,
+    src: str | None,
+    sync: bool,
+    env: Sequence[str] | None,
+    port: Sequence[str] | None,
+    fetch: Sequence[str] | None,
+    **flags: Any,
+) -> RunSpec:
+    """The run that the flags of `run` ask for. Raises UsageError."""
+    from gridops.model import RunSpec
+
+    return RunSpec(
+        command=_parse.command(cmd, "run"),
+        src=_parse.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
+        sync=sync,
+        env=_parse.visible_gpus(_parse.environment(env or ()), flags["gpus"]),
+        timeout=_parse.seconds(flags["timeout"], "timeout"),
+        gpus=_parse.count(flags["gpus"], "gpus"),
+        wait=_parse.seconds(flags["wait"], "wait"),
+        isolate=flags["isolate"],
+        fresh=_parse.fresh(flags["fresh"], sync),
+        ports=_parse.ports(port or ()),
+        fetch=_parse.patterns(fetch or ()),
+        overwrite=flags["overwrite"],
+        log_cap=_parse.size(flags["log_cap"], "log-cap"),
+        give_up_after=_parse.seconds(flags["give_up_after"], "give-up-after"),
+        kill_on_exit=flags["kill_on_exit"],
+        restart_lost=flags["restart_lost"],
+    )
 
 
 def _refuse_to_leave(spec: RunSpec) -> None:
@@ -129,13 +144,6 @@ def _refuse_to_leave(spec: RunSpec) -> None:
             "--fetch brings things home when we have seen the run end",
             hint="later: `inv jobs.wait ID --fetch PATTERN`, or `inv jobs.fetch ID PATTERN`",
         )
-
-
-def _attended(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
-    from gridops.reach.pump import Output
-
-    output = Output(write_bytes(1), write_bytes(2))
-    return call.grid.run(spec, output, nodes=nodes).status
 
 
 def _targets(call: Call, on: str | None) -> tuple[Node, ...]:
@@ -162,14 +170,10 @@ def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
             if outcome.value:
                 _print_plan(outcome.value)
     say(f"would run: {spec.command}")
-    _say_rest(choice)
-    return 0
-
-
-def _say_rest(choice: Sequence[Candidate]) -> None:
     if len(choice) > 1:
         others = ", ".join(c.node.name for c in choice[1:6])
         say(f"if that node cannot take it: {others}{', …' if len(choice) > 6 else ''}")
+    return 0
 
 
 @grid_task(
@@ -200,7 +204,7 @@ def exec_(
     nodes, form = call.nodes, call.format
     if bare:
         nodes = tuple(replace(node, env_setup="") for node in nodes)
-    outcomes = _gathered(call, spec, nodes)
+    outcomes = _gather(call, spec, nodes)
     if form == "json":
         show(documents.to_json(documents.exec_document(spec.command, outcomes)))
     else:
@@ -208,7 +212,7 @@ def exec_(
     return max(documents.exec_status(outcome) for outcome in outcomes)
 
 
-def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
+def _gather(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcome[Reply]]:
     """Every node's outcome, in the inventory's order; Ctrl-C ends the commands first."""
     from gridops.system.signals import Cancel, cancel_on_signals
 
@@ -220,33 +224,21 @@ def _gathered(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outc
 
 
 def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
-    from gridops.render.folding import failures, fold_replies
-    from gridops.system.text import printable
+    from gridops.render.folding import block, failures, fold_replies
 
-    bare = len(outcomes) == 1
+    alone = len(outcomes) == 1
     out, err = write_bytes(1), write_bytes(2)
     for names, count, outcome in fold_replies(outcomes):
         reply = outcome.value
         if reply is None:
             continue
-        status = f" exit status {reply.status}" if reply.status else ""
-        header = f"{'-' * 15}\n{printable(names)} ({count}){status}\n{'-' * 15}\n".encode()
-        if reply.stdout:
-            out((b"" if bare else header) + _ended(reply.stdout, bare))
-        if reply.stderr:
-            err((b"" if bare else header) + _ended(reply.stderr, bare))
-        if status and not bare and not reply.stdout and not reply.stderr:
+        for data, write in ((reply.stdout, out), (reply.stderr, err)):
+            if data:
+                write(data if alone else block(names, count, reply.status, data))
+        if reply.status and not alone and not reply.stdout and not reply.stderr:
             say(f"{names}: exit status {reply.status}")
     for line in failures(outcomes):
         say(line)
-
-
-def _ended(data: bytes, bare: bool) -> bytes:
-    """Add a newline at the end, for the header after it.
-
-    Output that is shown bare stays as it is.
-    """
-    return data if bare or data.endswith(b"\n") else data + b"\n"
 
 
 @grid_task(
