@@ -42,12 +42,12 @@ def exec_on(
     out, err = _Kept(room), _Kept(room)
     start = max(settings.health_check.timeout, 2 * settings.ssh.connect_timeout)
     attached = ForegroundCommand(link_to(node, settings.ssh), spec, run_id=run_id, timeout=start)
-    ended = _followed(attached, node, spec, out, err, stop)
+    ended = _follow(attached, node, spec, out, err, stop)
     status = STOPPED_STATUS.get(ended.stopped or "", ended.status)
     return Reply(status, out.kept, err.kept + out.note("stdout") + err.note("stderr"))
 
 
-def _followed(
+def _follow(
     attached: ForegroundCommand, node: Node, spec: RunSpec, out: _Kept, err: _Kept, stop: Cancel
 ) -> Ended:
     try:

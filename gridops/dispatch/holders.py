@@ -79,11 +79,11 @@ def _who(exc: GridError, nodes: dict[str, Node], settings: Settings) -> str:
         jobs = client.status(link, holders) if holders else {}
     except GridError:
         jobs = {}
-    named = (_named(jobs[one]) if one in jobs else one for one in holders)
+    named = (_describe(jobs[one]) if one in jobs else one for one in holders)
     return ", ".join(named) or "by processes that are no run of gridops"
 
 
-def _named(job: Job) -> str:
+def _describe(job: Job) -> str:
     command = " ".join(job.command.split())
     short = command if len(command) <= COMMAND else command[: COMMAND - 1] + "…"
     gpus = f", GPUs {len(job.gpus)}" if job.gpus else ""

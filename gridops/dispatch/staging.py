@@ -133,11 +133,11 @@ def bring(link: Link, tree: Tree, settings: Settings, *, dry_run: bool = False) 
     if not dry_run and (report.files or report.deleted):
         with suppress(GridError):  # it is synced all the same; trouble there will show soon enough
             if users := client.directory_users(link, report.target):
-                events.emit(events.WARNING, message=_changed_under(link.node, users))
+                events.emit(events.WARNING, message=_changed_in_use_message(link.node, users))
     return report
 
 
-def _changed_under(node: Node, users: Sequence[str]) -> str:
+def _changed_in_use_message(node: Node, users: Sequence[str]) -> str:
     return f"{node.name}: {_uses(users)} the tree that this sync has changed"
 
 

@@ -37,12 +37,12 @@ def task_scope(task: str) -> Iterator[TaskOutcome]:
                 task=task,
                 status="success" if outcome.ok and cause is None else "failure",
                 seconds=time.monotonic() - began,
-                error=_said(cause),
+                error=_describe_cause(cause),
                 exit_status=_status(cause),
             )
 
 
-def _said(cause: BaseException | None) -> str | None:
+def _describe_cause(cause: BaseException | None) -> str | None:
     if cause is None:
         return None
     if isinstance(cause, KeyboardInterrupt | SystemExit | GeneratorExit):

@@ -23,7 +23,7 @@ from gridops.errors import (
     UsageError,
 )
 from gridops.jobs.frames import Chunk
-from gridops.jobs.paths import ID, checked
+from gridops.jobs.paths import ID, check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
     PAUSES,
@@ -49,7 +49,7 @@ KILL_TIMEOUT = 7.0  # seconds beyond the grace in which a killed run has ended
 
 def status(link: Link, ids: Sequence[str]) -> dict[str, Job]:
     """Look up these runs on the node, by id; those it does not know are missing."""
-    lines = call(link, "status", *(checked(job_id) for job_id in ids))
+    lines = call(link, "status", *(check_id(job_id) for job_id in ids))
     return jobs_from(lines, link.node.name)
 
 
@@ -73,21 +73,21 @@ def show(link: Link, job_id: str) -> Job:
     job = status(link, [job_id]).get(job_id)
     if job is None:
         raise NoJob(f"has no run {job_id}", node=link.node.name, hint="`inv jobs` lists them")
-    text = _kept(link, readable(job).id, "command")
+    text = _read_text(link, readable(job).id, "command")
     return replace(job, command=os.fsdecode(text)) if text else job
 
 
 def diff(link: Link, job_id: str) -> bytes:
     """The uncommitted changes that are kept with a run; b"" when there are none."""
-    return _kept(link, job_id, "diff")
+    return _read_text(link, job_id, "diff")
 
 
-def _kept(link: Link, job_id: str, name: str) -> bytes:
+def _read_text(link: Link, job_id: str, name: str) -> bytes:
     """A text that the run was started with; the run file has added a line end (spec.py)."""
 
     def attempt() -> bytes:
         text, last = bytearray(), ""
-        with Session(link, "read", checked(job_id), name, timeout=WHOLE_TIMEOUT) as session:
+        with Session(link, "read", check_id(job_id), name, timeout=WHOLE_TIMEOUT) as session:
             for message in session:
                 if isinstance(message, Chunk):
                     if len(text) + len(message.data) > TEXT_LIMIT:
@@ -110,12 +110,12 @@ def confirm(link: Link, job_id: str, *, queued: bool = False) -> bool:
     does not begin any more. May be repeated. Raises a ReachError; then it is not known whether it
     begins.
     """
-    return "go yes" in call(link, "go", checked(job_id), *(["queued"] if queued else []))
+    return "go yes" in call(link, "go", check_id(job_id), *(["queued"] if queued else []))
 
 
 def tree_users(link: Link, job_id: str) -> tuple[str, ...]:
     """Other runs in the directory of a run that holds a slot. Raises a ReachError."""
-    return _users(call(link, "users", checked(job_id)), link)
+    return _users(call(link, "users", check_id(job_id)), link)
 
 
 def directory_users(link: Link, directory: str) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def seed_tree(link: Link, job_id: str) -> None:
     The files of the shared one are taken over where that is cheap. Raises SyncError when the node
     cannot make it, or a ReachError.
     """
-    if "seed yes" not in call(link, "seed", checked(job_id), silence=SEED_TIMEOUT):
+    if "seed yes" not in call(link, "seed", check_id(job_id), silence=SEED_TIMEOUT):
         raise SyncError(
             "could not make a directory for the run",
             node=link.node.name,
@@ -149,7 +149,7 @@ def renew(link: Link, job_id: str) -> Job | None:
 
     A node that hears nothing for so long gives up the run's place. Raises a ReachError.
     """
-    lines = call(link, "stay", checked(job_id))
+    lines = call(link, "stay", check_id(job_id))
     return jobs_from(lines, link.node.name).get(job_id)
 
 
@@ -166,7 +166,7 @@ def kill(
     lines = call(
         link,
         "kill",
-        checked(job_id),
+        check_id(job_id),
         str(grace),
         quote(by or whoami(), safe="@")[:200],
         str(round(patience)),

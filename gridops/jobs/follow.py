@@ -20,7 +20,7 @@ from gridops.errors import (
     UnreadableAnswer,
 )
 from gridops.jobs.frames import DONE, Chunk, Message
-from gridops.jobs.paths import checked
+from gridops.jobs.paths import check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
     PAUSES,
@@ -61,7 +61,7 @@ def follow(
     ReachError, or NoJob.
     """
     return Follower(
-        link, checked(job_id), on_stdout, on_stderr, out_offset, err_offset, silence, tick
+        link, check_id(job_id), on_stdout, on_stderr, out_offset, err_offset, silence, tick
     ).once(live=live)
 
 
@@ -87,7 +87,7 @@ def follow_through(
     a person can mend it (host key, login); NoJob.
     """
     follower = Follower(
-        link, checked(job_id), on_stdout, on_stderr, out_offset, err_offset, silence, tick
+        link, check_id(job_id), on_stdout, on_stderr, out_offset, err_offset, silence, tick
     )
     return follower.through(give_up_after, sleep)
 
@@ -172,9 +172,9 @@ class Follower:
         elif line == "end":
             self._ended, self._end_by = [], time.monotonic() + ANSWER_TIMEOUT
         elif line.startswith("state "):
-            self._changed(line[6:])
+            self._report_state(line[6:])
 
-    def _changed(self, state: str) -> None:
+    def _report_state(self, state: str) -> None:
         if state != self.state:
             self.state = state
             events.emit(events.JOB_STATE, node=self.link.node.name, id=self.id, state=state)
@@ -214,26 +214,26 @@ class Follower:
                 return self.read(session) if session else self.once()
             except (ReachError, NodeTimeout) as exc:
                 if exc.needs_a_person:
-                    raise self._gone(exc) from exc
+                    raise self._unreachable_error(exc) from exc
                 if lost_since is None or before != (self.out, self.err, self.state):
                     lost_since, tries = time.monotonic(), 0
-                self._lost(exc)
+                self._report_lost(exc)
                 delay = PAUSES.delay(tries) if tries else 0.0
                 spent = time.monotonic() - lost_since
                 if give_up_after is not None and spent + delay > give_up_after:
-                    raise self._gone(exc) from exc
+                    raise self._unreachable_error(exc) from exc
                 pause(delay, self.tick, sleep)
                 tries += 1
             except NodeError as exc:  # not of the connection: it would only come again
-                raise self._gone(exc) from exc
+                raise self._unreachable_error(exc) from exc
             session = None
 
-    def _lost(self, exc: GridError) -> None:
+    def _report_lost(self, exc: GridError) -> None:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             events.emit(events.CONNECTION_LOST, node=self.link.node.name, error=exc.message)
 
-    def _gone(self, exc: GridError) -> JobUnreachable:
+    def _unreachable_error(self, exc: GridError) -> JobUnreachable:
         return JobUnreachable(
             f"the connection to the run {self.id} is lost: {exc.message}",
             node=self.link.node.name,
@@ -243,7 +243,7 @@ class Follower:
 
 def tail_offset(link: Link, job_id: str, stream: str, lines: int) -> int:
     """Byte offset of the last `lines` lines of "out" or "err"."""
-    for line in call(link, "tail", checked(job_id), stream, str(lines)):
+    for line in call(link, "tail", check_id(job_id), stream, str(lines)):
         if line.startswith("offset "):
             try:
                 return whole(line[7:])

@@ -9,7 +9,7 @@ from contextlib import suppress
 from gridops.errors import GridError, NotStarted, RunTimeout, UnreadableAnswer
 from gridops.jobs.follow import JobEnd, follow, follow_through, tail_offset
 from gridops.jobs.outcome import SETUP
-from gridops.jobs.paths import checked
+from gridops.jobs.paths import check_id
 from gridops.jobs.protocol import call
 from gridops.jobs.records import jobs_from
 from gridops.model import Job
@@ -85,7 +85,7 @@ def await_begin(link: Link, job_id: str, timeout: int = SETUP_TIMEOUT) -> Job | 
     None: the node does not know it. Raises a ReachError, NodeError.
     """
     lines = call(
-        link, "begun", checked(job_id), str(timeout), silence=timeout + BEGIN_ANSWER_TIMEOUT
+        link, "begun", check_id(job_id), str(timeout), silence=timeout + BEGIN_ANSWER_TIMEOUT
     )
     return jobs_from(lines, link.node.name).get(job_id)
 

@@ -59,7 +59,7 @@ def ask_all(
     )
 
 
-def merged(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
+def merge_jobs(outcomes: Iterable[Outcome[tuple[Job, ...]]]) -> tuple[Job, ...]:
     """All runs, oldest first; one that several nodes tell of once.
 
     It has one id wherever it was tried, so the nodes that refused it know it as well; and nodes may
@@ -101,7 +101,7 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
     if WHOLE.fullmatch(text):
         return _whole(*_ask_for(nodes, ssh, text), text)
     outcomes = tuple(ask_all(nodes, ssh, client.list_jobs))
-    jobs, errors = merged(outcomes), [o.error for o in outcomes if o.error]
+    jobs, errors = merge_jobs(outcomes), [o.error for o in outcomes if o.error]
     if errors and text == LAST:
         raise _perhaps_newer(jobs, errors[0])
     job = resolve_id(jobs, text, errors)
@@ -222,7 +222,7 @@ def resolve_id(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ())
     if not found:
         raise _unknown(real, text, errors)
     if len(found) > 1:
-        raise UsageError(f"{text!r} matches {len(found)} runs", hint=f"valid: {_named(found)}")
+        raise UsageError(f"{text!r} matches {len(found)} runs", hint=f"valid: {_list_ids(found)}")
     return found[0]
 
 
@@ -268,11 +268,11 @@ def _unknown(jobs: Sequence[Job], text: str, errors: Sequence[GridError]) -> Gri
         )
     return NoJob(
         f"none of the selected nodes has a run {text!r}",
-        hint=f"the newest: {_named(jobs)}" if jobs else "`inv jobs` lists them",
+        hint=f"the newest: {_list_ids(jobs)}" if jobs else "`inv jobs` lists them",
     )
 
 
-def _named(jobs: Sequence[Job]) -> str:
+def _list_ids(jobs: Sequence[Job]) -> str:
     """Ids and nodes of runs, the newest first."""
     shown = ", ".join(f"{job.id} on {job.node}" for job in jobs[: -SHOWN - 1 : -1])
     return shown + (", …" if len(jobs) > SHOWN else "")

@@ -19,7 +19,7 @@ def script(digest: str) -> str:
     return f"{BASE}/lib/{digest}.sh"
 
 
-def checked(job_id: str) -> str:
+def check_id(job_id: str) -> str:
     """`job_id`, if it can be one. Raises UsageError."""
     if not ID.fullmatch(job_id):
         raise UsageError(f"{job_id!r} is not the id of a run")

@@ -160,7 +160,7 @@ class Session:
                     for message in parser.feed(prelude.strip(chunk[1])):
                         yield message
                         _refuse_unsupported(message, node)
-                    clock.heard()  # who takes it may have taken long
+                    clock.restart()  # who takes it may have taken long
             return running.status
         except ProcessKilled as exc:
             if parser.last == DONE:
@@ -192,7 +192,7 @@ class _Clock:
         self._node = node
         self._began = self._last = time.monotonic()
 
-    def heard(self) -> None:
+    def restart(self) -> None:
         self._last = time.monotonic()
 
     def check(self, prelude: Prelude) -> None:

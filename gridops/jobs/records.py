@@ -149,7 +149,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
     state, reason = _state(facts, end, by)
     seconds = None if end is None or not began else end.seconds
     ended = facts.times.get("exit")
-    started = _started(facts, ended, seconds) if began else None
+    started = _start_time(facts, ended, seconds) if began else None
     cwd, own = about.os_text("cwd"), about.flag("isolate") or "tree" in facts.times
     return Job(
         id=job_id,
@@ -159,7 +159,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
         env=about.texts("env", 10_000),
         user=about.text("user", 1024),
         began=began,
-        submitted=_submitted(facts, started),
+        submitted=_submit_time(facts, started),
         started=started,
         ended=ended,
         seconds=seconds,
@@ -219,7 +219,7 @@ def _about(job_id: str, facts: _Facts) -> Fields:
     return about
 
 
-def _started(facts: _Facts, ended: int | None, seconds: float | None) -> float | None:
+def _start_time(facts: _Facts, ended: int | None, seconds: float | None) -> float | None:
     """Start time, to the second.
 
     Never such that a short run seems to have ended before it began.
@@ -230,7 +230,7 @@ def _started(facts: _Facts, ended: int | None, seconds: float | None) -> float |
     return min(began, ended - seconds) if ended - began < seconds else began
 
 
-def _submitted(facts: _Facts, started: float | None) -> float | None:
+def _submit_time(facts: _Facts, started: float | None) -> float | None:
     """Submission time, to the second as well, but never after it began."""
     submitted = facts.times.get("sup")
     return min(submitted, started) if submitted is not None and started is not None else submitted
@@ -255,10 +255,10 @@ class _End:
             code, signal, centis, out, err, reason = words
             if not WORD.fullmatch(reason):
                 raise ValueError(reason)
-            took = _known(centis, 100 * MAX_SECONDS)
+            took = _number(centis, 100 * MAX_SECONDS)
             return cls(
-                _known(code, MAX_STATUS),
-                _known(signal, MAX_SIGNAL) or None,
+                _number(code, MAX_STATUS),
+                _number(signal, MAX_SIGNAL) or None,
                 None if took is None else took / 100,
                 whole(out),
                 whole(err),
@@ -268,13 +268,13 @@ class _End:
             raise ValueError(f"its end on record is {record[:64]!r}") from None
 
 
-def _known(word: str, most: int) -> int | None:
+def _number(word: str, most: int) -> int | None:
     return None if word == "x" else whole(word, most)
 
 
 def _state(facts: _Facts, end: _End | None, by: str) -> tuple[JobState, str]:
     if end is None:
-        return _unended(facts.word)
+        return _live_state(facts.word)
     if end.reason == "killed":
         return ("timed out", "timeout") if by == "timeout" else ("killed", "killed")
     if end.reason in LOST:
@@ -284,7 +284,7 @@ def _state(facts: _Facts, end: _End | None, by: str) -> tuple[JobState, str]:
     return "finished", end.reason
 
 
-def _unended(word: str) -> tuple[JobState, str]:
+def _live_state(word: str) -> tuple[JobState, str]:
     return UNENDED.get(word, ("unknown", ""))
 
 

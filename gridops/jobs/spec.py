@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gridops.errors import UsageError
-from gridops.jobs.paths import checked
+from gridops.jobs.paths import check_id
 
 HEAD = b"exit 125\n"  # job.sh looks for it
 SHOWN = 4000  # characters of the command that a listing carries
@@ -83,7 +83,7 @@ class JobSpec:
     why: str = ""  # why this node
 
     def __post_init__(self) -> None:
-        checked(self.id)
+        check_id(self.id)
         for name in self.env:
             if not NAME.fullmatch(name) or name in FIXED or name == "GRIDOPS_RUN_ID":
                 raise UsageError(f"{name!r} cannot be set as an environment variable")
@@ -104,15 +104,15 @@ class JobSpec:
 
     def run_file(self, node: str) -> bytes:
         """Run file for the node called `node`."""
-        lines = [f"# {self._about(node)}", "settings() {", *_assigned(self._settings()), "}"]
+        lines = [f"# {self._about(node)}", "settings() {", *_assignments(self._settings()), "}"]
         record = "\n".join(lines)
         env = {**self.env, "GRIDOPS_NODE": node}
         lines += ["environment() {", 'export "PYTHONUNBUFFERED=${PYTHONUNBUFFERED-1}"']
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in env.items()]
-        lines += ["}", "unpack() {", _written(record, "run"), _written(self.command, "command")]
-        lines += [_written(self._setup(), "setup")] if self.env_setup else []
-        lines += [_written(self.diff, "diff")] if self.diff else []
-        lines += [] if self.forget is None else [_written(str(round(self.forget)), "forget")]
+        lines += ["}", "unpack() {", _print_to(record, "run"), _print_to(self.command, "command")]
+        lines += [_print_to(self._setup(), "setup")] if self.env_setup else []
+        lines += [_print_to(self.diff, "diff")] if self.diff else []
+        lines += [] if self.forget is None else [_print_to(str(round(self.forget)), "forget")]
         return os.fsencode("\n".join([*lines, "}", ""]))
 
     def _about(self, node: str) -> str:
@@ -171,11 +171,11 @@ class Acknowledgement:
     users: tuple[str, ...] = ()
 
 
-def _assigned(values: Mapping[str, str]) -> list[str]:
+def _assignments(values: Mapping[str, str]) -> list[str]:
     return [f"{name}={shlex.quote(value)}" for name, value in values.items()]
 
 
-def _written(text: str, name: str) -> str:
+def _print_to(text: str, name: str) -> str:
     return f"printf '%s\\n' {shlex.quote(text)} >\"$1/{name}\" || return"
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gridops.errors import UnknownNameError
 from gridops.observe import events, messages
-from gridops.system.text import escaped_json, printable, printable_lines
+from gridops.system.text import escape_json, printable, printable_lines
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -178,7 +178,7 @@ class _Handler(logging.Handler):
         if record.exc_info:
             found["exc_info"] = record.exc_info
             found = dict(format_exc_info(None, record.levelname.lower(), found))
-        return escaped_json(str(JSONRenderer(default=str)(None, record.levelname.lower(), found)))
+        return escape_json(str(JSONRenderer(default=str)(None, record.levelname.lower(), found)))
 
 
 def _human(record: logging.LogRecord, stream: TextIO) -> str:

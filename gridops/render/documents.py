@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridops.model import Gpu, Node, NodeHealth, Outcome, Reply, Space, SyncReport
 from gridops.render.units import round_or_none
-from gridops.system.text import escaped_json
+from gridops.system.text import escape_json
 
 if TYPE_CHECKING:
     from gridops.probe.score import Ranked
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 def to_json(document: Mapping[str, Any]) -> str:
     """The document as JSON. It may be shown on a terminal whatever its texts hold."""
-    return escaped_json(json.dumps(document, ensure_ascii=False, indent=2))
+    return escape_json(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def health_document(

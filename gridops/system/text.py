@@ -1,7 +1,7 @@
 """Texts fit to be shown: figures in words, and what others wrote made harmless.
 
 Whatever a person gets to see goes through `plain` (a cell: as wide as it was), `printable` (a line
-that is said) or `printable_lines`; a JSON document goes through `escaped_json`.
+that is said) or `printable_lines`; a JSON document goes through `escape_json`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def shorten(names: Iterable[str], most: int = 3, separator: str = ", ") -> str:
     return separator.join(every[:most]) + more
 
 
-def escaped_json(text: str) -> str:
+def escape_json(text: str) -> str:
     """A JSON text of the same value, in printable characters only.
 
     JSON's own rules leave DEL, C1 and the characters that turn the direction of writing as they
@@ -44,7 +44,7 @@ def escaped_json(text: str) -> str:
     return "\n".join(
         line
         if line.isprintable()
-        else "".join(c if c.isprintable() else _escaped_unit(c) for c in line)
+        else "".join(c if c.isprintable() else _escape_unit(c) for c in line)
         for line in text.split("\n")
     )
 
@@ -66,7 +66,7 @@ def number_of(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else plural}"
 
 
-def _escaped_unit(char: str) -> str:
+def _escape_unit(char: str) -> str:
     """A character as \\uXXXX, twice where UTF-16 needs a pair."""
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -35,7 +35,7 @@ CONNECTION_EVENTS = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.
 def list_(call: Call, state: str | None = None, all: bool = False, limit: str | None = None) -> int:
     """List the runs of all selected nodes, oldest first. Exit 125 if no node can be reached."""
     from gridops.jobs.listing import ENDED, filter_jobs, states
-    from gridops.jobs.lookup import merged
+    from gridops.jobs.lookup import merge_jobs
     from gridops.render import documents, jobs, tables
     from gridops.render.folding import failures
 
@@ -49,7 +49,7 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
         o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have answered:")
     }
     outcomes = [found[node.name] for node in call.nodes]
-    (runs, older), now = filter_jobs(merged(outcomes), of, ended), time.time()
+    (runs, older), now = filter_jobs(merge_jobs(outcomes), of, ended), time.time()
     if call.format == "json":
         show(documents.to_json(jobs.jobs_document(call.source, runs, outcomes, now)))
     elif any(outcome.ok for outcome in outcomes):

@@ -17,7 +17,7 @@ from gridops.errors import ConnectionLost, UnreadableAnswer
 from gridops.inventory.settings import HealthSettings
 from gridops.jobs import client, follow, protocol
 from gridops.jobs.frames import Chunk, FrameParser, Message
-from gridops.jobs.lookup import merged
+from gridops.jobs.lookup import merge_jobs
 from gridops.jobs.outcome import describe_outcome, exit_status
 from gridops.jobs.records import Records
 from gridops.jobs.spec import Acknowledgement, JobSpec
@@ -90,7 +90,7 @@ FOLLOWED = ID.findall((DATA / "dash" / "follow").read_bytes())[0].decode()  # th
 
 
 def show(found: dict[str, Job]) -> None:
-    for job in merged([Outcome(NODE, tuple(found.values()))]):
+    for job in merge_jobs([Outcome(NODE, tuple(found.values()))]):
         tables.align(jobs.JOBS_HEADER, [jobs.row(job, 1e9)])
         documents.to_json(jobs.job_document(job, 1e9)).encode("utf-8", "backslashreplace")
         describe_outcome(job), exit_status(job)

@@ -24,7 +24,7 @@ from gridops.observe.rows import NodeRecord, RunRow
 from gridops.render import documents, history, jobs, tables
 from gridops.render.live import Board
 from gridops.render.units import spreadsheet_cell
-from gridops.system.text import escaped_json, printable, printable_lines
+from gridops.system.text import escape_json, printable, printable_lines
 from gridops.tasks import _terminal
 from gridops.tasks._progress import Narrator
 from gridops.tasks._task import exit_status_of
@@ -189,7 +189,7 @@ def test_json_is_harmless_to_a_terminal_and_exact_to_a_reader():
     assert harmless(text, lines=True)
     assert json.loads(text) == document
     assert "漢" in text
-    assert escaped_json('"\U000e0001"') == '"\\udb40\\udc01"'
+    assert escape_json('"\U000e0001"') == '"\\udb40\\udc01"'
 
 
 def test_the_log_is_harmless_in_both_formats(monkeypatch):
