@@ -17,7 +17,7 @@ from gridops.errors import UsageError
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-LONGEST = 4096  # bytes of a secret's file
+SECRET_LIMIT = 4096  # bytes of a secret's file
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Access:
             return True
         scheme, _, given = header.partition(" ")
         if scheme.lower() == "basic" and self.basic is not None:
-            return _same(_decoded(given.strip()), self.basic)
+            return _same(_decode(given.strip()), self.basic)
         if scheme.lower() == "bearer" and self.bearer is not None:
             return _same(given.strip(), self.bearer)
         return False
@@ -70,7 +70,7 @@ def _secret(path: str, flag: str) -> str:
     try:
         with Path(path).expanduser().open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(LONGEST).decode().strip()
+            text = file.read(SECRET_LIMIT).decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8 text"
         raise UsageError(f"--{flag} {path}: {reason}") from None
@@ -106,7 +106,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):

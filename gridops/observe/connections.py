@@ -32,8 +32,8 @@ from cheroot.ssl import Adapter
 REQUEST_TIMEOUT = 10.0  # seconds for a request and its answer, whatever the client does meanwhile
 MAX_CONNECTIONS = 256
 MAX_UNSENT = 64 << 20  # bytes of answers that wait for their clients
-ARRIVING = 32  # connections that are accepted ahead of us; the kernel keeps the others
-CHUNK = 1 << 18  # bytes that are sent at once
+ACCEPT_BACKLOG = 32  # connections that are accepted ahead of us; the kernel keeps the others
+SEND_CHUNK = 1 << 18  # bytes that are sent at once
 HEAD_LIMIT = 16_384  # bytes of a request's line and headers
 END_OF_HEAD = re.compile(rb"\n\r?\n")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -56,7 +56,7 @@ class OneRequest(HTTPRequest):
     close_connection = True
 
 
-class Connection(HTTPConnection):
+class ClientConnection(HTTPConnection):
     """One request of one client, who may be slow."""
 
     RequestHandlerClass = OneRequest
@@ -110,7 +110,7 @@ class Connection(HTTPConnection):
 
     def _send(self) -> None:
         while self.wfile:
-            sent = self.socket.send(self.wfile[0][:CHUNK])
+            sent = self.socket.send(self.wfile[0][:SEND_CHUNK])
             self.wfile[0] = self.wfile[0][sent:]
             if not self.wfile[0]:
                 self.wfile.popleft()
@@ -147,16 +147,16 @@ class Connections:
     `on_request` takes those whose request is whole; they come back by `take` with their answer.
     """
 
-    def __init__(self, on_request: Callable[[Connection], object]) -> None:
+    def __init__(self, on_request: Callable[[ClientConnection], object]) -> None:
         self._on_request = on_request
-        self._arriving: Queue[Connection] = Queue(ARRIVING)
+        self._arriving: Queue[ClientConnection] = Queue(ACCEPT_BACKLOG)
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, READ)
-        self._waiting: set[Connection] = set()  # for their clients
-        self._open: set[Connection] = set()  # also those that are being answered
+        self._waiting: set[ClientConnection] = set()  # for their clients
+        self._open: set[ClientConnection] = set()  # also those that are being answered
         self._files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # that may be open
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="clients")
@@ -164,7 +164,7 @@ class Connections:
     def start(self) -> None:
         self._thread.start()
 
-    def take(self, connection: Connection) -> None:
+    def take(self, connection: ClientConnection) -> None:
         """Take a connection that is new, or has its answer; from any thread but ours."""
         if self._stopping:
             connection.close()
@@ -209,7 +209,7 @@ class Connections:
         first = min(connection.began for connection in self._waiting)
         return max(0.0, first + REQUEST_TIMEOUT - time.monotonic())
 
-    def _admit(self, connection: Connection) -> None:
+    def _admit(self, connection: ClientConnection) -> None:
         self._open.add(connection)
         self._advance(connection)
         while self._is_crowded() and self._waiting:
@@ -228,7 +228,7 @@ class Connections:
         unsent = sum(connection.unsent for connection in self._waiting)
         return len(self._open) > limit or unsent > MAX_UNSENT
 
-    def _advance(self, connection: Connection) -> None:
+    def _advance(self, connection: ClientConnection) -> None:
         try:
             event = connection.advance()
             self._wait_for(connection, event)
@@ -242,7 +242,7 @@ class Connections:
         else:
             self._on_request(connection)
 
-    def _wait_for(self, connection: Connection, event: int) -> None:
+    def _wait_for(self, connection: ClientConnection, event: int) -> None:
         """Have the connection advance at that event; 0: no more."""
         known = connection in self._waiting
         if event and known:
@@ -254,7 +254,7 @@ class Connections:
             self._selector.unregister(connection.socket)
             self._waiting.discard(connection)
 
-    def _hang_up(self, connection: Connection) -> None:
+    def _hang_up(self, connection: ClientConnection) -> None:
         with suppress(OSError, ValueError, KeyError):
             self._wait_for(connection, 0)
         self._waiting.discard(connection)

@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response
 
 from gridops.errors import ServeError
 from gridops.observe.auth import OPEN, Access, is_loopback
-from gridops.observe.connections import HEAD_LIMIT, Connection, Connections, Tls
+from gridops.observe.connections import HEAD_LIMIT, ClientConnection, Connections, Tls
 from gridops.observe.negotiation import accepts_gzip
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 WORKERS = 4  # threads that make pages; none of them waits for a client
 STOP_TIMEOUT = 1.0  # seconds that pages which are being made hold up the end
 ERROR_DELAY = 0.05  # seconds until connections are accepted again after that went wrong
-WORTH_PACKING = 1024  # bytes of a body
-LEVEL = 1  # of gzip: five times smaller in a tenth of the time that the best takes
+GZIP_MIN_BYTES = 1024  # bytes of a body
+GZIP_LEVEL = 1  # of gzip: five times smaller in a tenth of the time that the best takes
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -103,8 +103,8 @@ class Exporter:
         request = HttpRequest(environ)
         page = self._answer(request)
         body, headers = page.body.encode("utf-8", "replace"), dict(page.headers)
-        if len(body) >= WORTH_PACKING and accepts_gzip(request.headers.get("Accept-Encoding", "")):
-            body, headers["Content-Encoding"] = gzip.compress(body, LEVEL), "gzip"
+        if len(body) >= GZIP_MIN_BYTES and accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            body, headers["Content-Encoding"] = gzip.compress(body, GZIP_LEVEL), "gzip"
         headers |= {
             "Cache-Control": "no-store",
             "Vary": "Accept, Accept-Encoding",
@@ -140,7 +140,7 @@ class Exporter:
 class _Server(Server):
     """cheroot's server, with threads that never wait for a client."""
 
-    ConnectionClass = Connection
+    ConnectionClass = ClientConnection
     protocol = "HTTP/1.0"  # one request a connection
     max_request_header_size = HEAD_LIMIT
     expiration_interval = 0.2  # seconds between two looks at whether it is to end
@@ -183,7 +183,7 @@ class _Server(Server):
             self._refusal = exc
             raise
 
-    def process_conn(self, conn: Connection) -> None:
+    def process_conn(self, conn: ClientConnection) -> None:
         """Take a new connection: its request is to be heard first."""
         self.clients.take(conn)
 

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
     from gridops.observe.store import Store
 
-END = "# EOF\n"  # of OpenMetrics
+EOF_LINE = "# EOF\n"  # of OpenMetrics
 
 Totals = Iterable[tuple[str, str, str, float]]
 Stamps = Iterable[tuple[str, str, float]]
 
 
-def written(metrics: Iterable[Metric], *, openmetrics: bool = False, end: bool = True) -> str:
+def generate(metrics: Iterable[Metric], *, openmetrics: bool = False, end: bool = True) -> str:
     """The exposition; `end` False leaves out OpenMetrics' last line, so that more may follow."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics))
     text = _encoder(openmetrics)[0](registry).decode()
-    return text if end else text.removesuffix(END)
+    return text if end else text.removesuffix(EOF_LINE)
 
 
 def content_type(*, openmetrics: bool = False) -> str:
@@ -69,12 +69,13 @@ def of_store(store: Store) -> Iterator[Metric]:
 
 def of_processes(totals: Totals, stamps: Stamps, active: int) -> Iterator[Metric]:
     """Sums over processes, and the gauges of `of_now`."""
-    for name, series in grouped(totals).items():
-        yield summed(TOTALS[name], {_values(labels): parts for labels, parts in series.items()})
+    for name, series in group_totals(totals).items():
+        sums = {_values(labels): parts for labels, parts in series.items()}
+        yield build_metric(TOTALS[name], sums)
     yield from of_now(stamps, active)
 
 
-def grouped(totals: Totals) -> dict[str, dict[str, dict[str, float]]]:
+def group_totals(totals: Totals) -> dict[str, dict[str, dict[str, float]]]:
     """Totals by family, labels (JSON) and part; every known family is there, and no other."""
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TOTALS}
     for name, labels, part, value in totals:
@@ -84,19 +85,19 @@ def grouped(totals: Totals) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def summed(family: Family, of: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
+def build_metric(family: Family, of: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
     return _histogram(family, of) if family.kind == "histogram" else _counter(family, of)
 
 
 def lines_of(family: Family, labels: str, parts: Mapping[str, float]) -> str:
     """The lines of one series, which are the same in both formats."""
-    text = written([summed(family, {_values(labels): parts})])
+    text = generate([build_metric(family, {_values(labels): parts})])
     return "".join(line for line in text.splitlines(keepends=True) if line[0] != "#")
 
 
 def head_of(family: Family, *, openmetrics: bool) -> str:
     """The HELP and TYPE lines that stand above the family's samples."""
-    text = written([summed(family, {})], openmetrics=openmetrics, end=False)
+    text = generate([build_metric(family, {})], openmetrics=openmetrics, end=False)
     return "".join(line for line in text.splitlines(keepends=True) if line[0] == "#")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gridops.observe import events
 from gridops.observe.metrics import Metrics, get_metrics
-from gridops.observe.rows import COMMAND, Ending, NodeRecord, RunRow, RunState, plain
+from gridops.observe.rows import COMMAND_LIMIT, Ending, NodeRecord, RunRow, RunState, plain
 
 _lock = threading.Lock()
 _numbers = itertools.count(1)
@@ -57,7 +57,7 @@ class Ledger:
             self._put(runs, f"none-{os.getpid()}-{runs.began}-{next(_numbers)}", row)
         for key, row in runs.rows.items():
             if row.state == "running" or not row.id:
-                self._put(runs, key, _ended(row, known))
+                self._put(runs, key, _end_unseen(row, known))
 
     # -- runs --------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class Ledger:
             None,
             "running",
             None,
-            plain(str(event.fields.get("command") or "")[:COMMAND]),
+            plain(str(event.fields.get("command") or "")[:COMMAND_LIMIT]),
         )
         key = run_id or f"none-{os.getpid()}-{event.at}-{next(_numbers)}"
         self._put(self._runs.setdefault(thread, _Runs(event.at)), key, row)
@@ -145,7 +145,7 @@ def _run_id(event: events.Event) -> str:
     return str(event.fields.get("id") or event.context.get("run_id") or "")
 
 
-def _ended(row: RunRow, known: Mapping[str, Any]) -> RunRow:
+def _end_unseen(row: RunRow, known: Mapping[str, Any]) -> RunRow:
     """The row of a run that ended unseen: its task has ended as `known` says."""
     if known.get("error") is not None:
         error = plain(str(known["error"]))

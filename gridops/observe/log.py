@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMATS = ("auto", "human", "json")
-NAME = "gridops"
-SECRET = frozenset({"env", "environ", "environment", "password", "token"})
-COMMANDS = frozenset({"command", "cmd", "argv", "args"})  # may hold secrets: DEBUG only
+LOGGER_NAME = "gridops"
+SECRET_FIELDS = frozenset({"env", "environ", "environment", "password", "token"})
+COMMAND_FIELDS = frozenset({"command", "cmd", "argv", "args"})  # may hold secrets: DEBUG only
 COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 _listening = False
@@ -53,7 +53,7 @@ def setup_logging(
         raise UnknownNameError("log format", format, FORMATS)
     number = _level(level)
     shutdown_logging()
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER_NAME)
     logger.addHandler(_Handler(stream, service_name, as_json=format == "json"))
     logger.setLevel(number)
     if not _listening:
@@ -63,7 +63,7 @@ def setup_logging(
 
 def shutdown_logging() -> None:
     """Undo `setup_logging`: no more lines on stderr."""
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER_NAME)
     for handler in [one for one in logger.handlers if isinstance(one, _Handler)]:
         logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
@@ -114,8 +114,8 @@ class Logger:
 
 def get_logger(name: str = "") -> Logger:
     """The logger for a part of gridops, or of a user's tasks: a child of the logger `gridops`."""
-    below = name.removeprefix(NAME).lstrip(".")
-    return Logger(f"{NAME}.{below}" if below else NAME)
+    below = name.removeprefix(LOGGER_NAME).lstrip(".")
+    return Logger(f"{LOGGER_NAME}.{below}" if below else LOGGER_NAME)
 
 
 def _level(level: str | int) -> int:
@@ -137,7 +137,7 @@ def _to_record(
 
 def _on_event(event: events.Event) -> None:
     message = messages.find(event) or messages.Message(logging.DEBUG, event.name)
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER_NAME)
     if message.log is None or not logger.isEnabledFor(message.level):
         return
     fields = {"event": event.name, **event.context, **event.fields}
@@ -165,7 +165,7 @@ class _Handler(logging.Handler):
         from structlog.processors import JSONRenderer, format_exc_info
 
         text = record.getMessage()
-        fields = _shown(record)
+        fields = _visible_fields(record)
         found: EventDict = {
             "timestamp": _timestamp(record),
             "level": record.levelname.lower(),
@@ -182,7 +182,7 @@ class _Handler(logging.Handler):
 
 
 def _human(record: logging.LogRecord, stream: TextIO) -> str:
-    fields = _shown(record)
+    fields = _visible_fields(record)
     if fields.pop("event", None) is not None:
         fields = {}  # the sentence has them
     node = fields.pop("node", None)
@@ -199,9 +199,9 @@ def _human(record: logging.LogRecord, stream: TextIO) -> str:
     return f"{time} \x1b[{colour}m{level}\x1b[0m {text}" if colour else f"{time} {level} {text}"
 
 
-def _shown(record: logging.LogRecord) -> dict[str, Any]:
+def _visible_fields(record: logging.LogRecord) -> dict[str, Any]:
     """The record's own fields, less those that must not be seen."""
-    hidden = SECRET if record.levelno < logging.INFO else SECRET | COMMANDS
+    hidden = SECRET_FIELDS if record.levelno < logging.INFO else SECRET_FIELDS | COMMAND_FIELDS
     fields = getattr(record, "grid", {})
     return {
         name: value

@@ -41,9 +41,11 @@ VARIANTS = {
     events.CLUSTER_STEP: "step",
     events.RETRY_ENDED: "ok",
 }
-FETCHED = "{node}: fetched {files}[ ({replaced} replaced)], {bytes} in {seconds} s"
-LEFT = "{node}: {reason}: left; the run %s: `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
-PACKED = "{node}: {files}, {bytes} packed: %s in {seconds} s"
+FETCH_WORDS = "{node}: fetched {files}[ ({replaced} replaced)], {bytes} in {seconds} s"
+LEAVE_WORDS = (
+    "{node}: {reason}: left; the run %s: `inv jobs.logs {id} --follow`, `inv jobs.kill {id}`"
+)
+PACKAGE_WORDS = "{node}: {files}, {bytes} packed: %s in {seconds} s"
 # By the event's name, or by that and the fact that chooses.
 MESSAGES: dict[str | tuple[str, object], Message] = {
     events.TASK_STARTED: Message(DEBUG, "{task} started", None),
@@ -67,9 +69,9 @@ MESSAGES: dict[str | tuple[str, object], Message] = {
     ),
     (events.SYNC_FINISHED, "failure"): Message(INFO, "{node}: sync failed after {seconds} s", None),
     events.FETCH_PROGRESS: Message(DEBUG, None, "{node}: fetching {percent} %"),
-    events.FETCH_FINISHED: Message(INFO, FETCHED),
+    events.FETCH_FINISHED: Message(INFO, FETCH_WORDS),
     (events.FETCH_FINISHED, "failure"): Message(
-        INFO, "{node}: fetch failed after {seconds} s; {files} came", FETCHED
+        INFO, "{node}: fetch failed after {seconds} s; {files} came", FETCH_WORDS
     ),
     events.RUN_QUEUED: Message(
         INFO,
@@ -81,9 +83,11 @@ MESSAGES: dict[str | tuple[str, object], Message] = {
         "{node}: {reason}: asking the node to stop the command (KILL follows after 10 s);"
         " Ctrl-C leaves it",
     ),
-    events.RUN_LEFT: Message(WARNING, LEFT % "goes on there"),
-    (events.RUN_LEFT, "queued"): Message(WARNING, LEFT % "waits for its turn there, or has begun"),
-    (events.RUN_LEFT, "stopping"): Message(WARNING, LEFT % "is being ended there"),
+    events.RUN_LEFT: Message(WARNING, LEAVE_WORDS % "goes on there"),
+    (events.RUN_LEFT, "queued"): Message(
+        WARNING, LEAVE_WORDS % "waits for its turn there, or has begun"
+    ),
+    (events.RUN_LEFT, "stopping"): Message(WARNING, LEAVE_WORDS % "is being ended there"),
     events.TREE_KEPT: Message(INFO, "the tree as it is now ({bytes}) is kept in {path} meanwhile"),
     events.RUN_RESTARTED: Message(WARNING, "{error}; running it again"),
     events.RUN_FINISHED: Message(
@@ -93,8 +97,8 @@ MESSAGES: dict[str | tuple[str, object], Message] = {
     ),
     events.JOB_STATE: Message(DEBUG, "{node}: the run {id} is {state}", "{node}: the run begins"),
     events.JOB_ENDED: Message(DEBUG, "{node}: the run {id} is over: {state}", None),
-    events.PACKAGE_READY: Message(DEBUG, PACKED % "sent"),
-    (events.PACKAGE_READY, False): Message(DEBUG, PACKED % "there already, checked"),
+    events.PACKAGE_READY: Message(DEBUG, PACKAGE_WORDS % "sent"),
+    (events.PACKAGE_READY, False): Message(DEBUG, PACKAGE_WORDS % "there already, checked"),
     events.CLUSTER_JOB_SUBMITTED: Message(INFO, "{node}: the cluster has the job {id}"),
     events.CLUSTER_JOB_WAITS: Message(INFO, "{node}: the job {id} waits: {reason}"),
     events.CLUSTER_JOB_ENDED: Message(INFO, "{node}: the job {id} {state} after {seconds} s", None),
@@ -154,8 +158,8 @@ class _Worded(dict[str, Any]):
         value = self.get(name)
         if value is None:
             return "?"
-        if name in UNITS:
-            return UNITS[name](value)
+        if name in FACT_WORDS:
+            return FACT_WORDS[name](value)
         if isinstance(value, float):
             return f"{value:.1f}" if value < 10 else f"{value:.0f}"
         if isinstance(value, list | tuple):
@@ -177,7 +181,7 @@ def _signal_name(number: int) -> str:
     return Signals(number).name if number in set(Signals) else f"signal {number}"
 
 
-UNITS: dict[str, Callable[[Any], str]] = {
+FACT_WORDS: dict[str, Callable[[Any], str]] = {
     "bytes": size,
     "files": partial(number_of, thing="file"),
     "gpus": partial(number_of, thing="GPU"),

@@ -111,7 +111,7 @@ class Metrics:
         from gridops.observe import exposition
 
         self._pending.flush_or_warn()
-        return exposition.written(self._pending.metrics(), openmetrics=openmetrics)
+        return exposition.generate(self._pending.metrics(), openmetrics=openmetrics)
 
 
 _of_process: list[Metrics] = []

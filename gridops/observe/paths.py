@@ -23,6 +23,6 @@ def store_path() -> Path:
     return state_dir() / "gridops.db"
 
 
-def wanted() -> bool:
+def recording_enabled() -> bool:
     """True if anything is to be recorded: GRIDOPS_METRICS=off says no."""
     return os.environ.get(SWITCH, "").lower() not in ("off", "0", "no", "false")

@@ -45,7 +45,7 @@ class Gateway:
         of = instance or socket.gethostname()
         group = f"job/{quote(job, safe='')}/instance/{quote(of, safe='')}"
         if "/" in job + of:  # which the plain form has no way to spell
-            group = f"job@base64/{_coded(job)}/instance@base64/{_coded(of)}"
+            group = f"job@base64/{_encode(job)}/instance@base64/{_encode(of)}"
         return cls(f"{base.rstrip('/')}/metrics/{group}", gateway, access)
 
     def push(self, store: Store, *, timeout: float) -> None:
@@ -53,7 +53,7 @@ class Gateway:
 
         Raises StoreError, ServeError.
         """
-        text = exposition.written(exposition.of_store(store))
+        text = exposition.generate(exposition.of_store(store))
         failed: list[str] = []
         # A thread, because no timeout of urllib bounds the whole: not the DNS, not a slow answer.
         thread = threading.Thread(target=self._put, args=(text, timeout, failed), daemon=True)
@@ -83,7 +83,7 @@ class Gateway:
             failed.append(str(getattr(exc, "reason", None) or exc))
 
 
-def _coded(text: str) -> str:
+def _encode(text: str) -> str:
     from base64 import urlsafe_b64encode
 
     return urlsafe_b64encode(text.encode()).decode()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from gridops.observe import events
 from gridops.observe.paths import store_path
 
-KEPT = frozenset(
+RECORDED = frozenset(
     {
         *(events.TASK_STARTED, events.TASK_FINISHED, events.NODE_PROBED, events.NODES_RANKED),
         *(events.RUN_QUEUED, events.RUN_STARTED, events.RUN_LEFT, events.RUN_RESTARTED),
@@ -20,7 +20,7 @@ KEPT = frozenset(
         *(events.JOB_ENDED, events.SYNC_FINISHED, events.RETRY),
     }
 )
-DELAY = 1.0  # seconds from an event until it is stored, if the task has not ended before
+STORE_DELAY = 1.0  # seconds from an event until it is stored, if the task has not ended before
 
 
 Heard = tuple[events.Event, int]  # and its thread: a task's own events come in one
@@ -29,7 +29,7 @@ Heard = tuple[events.Event, int]  # and its thread: a task's own events come in 
 class Recorder:
     """Event listener, from `events.listening(recorder)` until `close`."""
 
-    def __init__(self, delay: float = DELAY) -> None:
+    def __init__(self, delay: float = STORE_DELAY) -> None:
         self._delay = delay
         self._heard: list[Heard] = []
         self._trouble = ""
@@ -39,7 +39,7 @@ class Recorder:
         self._worker: threading.Thread | None = None
 
     def __call__(self, event: events.Event) -> None:
-        if event.name not in KEPT:
+        if event.name not in RECORDED:
             return
         with self._lock:
             self._heard.append((event, threading.get_ident()))

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-COMMAND = 200  # characters of a command that are kept
-SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
+COMMAND_LIMIT = 200  # characters of a command that are kept
+MAX_WAITING_SAMPLES = 20_000  # that wait to be written at most, when the store cannot be
 
 RunState = Literal[
     "running",
@@ -32,7 +32,7 @@ class RunRow(NamedTuple):
     seconds: float | None  # None: not known, or not yet
     state: RunState
     status: int | None  # the command's exit status, or gridops' own when it failed
-    command: str  # its first COMMAND characters
+    command: str  # its first COMMAND_LIMIT characters
     error: str = ""
 
 
@@ -155,7 +155,7 @@ class Batch:
             self.stamps[stamp] = max(at, self.stamps.get(stamp, 0.0))
         self.nodes.update(later.nodes)
         self.samples.update(later.samples)
-        for key in list(self.samples)[: max(0, len(self.samples) - SAMPLES)]:
+        for key in list(self.samples)[: max(0, len(self.samples) - MAX_WAITING_SAMPLES)]:
             del self.samples[key]
         self.runs.update(later.runs)
         self.endings.update(later.endings)

@@ -40,14 +40,14 @@ class Scrape:
         self._store = store
         self._sums = Sums()
         self._now = ""
-        self._nodes = exposition.written(exposition.of_nodes(()))
+        self._nodes = exposition.generate(exposition.of_nodes(()))
         self._rounds = Rounds(0, 0.0, 0.0, True)
         self._state = (-1, -1)  # of the store: revision, tasks under way
         self._lock = threading.Lock()
 
     def publish(self, records: Iterable[NodeRecord], rounds: Rounds) -> None:
         """Have this ready for the next scrape."""
-        self._nodes = exposition.written(exposition.of_nodes(records))
+        self._nodes = exposition.generate(exposition.of_nodes(records))
         self._rounds = rounds
         with suppress(StoreError):
             self._refresh()
@@ -58,7 +58,7 @@ class Scrape:
             ok = True
         except StoreError:
             ok = False
-        own = exposition.written(self._of_exporter(ok), openmetrics=openmetrics)
+        own = exposition.generate(self._of_exporter(ok), openmetrics=openmetrics)
         # Both in the middle are of gauges alone, and so the same in either format.
         return f"{self._sums.text(openmetrics)}{self._now}{self._nodes}{own}"
 
@@ -68,7 +68,7 @@ class Scrape:
             state = (self._store.revision(), self._store.active())
             if state != self._state:
                 self._sums.update(self._store.totals())
-                self._now = exposition.written(exposition.of_now(self._store.stamps(), state[1]))
+                self._now = exposition.generate(exposition.of_now(self._store.stamps(), state[1]))
                 self._state = state
 
     def _of_exporter(self, store_ok: bool) -> Iterator[Metric]:
@@ -103,17 +103,17 @@ class Sums:
         self.update(())
 
     def update(self, totals: exposition.Totals) -> None:
-        found = exposition.grouped(totals)
+        found = exposition.group_totals(totals)
         if not found[SELECTION_DURATION]:
             found[SELECTION_DURATION] = {
                 "[]": {}
             }  # it has no labels, and so is there from the start
         self._lines = {
-            name: "".join(self._written(name, *one) for one in series.items())
+            name: "".join(self._render_series(name, *one) for one in series.items())
             for name, series in found.items()
         }
 
-    def _written(self, name: str, labels: str, parts: dict[str, float]) -> str:
+    def _render_series(self, name: str, labels: str, parts: dict[str, float]) -> str:
         known, text = self._series.get((name, labels), ({}, ""))
         if not text or known != parts:
             text = exposition.lines_of(TOTALS[name], labels, parts)

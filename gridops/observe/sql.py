@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import sqlite3
 
 DAY = 86400.0
-KEEP_SAMPLES = 7 * DAY
-KEEP_RUNS = 90 * DAY
-MOST_SAMPLES = 300_000
-MOST_RUNS = 20_000
-PRUNE_EVERY = 3600.0
+STORED_SAMPLE_AGE = 7 * DAY
+STORED_RUN_AGE = 90 * DAY
+MAX_STORED_SAMPLES = 300_000
+MAX_STORED_RUNS = 20_000
+PRUNE_INTERVAL = 3600.0
 
 COLUMNS = ", ".join(Sample._fields)
 
@@ -28,15 +28,15 @@ def version(db: sqlite3.Connection) -> int:
 
 def migrate(db: sqlite3.Connection) -> None:
     found = version(db)
-    if found > VERSION:
+    if found > SCHEMA_VERSION:
         raise StoreError(
             "metrics and history are stored in the format of a newer gridops", hint="update gridops"
         )
     for statements in MIGRATIONS[found:]:
         for statement in statements:
             db.execute(statement)
-    if found < VERSION:
-        db.execute(f"PRAGMA user_version = {VERSION}")
+    if found < SCHEMA_VERSION:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def add(db: sqlite3.Connection, batch: Batch) -> None:
@@ -98,12 +98,12 @@ def _add_runs(db: sqlite3.Connection, batch: Batch, process: str) -> None:
 def prune(db: sqlite3.Connection, now: float) -> None:
     """Delete old and surplus rows, about once an hour."""
     found = db.execute("SELECT value FROM meta WHERE key = 'pruned'").fetchone()
-    if found and now - PRUNE_EVERY < found[0] <= now:
+    if found and now - PRUNE_INTERVAL < found[0] <= now:
         return
     db.execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?)", (now,))
-    _forget(db, "samples", "minute", (now - KEEP_SAMPLES) // 60, MOST_SAMPLES)
-    _forget(db, "runs", "started", now - KEEP_RUNS, MOST_RUNS)
-    db.execute("DELETE FROM nodes WHERE at < ?", (now - KEEP_SAMPLES,))
+    _forget(db, "samples", "minute", (now - STORED_SAMPLE_AGE) // 60, MAX_STORED_SAMPLES)
+    _forget(db, "runs", "started", now - STORED_RUN_AGE, MAX_STORED_RUNS)
+    db.execute("DELETE FROM nodes WHERE at < ?", (now - STORED_SAMPLE_AGE,))
     dead = [row for row in db.execute("SELECT process FROM active") if not is_running(row[0])]
     db.executemany("DELETE FROM active WHERE process = ?", dead)
 
@@ -118,7 +118,7 @@ def _forget(db: sqlite3.Connection, table: str, column: str, oldest: float, most
     db.execute(f"DELETE FROM {table} WHERE {column} <= ?", (oldest,))
 
 
-FIRST = (
+FIRST_SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # Counters and histograms: what is added up. `part` is "" for a counter, and the upper bound,
     # "+Inf" or "sum" for a histogram; each observation is counted in one bucket only.
@@ -151,5 +151,5 @@ FIRST = (
     "CREATE INDEX runs_started ON runs (started)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
-VERSION = len(MIGRATIONS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST_SCHEMA,)
+SCHEMA_VERSION = len(MIGRATIONS)

@@ -24,7 +24,7 @@ from gridops.system.processes import is_running
 
 T = TypeVar("T")
 
-LOCK_TIMEOUT = 5.0  # seconds that a writer waits for the others
+STORE_LOCK_TIMEOUT = 5.0  # seconds that a writer waits for the others
 NODE_MAX_AGE = 86400.0  # seconds: a node that was not seen for so long is not told of any more
 
 
@@ -32,9 +32,9 @@ class Store:
     """The file at `path` (default: the user's). Nothing is opened, or made, before it is needed."""
 
     def __init__(self, path: Path | None = None, *, patience: float | None = None) -> None:
-        """`patience`: seconds that reading or writing waits for others, LOCK_TIMEOUT by default."""
+        """`patience`: seconds to wait for other users; by default STORE_LOCK_TIMEOUT."""
         self.path = path or store_path()
-        self._patience = LOCK_TIMEOUT if patience is None else patience
+        self._patience = STORE_LOCK_TIMEOUT if patience is None else patience
         self._wait = min(1.0, self._patience)  # seconds for one statement
 
     # -- writing -----------------------------------------------------------------------------
@@ -44,13 +44,13 @@ class Store:
 
         Raises StoreError.
         """
-        with _explained(self.path):
+        with _explain_errors(self.path):
             _make_private(self.path)
             seen = self.path.stat().st_ino
             try:
                 self._write(batch)
             except sqlite3.DatabaseError as exc:
-                if not _damaged(exc):
+                if not _is_damaged(exc):
                     raise
                 aside = self._set_aside(seen)
                 self._write(batch)
@@ -59,7 +59,7 @@ class Store:
 
     def _write(self, batch: Batch) -> None:
         def work() -> None:
-            with _connected(str(self.path), self._wait) as db:
+            with _connect(str(self.path), self._wait) as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 with _transaction(db):
@@ -147,12 +147,12 @@ class Store:
             return []
 
         def work() -> list[Any]:
-            with _connected(f"{self.path.absolute().as_uri()}?mode=ro", self._wait, uri=True) as db:
+            with _connect(f"{self.path.absolute().as_uri()}?mode=ro", self._wait, uri=True) as db:
                 if not version(db):
                     return []
                 return db.execute(query, values).fetchall()
 
-        with _explained(self.path):
+        with _explain_errors(self.path):
             return _while_locked(work, self._patience)
 
 
@@ -169,7 +169,7 @@ def _run_row(row: Sequence[Any]) -> RunRow:
 
 
 @contextmanager
-def _connected(name: str, timeout: float, *, uri: bool = False) -> Iterator[sqlite3.Connection]:
+def _connect(name: str, timeout: float, *, uri: bool = False) -> Iterator[sqlite3.Connection]:
     db = sqlite3.connect(name, timeout=timeout, isolation_level=None, uri=uri)
     try:
         yield db
@@ -207,12 +207,12 @@ def _make_private(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _damaged(exc: sqlite3.DatabaseError) -> bool:
+def _is_damaged(exc: sqlite3.DatabaseError) -> bool:
     return "malformed" in str(exc) or "not a database" in str(exc)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     hint = f"repair {path}, name another directory by {DIRECTORY}, or set {SWITCH}=off"
     try:
         yield

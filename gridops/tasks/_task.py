@@ -22,12 +22,12 @@ from invoke import Argument, Context, Exit, Task
 
 from gridops.errors import GridError, UnknownNameError
 from gridops.observe import events
-from gridops.observe.paths import wanted
+from gridops.observe.paths import recording_enabled
 from gridops.observe.recorder import Recorder
 from gridops.system.text import printable_lines
 from gridops.tasks._positional import Word, Words
 from gridops.tasks._progress import Narrator
-from gridops.tasks._terminal import open_streams, say, settle_streams, write, writing
+from gridops.tasks._terminal import open_streams, say, settle_streams, translate_write_errors, write
 
 if TYPE_CHECKING:
     from gridops.grid import Grid
@@ -184,7 +184,7 @@ class GridTask(Task):  # type: ignore[type-arg]
 @contextmanager
 def _record(log_level: int) -> Iterator[None]:
     """Record metrics and history of the block; a failure to keep them is a warning."""
-    if not wanted():
+    if not recording_enabled():
         yield
         return
     recorder = Recorder()
@@ -217,7 +217,7 @@ def exit_status_of(work: Callable[[], int]) -> int:
     try:
         status = work()
         if not status and sys.stdout:
-            with writing():  # what is still held back belongs to the success
+            with translate_write_errors():  # what is still held back belongs to the success
                 sys.stdout.flush()
         return status
     except GridError as exc:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PROGRESS_INTERVAL = 10.0  # seconds between two lines of what takes long
+COUNT_INTERVAL = 10.0  # seconds between two lines of what takes long
 ERASE = "\r\x1b[2K"
 COERCED = "C.UTF-8"  # what Python sets LC_CTYPE to where the locale is C (PEP 538)
 
@@ -79,12 +79,12 @@ def tell_progress(text: str) -> None:
 
 def show(text: str) -> None:
     """Lines that were asked for, on stdout. Raises BrokenPipeError, OutputError."""
-    with writing():
+    with translate_write_errors():
         write(sys.stdout, f"{printable_lines(text)}\n")
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def translate_write_errors() -> Iterator[None]:
     """Translate write errors: BrokenPipeError when no reader is left, OutputError for the rest."""
     try:
         yield
@@ -121,7 +121,7 @@ def write_bytes(fd: int) -> Callable[[bytes], None]:
 
     def sink(data: bytes) -> None:
         left = memoryview(data)
-        with writing():
+        with translate_write_errors():
             while left:
                 try:
                     left = left[os.write(fd, left) :]
@@ -147,7 +147,7 @@ def speaks_unicode(stream: TextIO) -> bool:
     return encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
 
 
-def console(stream: TextIO) -> Console:
+def make_console(stream: TextIO) -> Console:
     from rich.console import Console
 
     return Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
@@ -156,8 +156,8 @@ def console(stream: TextIO) -> Console:
 def show_table(aligned: Callable[[], str], rich: Callable[[], RenderableType]) -> None:
     """A table on stdout: rich on a terminal that can show it, aligned plain lines elsewhere."""
     if is_terminal(sys.stdout) and speaks_unicode(sys.stdout):
-        with writing():
-            console(sys.stdout).print(rich())
+        with translate_write_errors():
+            make_console(sys.stdout).print(rich())
     else:
         show(aligned())
 
@@ -174,13 +174,13 @@ def show_lines(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
     if not is_terminal(sys.stdout):
         show("\n".join("".join(plain(text) for text, _ in line).rstrip() for line in lines))
         return
-    with writing():
-        out = console(sys.stdout)
+    with translate_write_errors():
+        out = make_console(sys.stdout)
         for line in lines:
-            out.print(drawn(line))
+            out.print(draw_line(line))
 
 
-def drawn(pieces: Iterable[tuple[str, str]]) -> Text:
+def draw_line(pieces: Iterable[tuple[str, str]]) -> Text:
     """A terminal line of styled pieces, cut at the right edge."""
     from rich.text import Text
 
@@ -195,7 +195,7 @@ def drawing_width() -> int:
     return get_terminal_size().columns
 
 
-def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Iterator[T]:
+def track(items: Iterable[T], total: int, what: str, *, of: str = "") -> Iterator[T]:
     """Pass `items` on, counting them on stderr: `WHAT 7/20 OF`.
 
     On a terminal in a line that stays the last; elsewhere a line now and then, when it takes long.
@@ -211,7 +211,7 @@ def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Itera
         for number, item in enumerate(items, 1):
             if live:
                 tell_progress(f"{what} {number}/{total}{of}")
-            elif number < total and time.monotonic() - spoken > PROGRESS_INTERVAL:
+            elif number < total and time.monotonic() - spoken > COUNT_INTERVAL:
                 spoken = time.monotonic()
                 say(f"{what} {number}/{total}{of}")
             yield item
@@ -221,11 +221,11 @@ def counted(items: Iterable[T], total: int, what: str, *, of: str = "") -> Itera
 
 
 EACH = "a row for every node, however many there are (more than 50 are folded)"
-MOST = 50  # rows that are still read one by one
+MAX_ROWS = 50  # rows that are still read one by one
 
 
-def folds(count: int, each: bool) -> bool:
-    return count > MOST and not each
+def should_fold(count: int, each: bool) -> bool:
+    return count > MAX_ROWS and not each
 
 
 def say_folded(count: int) -> None:

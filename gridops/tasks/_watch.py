@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gridops.errors import StoreError
-from gridops.tasks._terminal import console, drawn, speaks_unicode
+from gridops.tasks._terminal import draw_line, make_console, speaks_unicode
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -30,7 +30,7 @@ def watch(grid: Grid, nodes: Sequence[Node], every: float, sort: str) -> int:
     from gridops.render.live import Board
 
     board = Board(nodes, _history(), sort=sort, ascii=not speaks_unicode(sys.stdout))
-    screen = console(sys.stdout)
+    screen = make_console(sys.stdout)
     said = "asking the nodes …" if speaks_unicode(sys.stdout) else "asking the nodes ..."
     with suppress(KeyboardInterrupt), Live(console=screen, auto_refresh=False, screen=True) as live:
         _draw(live, board, said)
@@ -63,7 +63,7 @@ def _draw(live: Live, board: Board, said: str) -> None:
 
     size = live.console.size
     lines = board.lines(size.width, size.height, time.time(), said)
-    live.update(Group(*(drawn(one.pieces) for one in lines)), refresh=True)
+    live.update(Group(*(draw_line(one.pieces) for one in lines)), refresh=True)
 
 
 def _wait(live: Live, board: Board, said: str, until: float) -> None:

@@ -13,15 +13,15 @@ from gridops.tasks import _parse
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import (
     EACH,
-    console,
-    counted,
-    folds,
     is_terminal,
+    make_console,
     say,
     say_folded,
+    should_fold,
     show,
     show_rows,
     show_table,
+    track,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _probe(call: Call, *, progress: bool) -> Sequence[NodeHealth]:
     nodes = call.nodes
     arriving = call.grid.health(nodes)
     if progress:
-        arriving = counted(arriving, len(nodes), "nodes that have answered:")
+        arriving = track(arriving, len(nodes), "nodes that have answered:")
     found = {h.node.name: h for h in arriving}
     return [found[node.name] for node in nodes]
 
@@ -99,7 +99,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
         show(documents.to_json(document))
     elif call.format == "csv":
         show(tables.to_csv(tables.HEALTH_CSV, map(tables.health_csv_row, healths)))
-    elif folds(len(healths), each):
+    elif should_fold(len(healths), each):
         from gridops.render import folding
 
         show_rows(folding.HEALTH_GROUP_HEADER, folding.health_rows(healths))
@@ -107,7 +107,7 @@ def _print(call: Call, healths: Sequence[NodeHealth], elapsed: float, each: bool
     else:
         show_table(
             lambda: tables.align(*tables.health_columns(healths)),
-            lambda: tables.health_table(healths, console(sys.stdout).width),
+            lambda: tables.health_table(healths, make_console(sys.stdout).width),
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import GridError, InventoryError
 from gridops.tasks._task import INVENTORY, SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import counted, say, show, show_table
+from gridops.tasks._terminal import say, show, show_table, track
 
 if TYPE_CHECKING:
     from gridops.reach.hostkeys import HostKeys
@@ -70,7 +70,7 @@ def schema(call: Call) -> None:
 def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:
     """Show the selected nodes' host keys and add them to known_hosts."""
     grid = call.grid
-    scanned = list(counted(grid.scan_host_keys(call.nodes), len(call.nodes), "host keys read:"))
+    scanned = list(track(grid.scan_host_keys(call.nodes), len(call.nodes), "host keys read:"))
     status = 0
     order = [node.name for node in call.nodes]
     for outcome in sorted(scanned, key=lambda o: order.index(o.node.name)):

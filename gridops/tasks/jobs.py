@@ -11,7 +11,7 @@ from gridops.observe import events
 from gridops.tasks import _parse
 from gridops.tasks._parse import FETCH, FETCH_EVENTS, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import counted, say, show, show_table, write_bytes
+from gridops.tasks._terminal import say, show, show_table, track, write_bytes
 
 if TYPE_CHECKING:
     from gridops.model import Job
@@ -45,9 +45,7 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     if ended is None and not all and call.format != "json":
         ended = ENDED
     arriving = call.grid.jobs(call.nodes)
-    found = {
-        o.node.name: o for o in counted(arriving, len(call.nodes), "nodes that have answered:")
-    }
+    found = {o.node.name: o for o in track(arriving, len(call.nodes), "nodes that have answered:")}
     outcomes = [found[node.name] for node in call.nodes]
     (runs, older), now = filter_jobs(merge_jobs(outcomes), of, ended), time.time()
     if call.format == "json":

@@ -34,7 +34,7 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
     from gridops.observe import exposition
     from gridops.observe.store import Store
 
-    text = exposition.written(exposition.of_store(Store()), openmetrics=openmetrics)
+    text = exposition.generate(exposition.of_store(Store()), openmetrics=openmetrics)
     if textfile is None:
         show(text.rstrip("\n"))
     else:

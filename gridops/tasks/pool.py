@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
-from gridops.tasks._terminal import counted, say, show, show_table
+from gridops.tasks._terminal import say, show, show_table, track
 
 
 @grid_task(name="open", flags=SELECTION)
@@ -14,7 +14,7 @@ def open_(call: Call) -> int:
     from gridops.render.folding import failures
 
     nodes = [node for node in call.nodes if node.connection == "ssh"]
-    outcomes = list(counted(call.grid.open_pool(nodes), len(nodes), "connections open:"))
+    outcomes = list(track(call.grid.open_pool(nodes), len(nodes), "connections open:"))
     for line in failures(outcomes):
         say(line)
     good = sum(outcome.ok for outcome in outcomes)

@@ -14,12 +14,12 @@ from gridops.tasks._parse import FETCH, OVERWRITE
 from gridops.tasks._task import SELECTION, Call, format_flag, grid_task
 from gridops.tasks._terminal import (
     EACH,
-    counted,
-    folds,
     say,
     say_folded,
+    should_fold,
     show,
     show_rows,
+    track,
     write_bytes,
 )
 
@@ -219,7 +219,7 @@ def _gather(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> Sequence[Outcom
     stop = Cancel()
     with cancel_on_signals(stop, lambda name: say(f"{name}: asking the nodes to stop the command")):
         arriving = call.grid.exec(spec, nodes, stop=stop)
-        found = {o.node.name: o for o in counted(arriving, len(nodes), "nodes that have ended:")}
+        found = {o.node.name: o for o in track(arriving, len(nodes), "nodes that have ended:")}
     return [found[node.name] for node in nodes]
 
 
@@ -253,7 +253,7 @@ def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool =
     nodes, form = call.nodes, call.format
     alone = (events.SYNC_PROGRESS,) if len(nodes) == 1 else ()  # else the nodes are counted
     with call.narrate(only=(events.WARNING, events.RETRY, *alone)):
-        arriving = counted(
+        arriving = track(
             call.grid.sync(path, nodes, dry_run=dry_run), len(nodes), "synced", of="nodes"
         )
         found = {o.node.name: o for o in arriving}
@@ -277,7 +277,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
     if dry_run:
         for report in reports:
             _print_plan(report)
-    elif folds(len(reports), each):
+    elif should_fold(len(reports), each):
         show_rows(folding.SYNC_GROUP_HEADER, folding.sync_rows(reports))
         say_folded(len(reports))
     elif reports:

@@ -132,7 +132,7 @@ def test_a_sync_reports_every_node(tell, inventory, project):
 
 
 def test_reports_of_many_nodes_are_folded(tell, inventory, project, monkeypatch):
-    monkeypatch.setattr("gridops.tasks._terminal.MOST", 2)
+    monkeypatch.setattr("gridops.tasks._terminal.MAX_ROWS", 2)
     done = tell("sync")
     (row,) = done.out.splitlines()[1:]
     assert row.split()[:4] == ["3", "1", "of", "1"]

@@ -38,7 +38,7 @@ def test_all_nodes_are_shown_in_the_inventorys_order(tell, inventory):
 def test_many_nodes_are_folded_by_state_unless_each_is_asked_for(
     tell, inventory, dead, monkeypatch
 ):
-    monkeypatch.setattr("gridops.tasks._terminal.MOST", 3)
+    monkeypatch.setattr("gridops.tasks._terminal.MAX_ROWS", 3)
     done = tell("health")
     assert done.status == 1
     assert [row.split()[:2] for row in done.out.splitlines()] == [

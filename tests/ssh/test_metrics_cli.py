@@ -104,7 +104,7 @@ def test_a_durable_run_has_one_id_on_the_node_and_in_the_history_with_its_end():
 @pytest.mark.usefixtures("inventory")
 def test_a_store_that_is_locked_costs_one_warning_and_no_more(tell, monkeypatch):
     assert tell(*HERE, "true").status == 0
-    monkeypatch.setattr("gridops.observe.store.LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr("gridops.observe.store.STORE_LOCK_TIMEOUT", 0.1)
     other = sqlite3.connect(store_path(), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     done = tell(*HERE, "echo out; exit 7")

@@ -237,14 +237,14 @@ def test_long_counting_is_told_now_and_then(
 ) -> None:
     from gridops.tasks import _terminal
 
-    monkeypatch.setattr(_terminal, "PROGRESS_INTERVAL", 0.05)
+    monkeypatch.setattr(_terminal, "COUNT_INTERVAL", 0.05)
 
     def slowly() -> Iterator[int]:
         for number in range(4):
             time.sleep(0.06)
             yield number
 
-    assert list(_terminal.counted(slowly(), 4, "synced", of="nodes")) == [0, 1, 2, 3]
+    assert list(_terminal.track(slowly(), 4, "synced", of="nodes")) == [0, 1, 2, 3]
     assert capsys.readouterr().err.splitlines() == [
         f"gridops: synced {n}/4 nodes" for n in (1, 2, 3)
     ]

@@ -153,7 +153,7 @@ def test_the_live_view_is_harmless_and_as_wide_as_it_seems(screen):
     board.add(replace(evil, state="unreachable", error=EVIL), 2.0)
     console = Console(file=screen, width=500)
     for line in board.lines(500, 40, 3.0, EVIL):
-        console.print(_terminal.drawn(line.pieces))
+        console.print(_terminal.draw_line(line.pieces))
     text = seen(screen)
     assert text.count("[2J") > 2
     assert harmless(text, lines=True)
@@ -267,7 +267,7 @@ def test_a_label_may_hold_anything_and_promtool_has_nothing_to_say(home):
     metrics.record_task(odd)
     metrics.record_node(record)
     for openmetrics in (False, True):
-        nodes = exposition.written(exposition.of_nodes([record]), openmetrics=openmetrics)
+        nodes = exposition.generate(exposition.of_nodes([record]), openmetrics=openmetrics)
         text = nodes + metrics.export_prometheus(openmetrics=openmetrics)
         assert harmless(text, lines=True)
         assert 'a\\"b\\\\c} 1\\nnext 2 \\\\x00' in text

@@ -66,6 +66,18 @@ def test_a_json_line_has_time_level_event_service_and_context():
     }
 
 
+def test_a_json_lines_fields_are_facts():
+    stream = logged()
+    left = [{"pid": 12, "user": "root", "name": "sleep"}]
+    events.emit(events.RUN_QUEUED, nodes=("a", "b"), id="r1", seconds=60.0, gpus=2, command="x")
+    events.emit(events.RUN_LEFT, node="a", id="r1", reason="SIGHUP", state="queued")
+    events.emit(events.RUN_FINISHED, node="a", id="r1", status=0, seconds=1.5, left=left)
+    queued, gone, ended = map(json.loads, stream.getvalue().splitlines())
+    assert (queued["nodes"], queued["gpus"], queued["seconds"]) == (["a", "b"], 2, 60.0)
+    assert (gone["state"], gone["reason"]) == ("queued", "SIGHUP")
+    assert ended["left"] == left
+
+
 def test_each_line_is_one_json_document():
     stream = logged()
     get_logger("x").info("a\nb", what="c\nd", odd=object, bytes_=b"\xff")

@@ -215,7 +215,7 @@ def test_a_name_may_hold_anything(metrics):
 
 
 def test_what_cannot_be_stored_is_one_warning_and_still_exported(metrics, monkeypatch, caplog):
-    monkeypatch.setattr("gridops.observe.store.LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr("gridops.observe.store.STORE_LOCK_TIMEOUT", 0.1)
     metrics.record_task("run")
     metrics.flush()
     other = sqlite3.connect(store_path(), isolation_level=None)

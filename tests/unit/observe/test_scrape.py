@@ -48,7 +48,7 @@ def test_it_is_what_the_whole_exposition_is(metrics, openmetrics):
     scrape.publish(RECORDS, FIRST)
     text = scrape.text(openmetrics=openmetrics)
     whole = families(
-        exposition.written(
+        exposition.generate(
             [
                 *exposition.of_processes(Store().totals(), Store().stamps(), Store().active()),
                 *exposition.of_nodes(RECORDS),

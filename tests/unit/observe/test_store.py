@@ -283,7 +283,7 @@ def test_reading_a_damaged_file_is_an_error():
 def test_a_newer_gridops_store_is_left_alone():
     Store().write(counting("run"))
     with sqlite3.connect(store_path()) as db:
-        db.execute(f"PRAGMA user_version = {sql.VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION + 1}")
     db.close()
     with pytest.raises(StoreError, match="newer"):
         Store().write(counting("run"))
@@ -294,7 +294,7 @@ def test_an_older_store_is_brought_up_to_date_with_what_is_in_it(monkeypatch):
     Store().write(counting("run"))
     more = ("CREATE TABLE further (a)", "UPDATE totals SET value = value * 10")
     monkeypatch.setattr(sql, "MIGRATIONS", (*sql.MIGRATIONS, more))
-    monkeypatch.setattr(sql, "VERSION", 2)
+    monkeypatch.setattr(sql, "SCHEMA_VERSION", 2)
     Store().write(counting("run"))
     assert totals() == {'["run"]': 11}
     with sqlite3.connect(store_path()) as db:
@@ -402,7 +402,7 @@ def test_an_end_that_is_known_stays():
 
 @pytest.fixture
 def always_pruning(monkeypatch):
-    monkeypatch.setattr(sql, "PRUNE_EVERY", -1.0)
+    monkeypatch.setattr(sql, "PRUNE_INTERVAL", -1.0)
 
 
 @pytest.mark.usefixtures("always_pruning")
@@ -420,8 +420,8 @@ def test_what_is_old_is_forgotten():
 
 @pytest.mark.usefixtures("always_pruning")
 def test_there_are_never_more_than_so_many(monkeypatch):
-    monkeypatch.setattr(sql, "MOST_SAMPLES", 10)
-    monkeypatch.setattr(sql, "MOST_RUNS", 5)
+    monkeypatch.setattr(sql, "MAX_STORED_SAMPLES", 10)
+    monkeypatch.setattr(sql, "MAX_STORED_RUNS", 5)
     batch = Batch()
     for number in range(30):
         at = NOW - 60 * number
@@ -434,11 +434,11 @@ def test_there_are_never_more_than_so_many(monkeypatch):
 
 def test_pruning_is_done_once_in_a_while(monkeypatch):
     Store().write(counting("run"))
-    monkeypatch.setattr(sql, "MOST_RUNS", 1)
+    monkeypatch.setattr(sql, "MAX_STORED_RUNS", 1)
     written(run_row("r1"), run_row("r2", NOW + 1))
     assert len(Store().runs()) == 2
     with sqlite3.connect(store_path()) as db:
-        db.execute("UPDATE meta SET value = value - ? WHERE key = 'pruned'", (sql.PRUNE_EVERY,))
+        db.execute("UPDATE meta SET value = value - ? WHERE key = 'pruned'", (sql.PRUNE_INTERVAL,))
     db.close()
     Store().write(counting("run"))
     assert len(Store().runs()) == 1
