@@ -70,7 +70,7 @@ class Selection:
             self.warning = ""
             events.emit(events.INVENTORY_CHANGED, nodes=len(self.chosen), inventory=self.source)
         except GridError as exc:
-            self.warning = f"the inventory as it was before is in use: {exc}"
+            self.warning = f"the inventory cannot be read, and the earlier one stays in use: {exc}"
             events.emit(events.WARNING, message=self.warning)
 
     def _load(self, path: str | Path | None) -> None:

@@ -66,7 +66,7 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
         if name in OURS:
             raise UsageError(f"--env {name}: gridops sets that")
         if name in SHELLS_OWN:
-            raise UsageError(f"--env {name}: shells do not let anybody set that")
+            raise UsageError(f"--env {name}: shells do not allow to set it")
         if "\0" in value:
             raise UsageError(f"--env {name}: a value cannot hold a NUL byte")
         found[name] = value
@@ -79,7 +79,7 @@ def ports(texts: Iterable[str]) -> tuple[PortForward, ...]:
     given = [one.local for one in found if one.local is not None]
     for local in given:
         if given.count(local) > 1:
-            raise UsageError(f"--port: {local} can lead to one port only", hint=PORT_HINT)
+            raise UsageError(f"--port: {local} can forward to one port only", hint=PORT_HINT)
     return found
 
 
@@ -107,7 +107,7 @@ def visible_gpus(env: dict[str, str], wanted: str | None) -> dict[str, str]:
     """`env` for a run with `--gpus wanted`: with 0 it sees none, without the flag all."""
     given = [name for name in VISIBLE if name in env]
     if wanted is not None and given:
-        raise UsageError(f"both --gpus and --env {given[0]}", hint="--gpus sets it")
+        raise UsageError(f"both --gpus and --env {given[0]}", hint="leave one out: --gpus sets it")
     return {**env, **dict.fromkeys(VISIBLE, "")} if wanted == "0" else env
 
 
@@ -115,7 +115,7 @@ def command(cmd: str | None, task: str) -> str:
     """The command's shell text: `--cmd TEXT`, or the words after `--`."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     if cmd is not None and words:
-        raise UsageError("both --cmd and a command after --", hint="give one of them")
+        raise UsageError("both --cmd and a command after --", hint="give only one")
     # One word is shell text already; several are taken as they are, blanks and quotes too.
     text = cmd if cmd is not None else words[0] if len(words) == 1 else shlex.join(words)
     if not text.strip():
@@ -136,9 +136,12 @@ def tree(src: str | None, instead: str) -> str:
     try:
         path = path.resolve()
     except OSError:
-        raise UsageError("this directory is gone", hint="go to one that is there") from None
+        raise UsageError("this directory is gone", hint="change to an existing directory") from None
     if src is None and path in (Path.home().resolve(), Path("/")):
-        raise UsageError(f"this would sync all of {path}", hint=f"go to the project, or {instead}")
+        raise UsageError(
+            f"this would sync all of {path}",
+            hint=f"change to the project's directory, or {instead}",
+        )
     return str(path)
 
 
@@ -154,10 +157,10 @@ def amount(text: str | None, flag: str) -> float | None:
 def fresh(wanted: bool, sync: bool) -> bool:
     """True if the run is to have a clean directory. Raises UsageError."""
     if wanted and not sync:
-        raise UsageError("--fresh runs in what a sync brings", hint="leave out --no-sync")
+        raise UsageError("--fresh needs a sync", hint="leave out --no-sync")
     return wanted
 
 
-FETCH = "bring this file, directory or wildcard home at the end; several times if need be"
-OVERWRITE = "replace files here that are newer, too"
+FETCH = "file, directory or wildcard to fetch at the end; may be repeated"
+OVERWRITE = "replace local files even if they are newer"
 FETCH_EVENTS = (events.FETCH_PROGRESS, events.FETCH_FINISHED, events.WARNING, events.RETRY)

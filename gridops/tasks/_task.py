@@ -47,7 +47,7 @@ INVENTORY = (Flag("inventory", None, "inventory file (else GRIDOPS_INVENTORY, in
 SELECTION = (
     *INVENTORY,
     Flag("nodes", None, "node set: gpu[01-04], a,b, @tag, gpu[1-8]!gpu3 (default: all)"),
-    Flag("tags", None, "only nodes with one of these tags: a,b"),
+    Flag("tags", None, "select nodes with one of these tags: a,b"),
 )
 LOG = (
     Flag("log_level", None, "DEBUG, INFO, WARNING or ERROR (else GRIDOPS_LOG_LEVEL)"),

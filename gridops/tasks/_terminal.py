@@ -220,7 +220,7 @@ def track(items: Iterable[T], total: int, what: str, *, of: str = "") -> Iterato
             tell_progress("")
 
 
-EACH = "a row for every node, however many there are (more than 50 are folded)"
+EACH = "show a row for every node (default: fold more than 50)"
 MAX_ROWS = 50  # rows that are still read one by one
 
 

@@ -23,12 +23,12 @@ CLUSTER_EVENTS = (events.CLUSTER_STEP, events.CLUSTER_PROGRESS, events.WARNING)
 @grid_task(
     flags=SELECTION,
     help={
-        "wheelhouse": "a directory of wheels here, for nodes that reach no package index",
-        "timeout": "how long one node may take: 90, 10m, 1h30m",
+        "wheelhouse": "a local directory of wheels, for nodes that reach no package index",
+        "timeout": "time limit for one node: 90, 10m, 1h30m",
     },
 )
 def install(call: Call, wheelhouse: str | None = None, timeout: str = "30m") -> int:
-    """Install the inventory's Ray in its own environment on the selected nodes."""
+    """Install the inventory's Ray on the selected nodes, in its own environment."""
     limit = _parse.seconds(timeout, "timeout") or 0.0
     wheels = Path(wheelhouse).expanduser() if wheelhouse is not None else None
     with call.narrate(only=CLUSTER_EVENTS):
@@ -48,7 +48,7 @@ def _report(outcome: Outcome[Installed]) -> Outcome[Installed]:
 @grid_task(
     flags=SELECTION,
     help={
-        "timeout": "how long until the cluster must count every node: 90, 10m, 1h30m",
+        "timeout": "time limit until the cluster counts every node: 90, 10m, 1h30m",
         "restart": "stop the parts that run first, and the jobs with them",
     },
 )
@@ -68,12 +68,12 @@ def start(call: Call, timeout: str = "2m", restart: bool = False) -> int:
 @grid_task(
     flags=SELECTION,
     help={
-        "grace": "how long processes have to end by themselves: 90, 10m, 1h30m",
+        "grace": "time for processes to end by themselves before KILL: 90, 10m, 1h30m",
         "keep_logs": "leave Ray's logs on the nodes",
     },
 )
 def stop(call: Call, grace: str = "10", keep_logs: bool = False) -> int:
-    """End Ray on the selected nodes, the workers first: what we started, and nothing else."""
+    """Stop Ray on the selected nodes, workers first: only what gridops started."""
     mercy = round(_parse.seconds(grace, "grace") or 0.0)
     with call.narrate(only=CLUSTER_EVENTS):
         outcomes = list(call.grid.stop_ray(call.nodes, grace=mercy, keep_logs=keep_logs))
@@ -87,7 +87,7 @@ def stop(call: Call, grace: str = "10", keep_logs: bool = False) -> int:
 
 @grid_task(flags=(*SELECTION, *format_flag("table", "json")))
 def status(call: Call) -> int:
-    """Show the Ray cluster beside what the inventory wants. Exit 1 when they differ."""
+    """Compare the Ray cluster with the inventory. Exit 1 when they differ."""
     from gridops.render import cluster, documents, tables
 
     found = call.grid.ray_status(call.nodes)

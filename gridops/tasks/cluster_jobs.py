@@ -31,9 +31,9 @@ OWN_HELP = (
     iterable=["env"],
     help={
         "cmd": COMMAND_HELP,
-        "src": "the tree to run it in (default: this directory)",
+        "src": "the tree to send and run in (default: this directory)",
         "shared": "run in the tree that `inv sync` brought to every node; send nothing",
-        "env": "NAME=VALUE for the command and all its workers, several times if need be",
+        "env": "NAME=VALUE to set for the command and all its workers; may be repeated",
         "num_cpus": f"CPUs {OWN_HELP}",
         "num_gpus": f"GPUs {OWN_HELP}",
         "memory": f"bytes of memory, such as 500M or 8G, {OWN_HELP}",
@@ -51,12 +51,12 @@ def submit(
     memory: str | None = None,
     detach: bool = False,
 ) -> int:
-    """Run a command on the Ray cluster, with the tree; its exit status is ours."""
+    """Run a command on the Ray cluster, with the tree; exit with its status."""
     from gridops.ray.submit import ClusterSpec
 
     spec = ClusterSpec(
         command=_parse.command(cmd, "cluster.submit"),
-        src=_parse.tree(src, "name it with --src"),
+        src=_parse.tree(src, "name it by --src"),
         shared=shared,
         env=_parse.environment(env or ()),
         num_cpus=_parse.amount(num_cpus, "num-cpus"),
@@ -105,7 +105,7 @@ def _follow(following: Following) -> int:
 
 @grid_task(name="jobs", flags=(*INVENTORY, *format_flag("table", "json")))
 def jobs_(call: Call) -> None:
-    """List the jobs of the cluster, oldest first: those submitted, and programs that connected."""
+    """List the cluster's jobs, oldest first: submitted ones and connected programs."""
     from gridops.render import cluster, documents, tables
 
     with call.grid.ray_jobs() as client:
@@ -120,10 +120,10 @@ def jobs_(call: Call) -> None:
 @grid_task(
     flags=INVENTORY,
     short={"follow": "f"},
-    help={"id": JOB_ID_HELP, "follow": "go on until the job ends; its exit status is ours"},
+    help={"id": JOB_ID_HELP, "follow": "follow the job to its end and exit with its status"},
 )
 def logs(call: Call, id: str, follow: bool = False) -> int:
-    """Print what a job has printed, byte for byte; Ray has its stdout and stderr as one."""
+    """Print a job's output, stdout and stderr as one, byte for byte."""
     from gridops.ray.follow import Following
 
     with call.narrate(), call.grid.ray_jobs() as client:
@@ -184,7 +184,7 @@ def dashboard(call: Call, port: str | None = None) -> int:
                 while True:
                     time.sleep(3600)
         except OSError as exc:
-            raise UsageError(f"--port {local} cannot be had here: {exc.strerror}") from exc
+            raise UsageError(f"--port {local} cannot be opened here: {exc.strerror}") from exc
         except KeyboardInterrupt:
             return 0
 

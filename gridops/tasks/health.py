@@ -36,10 +36,10 @@ SORTS = ("inventory", "score", "name")
     flags=(*SELECTION, *format_flag("table", "json", "csv")),
     optional=["watch"],
     help={
-        "watch": "probe again every so many seconds (default: 5) until Ctrl-C",
+        "watch": "probe again every N seconds (default: 5) until Ctrl-C",
         "sort": "inventory | score | name (default: inventory, with --watch score)",
         "each": EACH,
-        "lenient": "exit 1 only if no node at all is healthy",
+        "lenient": "exit 1 only if no node is healthy",
     },
 )
 def health(
@@ -128,8 +128,8 @@ def _again_and_again(call: Call, every: float, sort: str, each: bool) -> int:
 @grid_task(
     flags=(*SELECTION, *format_flag("table", "json")),
     help={
-        "explain": "rank all nodes, with the reason of each place",
-        "gpus": "the best for a run that needs so many free GPUs",
+        "explain": "rank all nodes, with the reason for each place",
+        "gpus": "the best node for a run that needs N free GPUs",
     },
 )
 def best(call: Call, explain: bool = False, gpus: str | None = None) -> int:

@@ -24,15 +24,15 @@ MAX_SEARCHED = 100_000  # runs that are looked through for those of some nodes
     flags=(*SELECTION, *format_flag("table", "json", "csv")),
     optional=["plot"],
     help={
-        "limit": "at most so many runs, the newest",
+        "limit": "show the newest N runs (default: 20)",
         "since": "only what began within this time: 12h, 7d (a plot of nodes: 6h)",
-        "plot": "draw it: durations (of runs; the default), load, cpu, memory or gpu (of nodes)",
+        "plot": "plot the runs' duration (default), or the nodes' load, cpu, memory or gpu",
     },
 )
 def history(
     call: Call, limit: str = "20", since: str | None = None, plot: str | None = None
 ) -> None:
-    """Show the runs started from this machine, newest first; or plot runs or the nodes' load."""
+    """List or plot the runs from this machine, or plot nodes' load."""
     from gridops.observe.store import Store
     from gridops.render import documents
     from gridops.render import history as render
@@ -51,7 +51,7 @@ def history(
     elif call.format == "csv":
         show(to_csv(render.HISTORY_CSV, map(render.csv_row, runs)))
     elif not runs:
-        say("no runs are recorded (`inv run --cmd …` makes one)")
+        say("no runs are recorded; start one by `inv run --cmd …`")
     elif drawn:
         ascii = not speaks_unicode(sys.stdout)
         _show_drawing(render.durations(runs, now, drawing_width(), ascii=ascii))
@@ -100,6 +100,6 @@ def _loads(call: Call, store: Store, what: str, now: float, age: float) -> Seque
 
 def _show_drawing(lines: Sequence[Line]) -> None:
     if not lines:
-        say("nothing is recorded of these nodes in that time (`inv health` records)")
+        say("nothing is recorded of these nodes in that time; `inv health` records them")
         return
     show_lines([line.pieces for line in lines])

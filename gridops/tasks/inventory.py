@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @grid_task(flags=INVENTORY)
 def check(call: Call) -> int:
-    """Check the inventory file; every problem is one line. Exit 2 if there is any."""
+    """Check the inventory file and list every problem. Exit 2 if there is one."""
     from gridops.inventory import find, problems
     from gridops.system import ownership
 
@@ -35,7 +35,7 @@ def check(call: Call) -> int:
 
 @grid_task(name="list", flags=(*SELECTION, *format_flag("table", "json", "csv")))
 def list_(call: Call) -> None:
-    """List the selected nodes; nothing is connected."""
+    """List the selected nodes without connecting to them."""
     from gridops.render import documents, tables
 
     rows = [tables.node_row(node) for node in call.nodes]
@@ -63,8 +63,8 @@ def schema(call: Call) -> None:
 @grid_task(
     flags=SELECTION,
     help={
-        "dry_run": "show the fingerprints; trust nothing",
-        "replace": "also take a key in place of another one that was known before",
+        "dry_run": "show the fingerprints; add nothing",
+        "replace": "replace a known key by the node's new one",
     },
 )
 def trust(call: Call, dry_run: bool = False, replace: bool = False) -> int:

@@ -27,9 +27,9 @@ CONNECTION_EVENTS = (events.CONNECTION_LOST, events.CONNECTION_REGAINED, events.
     default=True,
     flags=(*SELECTION, *format_flag("table", "json")),
     help={
-        "state": "only runs in this state, or one of these: running,queued",
-        "all": "all that the nodes know, also attempts that never began (JSON: the default)",
-        "limit": "the newest so many of those that have ended (default: 20)",
+        "state": "only runs in these states: running,queued",
+        "all": "list all runs, also attempts that never began (default with JSON)",
+        "limit": "the newest N of the ended runs (default: 20)",
     },
 )
 def list_(call: Call, state: str | None = None, all: bool = False, limit: str | None = None) -> int:
@@ -40,7 +40,7 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     from gridops.render.folding import failures
 
     if all and limit is not None:
-        raise UsageError("--all has no --limit")
+        raise UsageError("--all and --limit exclude each other")
     of, ended = states(state), _count(limit, "limit")
     if ended is None and not all and call.format != "json":
         ended = ENDED
@@ -68,15 +68,15 @@ def list_(call: Call, state: str | None = None, all: bool = False, limit: str | 
     short={"follow": "f"},
     help={
         "id": RUN_ID_HELP,
-        "follow": "go on until the run ends; its exit status is ours",
-        "tail": "only the last so many lines of each stream, and what follows",
-        "stderr": "its stderr alone, on stdout",
+        "follow": "follow the run to its end and exit with its status",
+        "tail": "start at the last N lines of each stream",
+        "stderr": "print only its stderr, on stdout",
     },
 )
 def logs(
     call: Call, id: str, follow: bool = False, tail: str | None = None, stderr: bool = False
 ) -> int:
-    """Print what a run has printed, byte for byte: stdout to stdout, stderr to stderr."""
+    """Print a run's output, byte for byte: stdout to stdout, stderr to stderr."""
     from gridops.reach.pump import Output
 
     count = _count(tail, "tail")
@@ -121,7 +121,7 @@ _COUNTED = {"tail": "lines", "limit": "runs"}
     iterable=["fetch"],
     help={
         "id": RUN_ID_HELP,
-        "timeout": "wait no longer than this: 90, 10m, 1h30m (exit status 124)",
+        "timeout": "wait at most this long: 90, 10m, 1h30m (exit status 124)",
         "fetch": FETCH,
         "into": INTO_HELP,
         "overwrite": OVERWRITE,
@@ -135,7 +135,7 @@ def wait(
     into: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Wait until a run has ended; its exit status is ours."""
+    """Wait until a run has ended and exit with its status."""
     from gridops.transfers.fetch import check_patterns
 
     limit, patterns = _parse.seconds(timeout, "timeout"), check_patterns(fetch or ())
@@ -186,7 +186,7 @@ def _conclude(job: Job) -> int:
 def fetch(
     call: Call, id: str, pattern: Sequence[str], into: str | None = None, overwrite: bool = False
 ) -> int:
-    """Bring results of a run home, whether it has ended or not. Exit 1 if nothing matches."""
+    """Fetch results of a run, whether it has ended or not. Exit 1 if nothing matches."""
     from gridops.transfers.fetch import check_patterns
 
     patterns = check_patterns(pattern)
@@ -227,11 +227,11 @@ def kill(call: Call, id: str) -> int:
     flags=(*SELECTION, *format_flag("table", "json")),
     help={
         "id": RUN_ID_HELP,
-        "diff": "its uncommitted changes alone, byte for byte, for `git apply`",
+        "diff": "print only its uncommitted changes, for `git apply`",
     },
 )
 def show_(call: Call, id: str, diff: bool = False) -> int | None:
-    """Show a run: its command, commit, node and why there, when, and how it ended."""
+    """Show a run: its command, commit, node and the reason for it, times and outcome."""
     from gridops.render import documents, jobs
 
     if diff and call.format == "json":
@@ -261,9 +261,11 @@ def _show_diff(call: Call, job: Job) -> int:
     return 0 if changes or job.commit else 1
 
 
-@grid_task(flags=SELECTION, help={"older_than": "what ended longer ago than this: 90, 12h, 7d"})
+@grid_task(
+    flags=SELECTION, help={"older_than": "forget runs that ended longer ago than this: 90, 12h, 7d"}
+)
 def prune(call: Call, older_than: str = "7d") -> int:
-    """Forget ended runs and their output; prints their ids. Never a run that has not ended."""
+    """Forget ended runs and their output, and print their ids."""
     from gridops.render.folding import failures
 
     age = _parse.seconds(older_than, "older-than") or 0.0

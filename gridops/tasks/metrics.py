@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from gridops.tasks._monitor import Monitor
     from gridops.tasks._service import Service
 
-AUTH_HELP = "a file with user:password in its only line, for nobody else to read"
-TOKEN_HELP = "a file with a bearer token in its only line, for nobody else to read"
+AUTH_HELP = "a file with one line user:password, readable by you alone"
+TOKEN_HELP = "a file with one line, a bearer token, readable by you alone"
 TEXTFILE_HELP = (
     "write the metrics to this file, whole or not at all (node_exporter's textfile collector)"
 )
@@ -29,7 +29,7 @@ TEXTFILE_HELP = (
     help={"openmetrics": "in the OpenMetrics format", "textfile": TEXTFILE_HELP},
 )
 def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) -> None:
-    """Print the metrics of all calls until now, as Prometheus reads them; nothing is connected."""
+    """Print the metrics of all calls for Prometheus; connect to no node."""
     del call
     from gridops.observe import exposition
     from gridops.observe.store import Store
@@ -44,14 +44,14 @@ def show_(call: Call, openmetrics: bool = False, textfile: str | None = None) ->
 @grid_task(
     flags=SELECTION,
     help={
-        "port": "where to listen; 0: a free port",
+        "port": "the port to listen on; 0: a free one",
         "every": "seconds between two rounds of probing: 15, 1m",
         "bind": "the address to listen on; protect any but this machine's own with --auth-file",
         "auth_file": AUTH_HELP,
         "token_file": TOKEN_HELP,
         "tls_cert": "speak HTTPS with the certificate in this file (PEM, with its chain)",
-        "tls_key": "its key",
-        "commands": "show on the status page what was run; a command may hold secrets",
+        "tls_key": "the file of the certificate's key",
+        "commands": "show commands on the status page; a command may hold secrets",
         "textfile": f"do not serve: probe once and {TEXTFILE_HELP}",
     },
 )
@@ -67,7 +67,7 @@ def serve(
     commands: bool = False,
     textfile: str | None = None,
 ) -> None:
-    """Probe the grid again and again; serve /metrics, /healthz, /api/nodes and a status page."""
+    """Probe the grid on a schedule; serve /metrics, /healthz, /api/nodes and a status page."""
     from gridops.observe.auth import access, server_tls
     from gridops.observe.exporter import Exporter
     from gridops.tasks._monitor import Monitor, Selection
@@ -126,7 +126,7 @@ def _serve_until_signal(exporter: Exporter, monitor: Monitor, service: Service) 
         "gateway": "the Pushgateway's URL: http://host:9091",
         "job": "the label `job` there",
         "instance": "the label `instance` there (default: this machine's name)",
-        "timeout": "try no longer than this",
+        "timeout": "time limit of the push",
         "auth_file": AUTH_HELP,
         "token_file": TOKEN_HELP,
         "strict": "exit 125 when the push fails, rather than warn",
@@ -142,7 +142,7 @@ def push(
     token_file: str | None = None,
     strict: bool = False,
 ) -> int:
-    """Push the metrics of all calls until now to a Pushgateway; they replace those there."""
+    """Push the metrics of all calls to a Pushgateway, replacing those there."""
     del call
     from gridops.observe.auth import access
     from gridops.observe.push import Gateway

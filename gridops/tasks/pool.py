@@ -10,7 +10,7 @@ from gridops.tasks._terminal import say, show, show_table, track
 
 @grid_task(name="open", flags=SELECTION)
 def open_(call: Call) -> int:
-    """Open the connections to the selected nodes ahead; the next task finds them."""
+    """Open the connections to the selected nodes ahead of the next task."""
     from gridops.render.folding import failures
 
     nodes = [node for node in call.nodes if node.connection == "ssh"]
@@ -22,7 +22,7 @@ def open_(call: Call) -> int:
     return 0 if good == len(nodes) else 125
 
 
-@grid_task(flags=SELECTION, help={"all": "of every inventory, not just of the selected nodes"})
+@grid_task(flags=SELECTION, help={"all": "close the connections of every inventory"})
 def close(call: Call, all: bool = False) -> None:
     """Close the selected nodes' connections."""
     from gridops.reach import pool

@@ -24,7 +24,7 @@ SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
     flags=SELECTION,
     help={
         "html": "write the status page to this file, whole or not at all",
-        "commands": "show what was run, too; a command may hold secrets",
+        "commands": "show commands, too; a command may hold secrets",
     },
 )
 def report(call: Call, html: str | None = None, commands: bool = False) -> None:

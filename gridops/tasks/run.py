@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
 
 CMD = "the command, as shell text (or its words after --)"
-ENV = "NAME=VALUE for the command, several times if need be"
+ENV = "NAME=VALUE to set for the command; may be repeated"
 TIMEOUT = "end the command after this long: 90, 10m, 1h30m (exit status 124)"
-BARE = "without the nodes' env_setup"
+BARE = "do not run the nodes' env_setup"
 SRC = "the tree to sync (default: this directory)"
 
 
@@ -38,24 +38,24 @@ SRC = "the tree to sync (default: this directory)"
     iterable=["env", "port", "fetch"],
     help={
         "cmd": CMD,
-        "on": "this node and no other",
+        "on": "run on this node and no other",
         "src": SRC,
-        "sync": "do not sync: run in what an earlier sync brought",
+        "sync": "do not sync: run in the tree of an earlier sync",
         "env": ENV,
         "timeout": TIMEOUT,
-        "gpus": "so many GPUs that nobody uses, leased for the run (CUDA_VISIBLE_DEVICES)",
-        "wait": "stand in line this long when no slot is free: 30m (default: exit status 125)",
-        "isolate": "run in a snapshot of the tree, which later syncs do not change",
-        "fresh": "run in a directory of its own that has nothing but the tree",
-        "port": "[LOCAL:]REMOTE: lead to this port of the node meanwhile; several times if need be",
+        "gpus": "number of free GPUs to lease for the run (CUDA_VISIBLE_DEVICES)",
+        "wait": "wait in the queue this long when no slot is free: 30m (default: exit 125)",
+        "isolate": "run in a snapshot of the tree that later syncs do not change",
+        "fresh": "run in a new directory that holds nothing but the tree",
+        "port": "[LOCAL:]REMOTE: forward a local port to this port of the node; may be repeated",
         "fetch": FETCH,
         "overwrite": OVERWRITE,
-        "detach": "do not stay: print the run's id, and come back with `jobs.logs ID --follow`",
-        "give_up_after": "leave when the node has been out of reach this long (default: never)",
-        "kill_on_exit": "SIGTERM and a closed terminal end the run (default: leave it running)",
-        "restart_lost": "run it again when its node rebooted or shut down, or its supervisor died",
+        "detach": "start the run, print its id and exit; `jobs.logs ID --follow` follows it",
+        "give_up_after": "stop waiting for a node out of reach after this long (default: never)",
+        "kill_on_exit": "end the run at SIGTERM or a closed terminal (default: leave it running)",
+        "restart_lost": "run again when the node reboots or shuts down, or its supervisor dies",
         "log_cap": "keep at most this much of each stream on the node: 500M, 2G",
-        "dry_run": "say which node, why, and what would be synced; do nothing",
+        "dry_run": "print the node, the reason and what would be synced; change nothing",
     },
 )
 def run(
@@ -80,9 +80,9 @@ def run(
     log_cap: str | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Sync the tree to the best node and run the command there; its exit status is ours.
+    """Run a command on the best node, in the synced tree; exit with its status.
 
-    The run belongs to the node: it goes on when the connection breaks, and so does this. Ctrl-C
+    The run belongs to the node. When the connection breaks it goes on, and we reconnect. Ctrl-C
     ends the run; a second one, a closed terminal or SIGTERM leave it running.
     """
     flags = locals()
@@ -114,7 +114,7 @@ def _run_spec(
 
     return RunSpec(
         command=_parse.command(cmd, "run"),
-        src=_parse.tree(src, "name it with --src, or --no-sync") if sync else src or ".",
+        src=_parse.tree(src, "name it by --src, or give --no-sync") if sync else src or ".",
         sync=sync,
         env=_parse.visible_gpus(_parse.environment(env or ()), flags["gpus"]),
         timeout=_parse.seconds(flags["timeout"], "timeout"),
@@ -134,15 +134,15 @@ def _run_spec(
 
 def _refuse_to_leave(spec: RunSpec) -> None:
     if spec.ports:
-        raise UsageError("--port lasts as long as we stay with the run", hint="leave out --detach")
+        raise UsageError("--port needs an attached run", hint="leave out --detach")
     for flag in ("kill_on_exit", "give_up_after", "restart_lost"):
         if getattr(spec, flag):
             name = flag.replace("_", "-")
-            raise UsageError(f"--{name} is for who stays with the run", hint="leave out --detach")
+            raise UsageError(f"--{name} needs an attached run", hint="leave out --detach")
     if spec.fetch:
         raise UsageError(
-            "--fetch brings things home when we have seen the run end",
-            hint="later: `inv jobs.wait ID --fetch PATTERN`, or `inv jobs.fetch ID PATTERN`",
+            "--fetch needs an attached run",
+            hint="fetch later: `inv jobs.wait ID --fetch PATTERN`, or `inv jobs.fetch ID PATTERN`",
         )
 
 
@@ -246,10 +246,10 @@ def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
     help={"src": SRC, "dry_run": "list what would change; transfer nothing", "each": EACH},
 )
 def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool = False) -> int:
-    """Bring the tree to the selected nodes: what changed travels, deletions too."""
+    """Sync the tree to the selected nodes: send what changed, delete what is gone."""
     from gridops.render import documents
 
-    path = _parse.tree(src, "name it with --src")
+    path = _parse.tree(src, "name it by --src")
     nodes, form = call.nodes, call.format
     alone = (events.SYNC_PROGRESS,) if len(nodes) == 1 else ()  # else the nodes are counted
     with call.narrate(only=(events.WARNING, events.RETRY, *alone)):

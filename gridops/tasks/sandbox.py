@@ -8,12 +8,12 @@ from gridops.errors import UsageError
 from gridops.tasks._task import Call, format_flag, grid_task
 from gridops.tasks._terminal import say, show, show_table
 
-DIR = {"dir": "where its files are (default: .sandbox here)"}
+DIR = {"dir": "the directory of its files (default: .sandbox here)"}
 
 
-@grid_task(help={"nodes": "how many nodes", **DIR})
+@grid_task(help={"nodes": "number of nodes", **DIR})
 def up(call: Call, nodes: str = "3", dir: str | None = None) -> None:
-    """Start real sshd nodes on this machine, as yourself; print their inventory's path."""
+    """Start real sshd nodes on this machine and print their inventory's path."""
     del call
     from gridops.sandbox import Sandbox
 
@@ -28,7 +28,7 @@ def up(call: Call, nodes: str = "3", dir: str | None = None) -> None:
 
 @grid_task(flags=format_flag("table", "json"), help=DIR)
 def status(call: Call, dir: str | None = None) -> int:
-    """List the sandbox's nodes and their state. Exit 1 if any does not run."""
+    """List the sandbox's nodes and their state. Exit 1 if one does not run."""
     from gridops.render import documents, tables
     from gridops.sandbox import Sandbox
 
@@ -48,7 +48,7 @@ def status(call: Call, dir: str | None = None) -> int:
 
 @grid_task(help=DIR)
 def down(call: Call, dir: str | None = None) -> None:
-    """End the sandbox's nodes and remove its files."""
+    """Stop the sandbox's nodes and remove its files."""
     del call
     from gridops.sandbox import Sandbox, default_root
 

@@ -140,7 +140,7 @@ def test_nodes_may_be_added_and_removed_while_it_runs(inventory):
         path.write_text("nodes: [")
         wait_until(lambda: exporter.value("grid_exporter_inventory_ok") == 0, 30)
         assert exporter.value('grid_node_up{node="here"}') == 1
-        assert "the inventory as it was before is in use" in exporter.get("")
+        assert "the earlier one stays in use" in exporter.get("")
         inventory()
         wait_until(lambda: exporter.value('grid_node_up{node="node2"}') == 1, 30)
         assert exporter.value("grid_exporter_inventory_ok") == 1

@@ -47,7 +47,7 @@ def test_what_is_no_port_is_said_with_what_is(text):
 
 
 def test_one_local_port_cannot_lead_to_two():
-    with pytest.raises(UsageError, match="9000 can lead to one"):
+    with pytest.raises(UsageError, match="9000 can forward to one"):
         _parse.ports(["9000:1", "80", "9000:2"])
 
 

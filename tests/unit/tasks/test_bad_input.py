@@ -72,7 +72,7 @@ TYPOS = [
     ("exec --cmd x --timeout 0", "--timeout '0' is not a duration"),
     ("run --cmd x --env LR", "--env 'LR' is not NAME=VALUE (--env LR=0.1 --env SEED=3)"),
     ("exec --cmd x --env 1A=2", "--env '1A' is not NAME=VALUE"),
-    ("run --cmd x --env UID=0", "--env UID: shells do not let anybody set that"),
+    ("run --cmd x --env UID=0", "--env UID: shells do not allow to set it"),
     ("run --cmd x --on gpu7", "unknown node 'gpu7' (did you mean gpu2? valid: gpu1, gpu2, cpu1)"),
     ("run --cmd x --on cpu1 --tags gpu", "--on cpu1 is not among the selected nodes (valid: gpu["),
     ("run --cmd x --src no/such", "--src no/such: there is no such directory"),
@@ -118,4 +118,6 @@ def test_no_one_syncs_a_home_by_accident(tell, home, monkeypatch, cwd):
     for words in (("run", "--cmd", "x"), ("sync",)):
         done = tell(*words)
         assert done.status == 2
-        assert done.complaint.startswith(f"this would sync all of {home} (go to the project, or")
+        assert done.complaint.startswith(
+            f"this would sync all of {home} (change to the project's directory, or"
+        )

@@ -314,7 +314,9 @@ def test_the_tree_is_this_directory_unless_named(cwd):
 @pytest.mark.parametrize("where", ["home", "root"])
 def test_nobody_means_to_send_all_of_this(where, home, monkeypatch):
     monkeypatch.chdir(home if where == "home" else "/")
-    with pytest.raises(UsageError, match=r"all of .*\(go to the project, or name it\)"):
+    with pytest.raises(
+        UsageError, match=r"all of .*\(change to the project's directory, or name it"
+    ):
         _parse.tree(None, "name it")
 
 
