@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridops.ray.status import ClusterStatus
     from gridops.ray.stop import Stopped
     from gridops.ray.submit import ClusterSpec
+    from gridops.reach.link import Link
 
 
 class ClusterMixin(GridBase):
@@ -26,7 +27,7 @@ class ClusterMixin(GridBase):
         """The Ray cluster as the inventory wants it on `nodes`. Raises UsageError."""
         from gridops.ray.state import cluster_of
 
-        return cluster_of(self.inventory, nodes)
+        return cluster_of(self.inventory, self._connect, nodes)
 
     def install_ray(
         self,
@@ -98,7 +99,8 @@ class ClusterMixin(GridBase):
         from gridops.ray.client import RayClient
         from gridops.ray.state import facts_of
 
-        return RayClient(facts_of(self.inventory), self.settings.ssh)
+        facts = facts_of(self.inventory, self._connect)
+        return RayClient(facts, self._connect(facts.head))
 
     def submit(self, spec: ClusterSpec, client: RayClient) -> RayJob:
         """Send the tree and the job to the cluster; returns the job as it is there.
@@ -108,4 +110,9 @@ class ClusterMixin(GridBase):
         from gridops.ray.submit import submit
 
         with task_scope("cluster.submit"):
-            return submit(client, spec, self.settings)
+            return submit(client, spec, self.settings, self._connect)
+
+    def _connect(self, node: Node) -> Link:
+        from gridops.reach import link_to
+
+        return link_to(node, self.settings.ssh)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from gridops.errors import PortClosed
 from gridops.ray.jobsapi import JobsApi, RayJob
 from gridops.ray.model import ClusterFacts
 from gridops.ray.rest import SERVER_TIMEOUT, Api, Channel
-from gridops.reach import link_to
-from gridops.reach.link import Stream
-
-if TYPE_CHECKING:
-    from gridops.inventory.settings import SshSettings
+from gridops.reach.link import Link, Stream
 
 DIAL_TIMEOUT = 20.0  # seconds, a login included
 DASHBOARD, AGENT = "Ray's dashboard", "Ray's agent"
@@ -22,12 +17,12 @@ DASHBOARD, AGENT = "Ray's dashboard", "Ray's agent"
 class RayClient:
     """Client of one running cluster; connects on first use.
 
-    Close it in the end: `with RayClient(facts, ssh) as client`.
+    Close it in the end: `with RayClient(facts, link) as client`.
     """
 
-    def __init__(self, facts: ClusterFacts, ssh: SshSettings) -> None:
+    def __init__(self, facts: ClusterFacts, head: Link) -> None:
         self.facts = facts
-        self._link = link_to(facts.head, ssh)
+        self._link = head
         self._dashboard = Api(self._channels(self.stream), facts.token, DASHBOARD)
         self._agents: dict[tuple[str, int], Api] = {}
         self.jobs = JobsApi(self._dashboard)

@@ -10,12 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gridops.errors import ClusterError, GridError
 from gridops.model import Node, Outcome
-from gridops.ray.dashboard import Said
-from gridops.ray.model import Cluster
+from gridops.ray.model import Cluster, Look, Said
 from gridops.ray.preflight import open_ports
 from gridops.ray.remote import run_program
-from gridops.ray.state import Look
-from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
@@ -37,7 +34,7 @@ def find_barred(
     nodes = [node for node in cluster.nodes if node.name in routes]
 
     def tries(node: Node) -> Mapping[str, str]:
-        link, python = link_to(node, cluster.ssh), looks[node.name].python
+        link, python = cluster.connect(node), looks[node.name].python
         places = routes[node.name]
         answer = run_program(
             link, python, "node_mesh", "reach", f"{PORT_TIMEOUT:g}", *places, timeout=CALL_TIMEOUT

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 from gridops.errors import UnreadableAnswer
-from gridops.ray.model import Cluster
+from gridops.ray.model import Cluster, Member, Part, Said
 from gridops.ray.remote import run_program
-from gridops.ray.state import Part
-from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 
 ANSWER_GRACE = 20.0  # seconds beyond its own limit in which the program must have answered
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A machine as the cluster knows it."""
-
-    name: str
-    id: str
-    address: str
-    alive: bool
-    head: bool
-    why: str = ""  # it is not alive
-    total: Mapping[str, float] = field(default_factory=dict)
-    ports: tuple[int, ...] = ()  # at which the others must reach it
-
-    @property
-    def places(self) -> list[str]:
-        return [f"{self.address}:{port}" for port in self.ports]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The answer of node_ask.py: members, and perhaps use, demand and jobs."""
-
-    members: tuple[Member, ...]
-    used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by member's id
-    demand: tuple[str, ...] = ()  # what nobody could place yet, in words
-    jobs: tuple[Mapping[str, str], ...] = ()  # id, status, entrypoint
-
-    @property
-    def alive(self) -> dict[str, Member]:
-        return {member.name: member for member in self.members if member.alive}
 
 
 def wait_for(
@@ -64,7 +29,7 @@ def status(cluster: Cluster, head: Part, seconds: float) -> Said:
 
 def _ask(cluster: Cluster, head: Part, verb: str, seconds: float, *words: str) -> Said:
     answer = run_program(
-        link_to(cluster.head, cluster.ssh),
+        cluster.connect(cluster.head),
         f"{head.venv}/bin/python",
         "node_ask",
         verb,

@@ -12,11 +12,9 @@ from gridops.errors import ClusterError, UsageError
 from gridops.model import Node, Outcome
 from gridops.observe import events
 from gridops.ray import paths
-from gridops.ray.model import Cluster, Installed
+from gridops.ray.model import Cluster, Installed, differences
 from gridops.ray.pip_output import Pip
 from gridops.ray.remote import Told, ask
-from gridops.ray.state import differences
-from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.program import RsyncCall, rsync_program, run
@@ -47,7 +45,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
 
     def find(node: Node) -> Found:
         args = (node.remote_root, name, settings.python or "", node.env_setup, wheels)
-        told = ask(link_to(node, cluster.ssh), "install", "find", *args, timeout=FIND_TIMEOUT)
+        told = ask(cluster.connect(node), "install", "find", *args, timeout=FIND_TIMEOUT)
         room = told.number("room")
         if room is not None and room < DISK_ROOM:
             raise ClusterError(
@@ -106,7 +104,7 @@ class _Installation:
         self._node = node
         self._found = found
         self._end = time.monotonic() + timeout
-        self._link = link_to(node, cluster.ssh)
+        self._link = cluster.connect(node)
 
     def run(self, wheelhouse: Path | None) -> Installed:
         began = time.monotonic()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from gridops.jobs.spec import guard_by_setup
 from gridops.model import Node, RayRole
 from gridops.observe import events
-from gridops.ray.model import Cluster
-from gridops.ray.state import Look, ask_node
+from gridops.ray.model import Cluster, Look
+from gridops.ray.state import ask_node
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import RaySettings

@@ -24,7 +24,7 @@ from typing import IO
 from gridops.errors import DiskFull, SourceUnreadable, UsageError
 from gridops.observe import events
 from gridops.transfers.output import printable
-from gridops.transfers.sync import Tree
+from gridops.transfers.sync.tree import Tree
 
 MAX_PACKAGE = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)
 BIGGEST = 5  # files that are named when it is too much

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from gridops.errors import ClusterError, GridError
 from gridops.model import Node
-from gridops.ray.model import Cluster
+from gridops.ray.model import Cluster, Look, differences
 from gridops.ray.remote import run_program
-from gridops.ray.state import Look, differences
-from gridops.reach import link_to
 from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
@@ -195,7 +193,7 @@ def _run(
     nodes = [node for node in cluster.nodes if node.name in calls]
 
     def one(node: Node) -> Tries:
-        link = link_to(node, cluster.ssh)
+        link = cluster.connect(node)
         limit = LISTEN_TIMEOUT + 0.2 * len(nodes) + PYTHON_GRACE
         python = looks[node.name].python
         return Tries.of(run_program(link, python, "node_mesh", *calls[node.name], timeout=limit))

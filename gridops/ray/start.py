@@ -11,10 +11,10 @@ from gridops.errors import ClusterError, ClusterFailures, GridError
 from gridops.model import Node
 from gridops.observe import events
 from gridops.ray import connectivity, preflight
-from gridops.ray.dashboard import Said, wait_for
+from gridops.ray.dashboard import wait_for
 from gridops.ray.launch import Launch, new_id
-from gridops.ray.model import Cluster
-from gridops.ray.state import Look, Part, ask_node, keep_token, look
+from gridops.ray.model import Cluster, Look, Part, Said
+from gridops.ray.state import ask_node, keep_token, look
 from gridops.ray.stop import stop
 from gridops.reach.fanout import fan_out
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridops.errors import ClusterDown, ClusterError, UsageError
-from gridops.inventory.nodeset import fold
-from gridops.model import Node, Outcome, RayRole
+from gridops.model import Node, Outcome
 from gridops.ray import paths
-from gridops.ray.model import Cluster, ClusterFacts
+from gridops.ray.model import Cluster, ClusterFacts, Connect, Look, Part
 from gridops.ray.remote import Told, ask
-from gridops.reach import link_to
 from gridops.reach.answers import whole
 from gridops.reach.fanout import fan_out
 from gridops.system.files import write_atomic
@@ -28,8 +24,10 @@ TOKEN = re.compile(r"[!-~]{1,1024}")
 TOKENS_SINCE = (2, 52)  # the first Ray that asks strangers for a token
 
 
-def cluster_of(inventory: Inventory, nodes: Sequence[Node] | None = None) -> Cluster:
-    """The inventory's cluster, limited to `nodes` (default: all of them).
+def cluster_of(
+    inventory: Inventory, connect: Connect, nodes: Sequence[Node] | None = None
+) -> Cluster:
+    """The inventory's cluster, limited to `nodes` (default: all of them), reached by `connect`.
 
     The head is the one that ray.head names, else the first of the inventory, and is always in it.
     Raises UsageError when no version of Ray is named, or one that cannot be closed to strangers.
@@ -40,7 +38,7 @@ def cluster_of(inventory: Inventory, nodes: Sequence[Node] | None = None) -> Clu
     chosen = inventory.nodes if nodes is None else nodes
     workers = tuple(node for node in chosen if node.name != head.name)
     key = paths.cluster_key(head.name, settings.port)
-    return Cluster(key, head, workers, settings, inventory.settings.ssh)
+    return Cluster(key, head, workers, settings, inventory.settings.ssh, connect)
 
 
 def _check_version(version: str | None) -> None:
@@ -57,44 +55,6 @@ def _check_version(version: str | None) -> None:
             f"Ray {version} lets anybody who reaches it run code",
             hint="use Ray 2.52 or later, which asks for a token",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A node's running part in the cluster, as it was started."""
-
-    role: RayRole
-    launch: str  # this start of it: the tag of its processes
-    id: str  # of the cluster's start that it belongs to
-    address: str  # this node's
-    head: str  # the head's address
-    port: int
-    dashboard_port: int
-    ray: str
-    python_version: str
-    venv: str
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """State of one node: perhaps an environment, perhaps a running part, and its resources."""
-
-    part: Part | None
-    died: str  # the last words of a part that ended by itself
-    venv: str  # where the inventory's environment is, or will be
-    ray: str  # its versions; empty where it is not whole
-    python_version: str
-    temp: str
-    addresses: tuple[str, ...] = ()
-    ahead: float | None = None  # seconds that its clock is before ours
-    disk_free: int | None = None  # KiB, where Ray's directory is
-    disk_percent: float | None = None
-    memory_total: int | None = None  # KiB
-    memory_available: int | None = None
-
-    @property
-    def python(self) -> str:
-        return f"{self.venv}/bin/python"
 
 
 def look(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Outcome[Look]]:
@@ -115,9 +75,8 @@ def ask_node(
     stdin: bytes = b"",
 ) -> Told:
     """Call a verb of node.sh. Raises ClusterError, NodeTimeout, or a ReachError."""
-    link = link_to(node, cluster.ssh)
     words = (cluster.key, node.name, verb, *args)
-    return ask(link, "node", *words, timeout=timeout, stdin=stdin)
+    return ask(cluster.connect(node), "node", *words, timeout=timeout, stdin=stdin)
 
 
 def _versions_for(cluster: Cluster, node: Node) -> tuple[str, str, str]:
@@ -177,13 +136,13 @@ def part_of(told: Told) -> Part | None:
 # -- talking to a running cluster ------------------------------------------------------------------
 
 
-def facts_of(inventory: Inventory) -> ClusterFacts:
+def facts_of(inventory: Inventory, connect: Connect) -> ClusterFacts:
     """Facts of the running cluster, in one round trip to its head.
 
     Its token is kept at home from then on. Raises ClusterDown when it is not started, or a
     ReachError.
     """
-    cluster = cluster_of(inventory)
+    cluster = cluster_of(inventory, connect)
     told = ask_node(cluster, cluster.head, "facts")
     part = part_of(told)
     if part is None or part.role != "head":
@@ -222,21 +181,3 @@ def keep_token(key: str, token: str) -> str:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(file, f"{token}\n".encode())
     return str(file)
-
-
-def differences(what: str, versions: Mapping[str, str], hint: str) -> dict[str, ClusterError]:
-    """One error for each node whose version is not that of most; none when all are the same."""
-    counts = Counter(versions.values())
-    if len(counts) < 2:
-        return {}
-    usual = max(counts, key=lambda version: (counts[version], version))
-    same = fold(name for name, version in versions.items() if version == usual)
-    return {
-        name: ClusterError(
-            f"{what} {version or 'none'} here, but {usual} on {same}; Ray needs one version",
-            node=name,
-            hint=hint,
-        )
-        for name, version in versions.items()
-        if version != usual
-    }

@@ -9,9 +9,8 @@ from typing import Literal
 from gridops.errors import ClusterError
 from gridops.model import Node, Outcome
 from gridops.ray import dashboard
-from gridops.ray.dashboard import Member, Said
-from gridops.ray.model import Cluster
-from gridops.ray.state import Look, Part, look
+from gridops.ray.model import Cluster, Look, Member, Part, Said
+from gridops.ray.state import look
 
 DASHBOARD_TIMEOUT = 10.0  # seconds until the dashboard must have answered
 

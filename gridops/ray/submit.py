@@ -15,8 +15,8 @@ from gridops.model import Node
 from gridops.observe import events
 from gridops.ray.client import RayClient
 from gridops.ray.jobsapi import RayJob, Submission
+from gridops.ray.model import Connect
 from gridops.ray.package import make_package
-from gridops.reach import link_to
 from gridops.reach.fanout import fan_out
 from gridops.retry import RetryConfig, attempts
 from gridops.system import scripts
@@ -44,15 +44,16 @@ class ClusterSpec:
     memory: int | None = None  # bytes
 
 
-def submit(client: RayClient, spec: ClusterSpec, settings: Settings) -> RayJob:
+def submit(client: RayClient, spec: ClusterSpec, settings: Settings, connect: Connect) -> RayJob:
     """Bring the tree to the cluster and submit the job; the job, pending.
 
     The id is ours, so that a broken connection is no reason for a second job. Raises UsageError for
     what cannot be submitted, SyncError, RayJobError, ReachError.
     """
-    working_dir = (
-        _local_tree(client, spec, settings) if spec.shared else _upload(client, spec, settings)
-    )
+    if spec.shared:
+        working_dir = _local_tree(client, spec, settings, connect)
+    else:
+        working_dir = _upload(client, spec, settings)
     origin = provenance_of(Path(spec.src))
     submission = Submission(
         id=f"ray-{new_id()}",
@@ -103,7 +104,7 @@ def _upload(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
         return package.uri
 
 
-def _local_tree(client: RayClient, spec: ClusterSpec, settings: Settings) -> str:
+def _local_tree(client: RayClient, spec: ClusterSpec, settings: Settings, connect: Connect) -> str:
     """The URI of the synced tree (local://).
 
     Every node of the cluster must have it at the same path. Raises UsageError when they do not.
@@ -112,7 +113,7 @@ def _local_tree(client: RayClient, spec: ClusterSpec, settings: Settings) -> str
 
     def where(node: Node) -> str:
         target = target_of(node, spec.src)
-        reply = link_to(node, settings.ssh).script(text, target, timeout=LOOKUP_TIMEOUT)
+        reply = connect(node).script(text, target, timeout=LOOKUP_TIMEOUT)
         if reply.status:
             raise NodeError(f"there is no {target}", node=node.name, hint="run `inv sync`")
         return reply.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")

@@ -16,6 +16,7 @@ from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.ray.client import RayClient
 from gridops.ray.model import ClusterFacts
+from gridops.reach import link_to
 
 TOKEN = "c0ffee-and-nothing-else"
 
@@ -71,7 +72,8 @@ class FakeRay:
         )
 
     def client(self) -> RayClient:
-        return RayClient(self.facts(), SshSettings())
+        facts = self.facts()
+        return RayClient(facts, link_to(facts.head, SshSettings()))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ __all__ = ["project", "tell"]
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
     with fake_ray() as ray:
-        monkeypatch.setattr(state, "facts_of", lambda inventory: ray.facts())
+        monkeypatch.setattr(state, "facts_of", lambda inventory, connect: ray.facts())
         monkeypatch.setattr(follow, "POLL_INTERVAL", 0.01)
         yield ray
 

@@ -20,6 +20,7 @@ from gridops.ray.follow import Following
 from gridops.ray.jobsapi import RayJob, Submission, literal, resolve_id
 from gridops.ray.outcome import describe_outcome, exit_status
 from gridops.ray.submit import ClusterSpec, submit
+from gridops.reach.local import LocalLink
 from gridops.retry import without_waiting
 
 PREAMBLE = b"2026-11-24 16:24:20,703\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
@@ -49,7 +50,7 @@ def tree(tmp_path: Path) -> Path:
 def launch(ray: FakeRay, src: Path, **fields: object) -> RayJob:
     spec = ClusterSpec(command="python train.py", src=str(src), **fields)  # type: ignore[arg-type]
     with ray.client() as client:
-        return submit(client, spec, Settings())
+        return submit(client, spec, Settings(), LocalLink)
 
 
 def output(ray: FakeRay, job_id: str, *, live: bool = True) -> tuple[bytes, RayJob]:

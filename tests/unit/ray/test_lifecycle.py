@@ -20,11 +20,11 @@ from gridops.inventory import Inventory
 from gridops.inventory.settings import RaySettings, Settings, SshSettings
 from gridops.model import Node, Outcome
 from gridops.ray import connectivity, dashboard, node_mesh, paths, preflight, status
-from gridops.ray.dashboard import Member, Said
 from gridops.ray.launch import Launch
-from gridops.ray.model import Cluster
+from gridops.ray.model import Cluster, Look, Member, Part, Said, differences
 from gridops.ray.pip_output import Pip
-from gridops.ray.state import Look, Part, cluster_of, differences
+from gridops.ray.state import cluster_of
+from gridops.reach.local import LocalLink
 
 A, B, C = (Node(name, name) for name in "abc")
 
@@ -34,7 +34,7 @@ def settings(**changed: Any) -> RaySettings:
 
 
 def cluster(**changed: Any) -> Cluster:
-    return Cluster("a-6379", A, (B, C), settings(**changed), SshSettings())
+    return Cluster("a-6379", A, (B, C), settings(**changed), SshSettings(), LocalLink)
 
 
 def a_look(**changed: Any) -> Look:
@@ -76,11 +76,11 @@ def a_part(**changed: Any) -> Part:
 
 def test_the_head_is_the_one_named_else_the_first_and_always_in_it() -> None:
     inventory = Inventory((A, B, C), Settings(ray=settings()))
-    assert [node.name for node in cluster_of(inventory).nodes] == ["a", "b", "c"]
-    assert [node.name for node in cluster_of(inventory, [C]).nodes] == ["a", "c"]
+    assert [node.name for node in cluster_of(inventory, LocalLink).nodes] == ["a", "b", "c"]
+    assert [node.name for node in cluster_of(inventory, LocalLink, [C]).nodes] == ["a", "c"]
     named = Inventory((A, B, C), Settings(ray=settings(head="b")))
-    assert [node.name for node in cluster_of(named).nodes] == ["b", "a", "c"]
-    assert cluster_of(named).key == "b-6379"
+    assert [node.name for node in cluster_of(named, LocalLink).nodes] == ["b", "a", "c"]
+    assert cluster_of(named, LocalLink).key == "b-6379"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_head_is_the_one_named_else_the_first_and_always_in_it() -> None:
 )
 def test_a_version_that_cannot_be_used_is_refused(version: str | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        cluster_of(Inventory((A,), Settings(ray=settings(version=version))))
+        cluster_of(Inventory((A,), Settings(ray=settings(version=version))), LocalLink)
 
 
 def test_another_wish_is_another_environment() -> None:

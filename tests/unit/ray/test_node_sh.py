@@ -20,9 +20,10 @@ from gridops.inventory.settings import RaySettings, Settings, SshSettings
 from gridops.model import Node, Outcome
 from gridops.ray import paths
 from gridops.ray.launch import Launch
-from gridops.ray.model import Cluster
-from gridops.ray.state import Look, ask_node, facts_of, look
+from gridops.ray.model import Cluster, Look
+from gridops.ray.state import ask_node, facts_of, look
 from gridops.ray.stop import Stopped, stop
+from gridops.reach.local import LocalLink
 
 SHELLS = ("dash", "bash", "busybox")
 NODE = Node("here", "localhost", connection="local", ray={"num_cpus": 2, "labels": {"a": "b"}})
@@ -53,7 +54,7 @@ def cluster(
         monkeypatch.setenv(name, "another's")
     monkeypatch.delenv("TMPDIR", raising=False)
     settings = RaySettings(version="2.60.0", temp_dir=str(tmp_path))
-    made = Cluster("here-6379", NODE, (), settings, SshSettings())
+    made = Cluster("here-6379", NODE, (), settings, SshSettings(), LocalLink)
     bin = home / "gridops/.ray" / paths.venv_name(settings) / "bin"
     bin.mkdir(parents=True)
     (bin / "python").write_text('#!/bin/sh\nexec sh "$@"\n')
@@ -110,7 +111,7 @@ def test_a_start_is_on_record_with_all_that_others_ask_for(cluster: Cluster, hom
     assert token.stat().st_mode & 0o777 == 0o600
     ask_node(cluster, NODE, "members", stdin=b"here=192.0.2.1\ngone=192.0.2.9\n")
     inventory = Inventory((NODE,), Settings(ray=cluster.settings))
-    facts = facts_of(inventory)
+    facts = facts_of(inventory, LocalLink)
     assert (facts.token, facts.members) == (TOKEN, {"192.0.2.1": NODE})
     assert TOKEN not in repr(facts)
     assert Path(facts.token_file).stat().st_mode & 0o777 == 0o600
@@ -263,7 +264,7 @@ def test_logs_are_kept_on_request(cluster: Cluster, tmp_path: Path) -> None:
 def test_without_a_cluster_there_are_no_facts(cluster: Cluster) -> None:
     inventory = Inventory((NODE,), Settings(ray=cluster.settings))
     with pytest.raises(ClusterDown, match=r"not started \(run `inv cluster.start`\)"):
-        facts_of(inventory)
+        facts_of(inventory, LocalLink)
 
 
 def test_the_first_token_stays(cluster: Cluster) -> None:
