@@ -22,8 +22,8 @@ PACKAGE = Path(__file__).parents[1] / "gridops"
 # a file or a folder of that name. The package's own `__init__` is the door above them all: it
 # imports the API when that is asked for, and no room imports from it.
 ROOMS = (
-    "errors",
     "system",
+    "errors",
     "model",
     "observe",
     "retry",

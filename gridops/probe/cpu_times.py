@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from gridops.errors import GridError
 from gridops.model import Node
+from gridops.reach.link import runtime_dir
 from gridops.system.files import write_atomic
-from gridops.system.rundir import runtime_dir
 
 SAMPLE_MAX_AGE = 5.0  # seconds: what was before that is not "now"
 CPU_LINE = re.compile(r"cpu( +\d{1,19}){5,12}")

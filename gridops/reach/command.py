@@ -15,7 +15,6 @@ from typing import IO
 
 from gridops.errors import ConnectTimeout, ReachError
 from gridops.reach import agent
-from gridops.system.rundir import runtime_dir
 
 SIZE_INTERVAL = 0.5  # seconds between two looks at how much was said
 MAX_SIZE = 4 * 1024 * 1024  # bytes of one stream
@@ -72,7 +71,7 @@ def _scratch() -> IO[bytes]:
     try:
         return os.fdopen(os.memfd_create("gridops"), "w+b")
     except (AttributeError, OSError):
-        return tempfile.TemporaryFile(dir=runtime_dir())
+        return tempfile.TemporaryFile()
 
 
 def _start(

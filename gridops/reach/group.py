@@ -13,7 +13,8 @@ from fabric.group import GroupResult
 from gridops.errors import NodeTimeout
 from gridops.reach.connection import Connection
 from gridops.reach.fanout import FILES_PER_NODE, race
-from gridops.system.rundir import make_room, no_room
+from gridops.reach.link import too_many_files_error
+from gridops.system.rundir import make_room
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
@@ -76,7 +77,7 @@ class BoundedGroup(fabric.ThreadingGroup):  # type: ignore[misc]
 
         needed = len(self) + FILES_PER_NODE  # members stay connected
         if make_room(needed) < needed:
-            raise no_room()
+            raise too_many_files_error()
         limits = {"timeout": self.timeout, "deadline": self.deadline}
         for done in race(tuple(self), work, max_workers=self.max_workers, **limits):
             if isinstance(done.error, NodeTimeout):

@@ -23,9 +23,9 @@ from gridops.model import Node
 from gridops.reach.command import run_tool
 from gridops.reach.diagnosis import diagnose
 from gridops.reach.endpoint import Endpoint
+from gridops.reach.link import runtime_dir
 from gridops.reach.masters import lock_socket
 from gridops.system.files import write_atomic
-from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings

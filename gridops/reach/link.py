@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
-from gridops.errors import GridError
+from gridops.errors import GridError, ReachError
 from gridops.model import Node, Reply
 from gridops.reach.preamble import command_for, error_mark, no_shell, script_input, shield
 from gridops.reach.pump import REPLY_LIMIT, Collected, Prelude, Process, Sink, marker, pump
+from gridops.system import rundir
 
 LOOPBACK = ("127.0.0.1", "::1")  # some servers that listen on localhost take only the second
 
@@ -113,3 +115,22 @@ def run_script(
     if stdout.passed_at is None:
         raise no_shell(status, stdout.held, stderr.held)
     return Reply(status, bytes(out.data), bytes(err.data), latency=stdout.passed_at - opened)
+
+
+def runtime_dir() -> Path:
+    """The private directory of control sockets, locks and notes. Raises ReachError."""
+    try:
+        return rundir.private_dir()
+    except rundir.NoPrivateDirectory as exc:
+        raise ReachError(str(exc), hint=exc.remedy) from exc
+
+
+def too_many_files_error() -> ReachError:
+    """The error for a descriptor that the kernel refused (EMFILE, ENFILE)."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ReachError(
+        "this process has too many files open",
+        hint=f"raise `ulimit -n` (now {limit}), or reach fewer nodes at once",
+    )

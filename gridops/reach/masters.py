@@ -30,8 +30,8 @@ from gridops.errors import (
 from gridops.observe import events
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
+from gridops.reach.link import runtime_dir, too_many_files_error
 from gridops.system.locks import acquire_lock
-from gridops.system.rundir import no_room, runtime_dir
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Cont
             return _open(endpoint, path, end), True
     except OSError as exc:
         if exc.errno in (errno.EMFILE, errno.ENFILE):
-            raise no_room() from exc
+            raise too_many_files_error() from exc
         raise ReachError(f"cannot open a connection: {exc}", node=endpoint.name) from exc
 
 

@@ -23,8 +23,8 @@ from gridops.reach import masters as openssh
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out, race
+from gridops.reach.link import runtime_dir
 from gridops.system.files import UNFINISHED
-from gridops.system.rundir import runtime_dir
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings

@@ -23,9 +23,8 @@ from gridops.model import Node, Reply
 from gridops.reach import masters
 from gridops.reach.control import Control
 from gridops.reach.endpoint import Endpoint
-from gridops.reach.link import LOOPBACK, Stream, on_node, run_script
+from gridops.reach.link import LOOPBACK, Stream, on_node, run_script, too_many_files_error
 from gridops.reach.masters import ensure_master, time_left
-from gridops.system.rundir import no_room
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
@@ -47,7 +46,7 @@ class SshProcess:
             control.new_session(command, (theirs_in, theirs_out, theirs_err), timeout)
         except OSError as exc:
             self.close()
-            raise no_room() from exc
+            raise too_many_files_error() from exc
         except BaseException:
             self.close()
             raise

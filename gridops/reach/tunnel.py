@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 
 from gridops.reach.control import Address, Control
-from gridops.reach.link import Stream
-from gridops.system.rundir import no_room
+from gridops.reach.link import Stream, too_many_files_error
 
 BUFFER_SIZE = 64 * 1024  # bytes; what a slow reader makes us hold of each direction
 MAX_FORWARDED = 200  # connections at once, five descriptors each; further ones wait
@@ -194,5 +193,5 @@ def _two_pairs() -> tuple[socket.socket, socket.socket, socket.socket, socket.so
     except OSError as exc:
         for one in made:
             one.close()
-        raise no_room() from exc
+        raise too_many_files_error() from exc
     return made[0], made[1], made[2], made[3]

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from gridops.errors import NodeTimeout, SyncError
-
 TERM_GRACE = 2.0  # seconds between TERM, on which rsync removes its temporary files, and KILL
 
 _alive: set[Child] = set()
 _leaving = False
+
+
+class Ending(OSError):
+    """Error that this process is ending, and starts no other any more."""
 
 
 class Child:
@@ -25,7 +27,7 @@ class Child:
     ) -> None:
         """Start the program. Raises OSError when it cannot be started."""
         if _leaving:
-            raise SyncError("gridops is ending")
+            raise Ending("gridops is ending")
         self._child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -41,11 +43,11 @@ class Child:
         self.stdin, self.stdout, self.stderr = (s.fileno() if s else -1 for s in streams)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status, 128 + n when it died of signal n. Raises NodeTimeout."""
+        """The exit status, 128 + n when it died of signal n. Raises TimeoutError."""
         try:
             code = self._child.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise NodeTimeout(f"still running after {timeout:g} s") from None
+            raise TimeoutError(f"still running after {timeout:g} s") from None
         return 128 - code if code < 0 else code
 
     def close_stdin(self) -> None:

@@ -7,26 +7,32 @@ import resource
 import stat
 from pathlib import Path
 
-from gridops.errors import ReachError
-
 # A socket path has room for 104 bytes (macOS; 108 on Linux). Our names take at most 19, and ssh
 # adds a dot and 16 random characters while it binds.
 LONGEST = 104 - 20 - 17 - 2
 SPARE_FILES = 64  # descriptors for everything that is not a connection to a node
 
 
-def runtime_dir() -> Path:
+class NoPrivateDirectory(OSError):
+    """Error that no directory is ours alone; `remedy` says what the user can do."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def private_dir() -> Path:
     """The directory of control sockets, made 0700; refused when it is not ours alone.
 
     GRIDOPS_RUNTIME_DIR, else XDG_RUNTIME_DIR/gridops, else /tmp/gridops-UID; the first whose path
-    is short enough for a socket.
+    is short enough for a socket. Raises NoPrivateDirectory.
     """
     for path in _candidates():
         if len(os.fsencode(path)) <= LONGEST:
             return _private(path)
-    raise ReachError(
+    raise NoPrivateDirectory(
         "no directory with a short enough path for control sockets",
-        hint=f"set GRIDOPS_RUNTIME_DIR to a path of at most {LONGEST} bytes",
+        f"set GRIDOPS_RUNTIME_DIR to a path of at most {LONGEST} bytes",
     )
 
 
@@ -43,15 +49,15 @@ def _private(path: Path) -> Path:
     try:
         found = _lstat(path)
     except OSError as exc:
-        raise ReachError(
+        raise NoPrivateDirectory(
             f"cannot make {path}: {exc.strerror}",
-            hint="set GRIDOPS_RUNTIME_DIR to a directory of your own",
+            "set GRIDOPS_RUNTIME_DIR to a directory of your own",
         ) from exc
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not ours or stat.S_IMODE(found.st_mode) & 0o077:
-        raise ReachError(
+        raise NoPrivateDirectory(
             f"{path} is not a directory that only you can enter",
-            hint=f"remove it, `chmod 700 {path}`, or set GRIDOPS_RUNTIME_DIR",
+            f"remove it, `chmod 700 {path}`, or set GRIDOPS_RUNTIME_DIR",
         )
     return path
 
@@ -80,12 +86,3 @@ def make_room(files: int) -> int:
         except (OSError, ValueError):  # macOS has a further limit of its own
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return files if soft == resource.RLIM_INFINITY else max(1, min(files, soft - SPARE_FILES))
-
-
-def no_room() -> ReachError:
-    """The error for a descriptor that the kernel refused (EMFILE, ENFILE)."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return ReachError(
-        "this process has too many files open",
-        hint=f"raise `ulimit -n` (now {limit}), or reach fewer nodes at once",
-    )

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from gridops.errors import GridError, NodeTimeout, NoRsync, PartialTransfer
+from gridops.errors import GridError, NodeTimeout, NoRsync, PartialTransfer, SyncError
 from gridops.observe import events
 from gridops.reach.pump import pump
-from gridops.system.child import Child
+from gridops.system.child import Child, Ending
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
@@ -102,7 +102,9 @@ def run(
     Raises NodeTimeout after `timeout` seconds and NoRsync.
     """
     try:
-        child = Child(command(job), cwd=job.cwd, env=env or clean_environment())
+        child = _Rsync(command(job), cwd=job.cwd, env=env or clean_environment())
+    except Ending as exc:
+        raise SyncError(str(exc), node=job.place.node) from exc
     except OSError as exc:
         raise NoRsync(f"cannot start rsync: {exc}", node=job.place.node) from exc
     try:
@@ -113,6 +115,16 @@ def run(
         ) from exc
     finally:
         child.close()
+
+
+class _Rsync(Child):
+    """A running rsync, as `pump` takes a Process."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        try:
+            return super().wait(timeout)
+        except TimeoutError as exc:
+            raise NodeTimeout(str(exc)) from None
 
 
 def command(job: RsyncCall) -> list[str | bytes]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gridops.reach.link import runtime_dir
 from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
-from gridops.system.rundir import runtime_dir
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.record import (
     RECORD,

@@ -13,8 +13,8 @@ from pathlib import Path
 from gridops.errors import NodeTimeout
 from gridops.model import Node
 from gridops.observe import events
+from gridops.reach.link import runtime_dir
 from gridops.system.locks import acquire_lock
-from gridops.system.rundir import runtime_dir
 
 STAGE_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
 STAGE_INTERVAL = 0.1  # seconds between two looks whether it has ended

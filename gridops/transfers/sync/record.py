@@ -28,8 +28,8 @@ from pathlib import Path
 from gridops.errors import NodeTimeout
 from gridops.model import Node
 from gridops.observe import events
+from gridops.reach.link import runtime_dir
 from gridops.system.locks import acquire_lock
-from gridops.system.rundir import runtime_dir
 from gridops.transfers.sync.tree import FileTimes, Tree
 
 MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
