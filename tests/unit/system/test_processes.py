@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -95,8 +94,6 @@ def test_a_signal_reaches_exactly_the_process_it_was_meant_for(child, monkeypatc
 
 @pytest.fixture
 def _no_proc(monkeypatch, tmp_path):
-    if not shutil.which("ps"):
-        pytest.skip("there is no ps")
     monkeypatch.setattr(processes, "PROC", tmp_path)
     monkeypatch.setattr(processes, "_boot", lambda: "this boot")
 
