@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gridops.system.processes import (
     PROC,
-    Process,
+    ProcessIdentity,
     all_processes,
     is_alive,
     send_signal,
@@ -20,13 +20,15 @@ MARK_VARIABLE = "GRIDOPS_SANDBOX"  # in the environment of every session: the di
 KILL_GRACE = 1.0  # seconds between the polite and the hard signal
 
 
-def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list[Process]:
+def end(
+    find_them: Callable[[], Iterable[ProcessIdentity]], limit: float = 10.0
+) -> list[ProcessIdentity]:
     """End the processes `find_them` finds, until it finds none; returns those that would not end.
 
     First politely, after KILL_GRACE seconds the hard way. `limit` is seconds for all of it.
     """
     began = time.monotonic()
-    asked: set[Process] = set()
+    asked: set[ProcessIdentity] = set()
     while True:
         left = list(find_them())
         waited = time.monotonic() - began
@@ -41,7 +43,9 @@ def end(find_them: Callable[[], Iterable[Process]], limit: float = 10.0) -> list
         time.sleep(0.01)
 
 
-def belonging(directories: Iterable[Path], servers: Iterable[Process]) -> list[Process]:
+def belonging(
+    directories: Iterable[Path], servers: Iterable[ProcessIdentity]
+) -> list[ProcessIdentity]:
     """The sshd `servers`, their descendants, and the sessions of their nodes.
 
     Sessions are found even where they have left the process tree.
@@ -58,7 +62,7 @@ def belonging(directories: Iterable[Path], servers: Iterable[Process]) -> list[P
     return [table[pid][1] for pid in ours - spared]
 
 
-def _descendants(table: dict[int, tuple[int, Process]], roots: set[int]) -> set[int]:
+def _descendants(table: dict[int, tuple[int, ProcessIdentity]], roots: set[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in table.items():
         children.setdefault(parent, []).append(pid)
@@ -71,7 +75,7 @@ def _descendants(table: dict[int, tuple[int, Process]], roots: set[int]) -> set[
     return found
 
 
-def _ancestors(table: dict[int, tuple[int, Process]], pid: int) -> set[int]:
+def _ancestors(table: dict[int, tuple[int, ProcessIdentity]], pid: int) -> set[int]:
     """The pid and its ancestors: a sandbox taken down from inside does not end its caller."""
     found = set()
     while pid in table and pid not in found:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gridops.errors import SandboxError
 from gridops.sandbox import files, processes
-from gridops.system.processes import Process, find_process, is_alive
+from gridops.system.processes import ProcessIdentity, find_process, is_alive
 
 PORTS = range(20000, 32000)  # below the range from which the kernel serves outgoing connections
 SSHD_TIMEOUT = 15.0  # seconds until an sshd must listen
@@ -46,7 +46,7 @@ class Server:
     directory: Path
     port: int
     listen: str = "127.0.0.1"
-    process: Process | None = None
+    process: ProcessIdentity | None = None
 
     @property
     def running(self) -> bool:
@@ -173,7 +173,7 @@ def _launch(server: Server) -> str:
     return (done.stderr.strip() or last_words(log)) if done.returncode else ""
 
 
-def _wait(server: Server, end: float) -> Process | None:
+def _wait(server: Server, end: float) -> ProcessIdentity | None:
     """The sshd, once it listens (then it writes its pid file); None when it gave up."""
     pid_file = server.directory / "pid"
     while time.monotonic() < end:

@@ -19,7 +19,7 @@ from gridops.sandbox import server as sshd
 from gridops.sandbox.server import PortTaken, Server, Setup
 from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
-from gridops.system.processes import Process
+from gridops.system.processes import ProcessIdentity
 
 STATE_FILE = "state.json"
 SHARED = "shared"  # the directory of the one sshd of a shared sandbox
@@ -66,7 +66,7 @@ class State:
                 directory=root / name,
                 port=known["port"],
                 listen=known["listen"],
-                process=Process(**known["process"]) if known["process"] else None,
+                process=ProcessIdentity(**known["process"]) if known["process"] else None,
             )
             for name, known in found["servers"].items()
         }

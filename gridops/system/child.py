@@ -15,7 +15,7 @@ _alive: set[Child] = set()
 _leaving = False
 
 
-class Ending(OSError):
+class ShuttingDown(OSError):
     """Error that this process is ending, and starts no other any more."""
 
 
@@ -27,7 +27,7 @@ class Child:
     ) -> None:
         """Start the program. Raises OSError when it cannot be started."""
         if _leaving:
-            raise Ending("gridops is ending")
+            raise ShuttingDown("gridops is ending")
         self._child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 PROC = Path("/proc")
 
 
-class Process(NamedTuple):
+class ProcessIdentity(NamedTuple):
     """A process, told from all that have its pid at another time."""
 
     pid: int
@@ -25,30 +25,30 @@ class Process(NamedTuple):
     boot: str
 
 
-def find_process(pid: int) -> Process | None:
+def find_process(pid: int) -> ProcessIdentity | None:
     """The process with this pid; None when there is none, or only its zombie."""
     found = _status(pid)
-    return Process(pid, found[1], _boot()) if found else None
+    return ProcessIdentity(pid, found[1], _boot()) if found else None
 
 
-def is_alive(process: Process) -> bool:
+def is_alive(process: ProcessIdentity) -> bool:
     """Check that this very process still runs."""
     return find_process(process.pid) == process
 
 
-def all_processes() -> Iterator[tuple[int, Process]]:
+def all_processes() -> Iterator[tuple[int, ProcessIdentity]]:
     """Every living process, each after its parent's pid."""
     if not _has_proc():
         for line in _say("ps", "-axo", "pid=,ppid=,lstart=").splitlines():
             pid, parent, start = line.split(None, 2)
-            yield int(parent), Process(int(pid), start.strip(), _boot())
+            yield int(parent), ProcessIdentity(int(pid), start.strip(), _boot())
         return
     for entry in PROC.iterdir():
         if entry.name.isdigit() and (found := _status(int(entry.name))):
-            yield found[0], Process(int(entry.name), found[1], _boot())
+            yield found[0], ProcessIdentity(int(entry.name), found[1], _boot())
 
 
-def send_signal(process: Process, number: signal.Signals) -> None:
+def send_signal(process: ProcessIdentity, number: signal.Signals) -> None:
     """Send a signal to exactly this process; the descriptor keeps the pid from being reused."""
     try:
         fd = os.pidfd_open(process.pid)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from gridops.errors import GridError, NodeTimeout, NoRsync, PartialTransfer, SyncError
 from gridops.observe import events
 from gridops.reach.pump import pump
-from gridops.system.child import Child, Ending
+from gridops.system.child import Child, ShuttingDown
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.output import OUT_FORMAT, Output, Progress, Transfer
 
@@ -103,7 +103,7 @@ def run(
     """
     try:
         child = _Rsync(command(job), cwd=job.cwd, env=env or clean_environment())
-    except Ending as exc:
+    except ShuttingDown as exc:
         raise SyncError(str(exc), node=job.place.node) from exc
     except OSError as exc:
         raise NoRsync(f"cannot start rsync: {exc}", node=job.place.node) from exc

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gridops.system import child as system_child
-from gridops.system.child import Child, Ending
+from gridops.system.child import Child, ShuttingDown
 from gridops.system.processes import find_process, is_alive
 
 Start = Callable[[str], Child]
@@ -70,7 +70,7 @@ def test_what_it_started_ends_with_it_also_where_it_is_deaf_to_a_polite_request(
 
 def test_nothing_is_started_any_more_once_we_are_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_child, "_leaving", True)
-    with pytest.raises(Ending, match="gridops is ending"):
+    with pytest.raises(ShuttingDown, match="gridops is ending"):
         Child(["true"], cwd=None, env={})
 
 
