@@ -23,9 +23,6 @@ from gridops.dispatch.assignment import (
     unknown_start_message,
 )
 from gridops.dispatch.candidates import Candidate, first_able
-from gridops.dispatch.holders import full_candidates
-from gridops.dispatch.queue import Queue
-from gridops.dispatch.results import exit_status_after_run
 from gridops.dispatch.staging import cancel_run
 from gridops.errors import (
     GridError,
@@ -50,12 +47,13 @@ from gridops.jobs.spec import Acknowledgement
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
-from gridops.reach.port_forward import Forwards
+from gridops.reach.link import Link
 from gridops.reach.pump import Output
 from gridops.system.signals import STOPPED_STATUS, Cancel, cancel_or_detach_on_signals
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
+    from gridops.reach.port_forward import Forwards
 
 RESTARTS = 3  # of a run that is lost again and again
 
@@ -64,14 +62,11 @@ class Executor:
     """Executor of one spec on nodes, over the links of the settings."""
 
     def __init__(self, spec: RunSpec, settings: Settings, cancel: Cancel) -> None:
-        """Take `cancel`, a request to end the run or to leave it.
-
-        Any thread may make it.
-        """
+        """Take `cancel`, by which any thread may end the run."""
         self._spec = spec
         self._settings = settings
         self._cancel = cancel
-        self._forwards = Forwards()
+        self._forwards: Forwards | None = None  # of a run with ports
 
     # -- to its end ------------------------------------------------------------------------------
 
@@ -83,7 +78,11 @@ class Executor:
         RunTimeout when the time ran out, RunLost when nobody saw how it ended, StartUnknown and
         JobUnreachable when it may go on without us.
         """
-        with Forwards.reserve(self._spec.ports) as self._forwards:
+        with ExitStack() as ports:
+            if self._spec.ports:
+                from gridops.reach.port_forward import Forwards
+
+                self._forwards = ports.enter_context(Forwards.reserve(self._spec.ports))
             dispatch = Dispatch(self._spec, self._settings)
             if not self._spec.restart_lost:
                 return self._run(dispatch, choice, output)
@@ -113,7 +112,7 @@ class Executor:
             try:
                 return first_able(choice, run_on)
             except GridError as exc:
-                full = full_candidates(exc, choice, self._spec.wait, self._settings)
+                full = self._full_candidates(exc, choice)
         dispatch.renew()
         with events.bound(run_id=dispatch.id):
             if (assignment := self._queue(dispatch, full)) is None:
@@ -156,7 +155,7 @@ class Executor:
         link, job = assignment.link, assignment.job
         holds = bool(job.hold) and run.reply is None
         if not run.reply:
-            self._forwards.prepare(link)
+            self._prepare_ports(link)
         if holds:
             try:
                 assignment = dispatch.stage(assignment, run.start(job))
@@ -165,7 +164,8 @@ class Executor:
                 raise
         signals.enter_context(self._signals(link.node))
         announce_start(assignment, run.reply or run.start(job))
-        self._forwards.lead()
+        if self._forwards:
+            self._forwards.lead()
         if holds:
             run.confirm()
         return assignment
@@ -188,7 +188,10 @@ class Executor:
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {CUTS[job.cut]}")
         status = STOPPED_STATUS.get(self._cancel.reason or "", exit_status(job))
-        status = exit_status_after_run(status, assignment.link, job, self._spec, self._settings)
+        if self._spec.fetch:
+            from gridops.dispatch.results import exit_status_after_run
+
+            status = exit_status_after_run(status, assignment.link, job, self._spec, self._settings)
         seconds = seconds if job.seconds is None else job.seconds
         events.emit(
             events.RUN_FINISHED,
@@ -208,8 +211,8 @@ class Executor:
     def _refused_error(self, job: Job) -> NotStarted:
         message, hint = describe_outcome(job), f"`inv jobs.show {job.id}`"
         if job.reason == "busy" and self._spec.wait is not None:
-            wanted = describe_resources(self._spec.gpus)
-            message = f"no {wanted} came free within {self._spec.wait:g} s"
+            message = f"no {describe_resources(self._spec.gpus)} came free"
+            message += f" within {self._spec.wait:g} s"
             hint = "`inv jobs` shows who has them"
         return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
@@ -236,19 +239,16 @@ class Executor:
         node = next(one.node for one in choice if one.node.name == lost.node)
         link = link_to(node, self._settings.ssh)
         if client.kill_with_retry(link, lost.id, give_up_after=self._spec.give_up_after).orphan:
-            raise JobUnreachable(
-                f"processes of the lost run {lost.id} do not end: it is not run again",
-                node=lost.node,
-            )
+            message = f"processes of the lost run {lost.id} do not end: it is not run again"
+            raise JobUnreachable(message, node=lost.node)
 
     # -- left to its node --------------------------------------------------------------------------
 
     def detach(self, choice: Sequence[Candidate]) -> Detached:
-        """Start a durable run on the first able node of `choice`.
+        """Start a durable run on the first able node, and leave it.
 
-        The run is left there. Where several are full and it may wait, this returns when it has
-        begun on one. Raises what `run` raises, and StartUnknown when it may have begun; then no
-        other node is tried.
+        Where several are full and it may wait, this returns when it has begun on one. Raises what
+        `run` raises, and StartUnknown when it may have begun; then no other node is tried.
         """
         dispatch = Dispatch(self._spec, self._settings)
 
@@ -260,7 +260,7 @@ class Executor:
             try:
                 return first_able(choice, start_on)
             except GridError as exc:
-                full = full_candidates(exc, choice, self._spec.wait, self._settings)
+                full = self._full_candidates(exc, choice)
         dispatch.renew()
         with events.bound(run_id=dispatch.id):
             if (assignment := self._queue(dispatch, full)) is None:
@@ -270,13 +270,24 @@ class Executor:
 
     # -- both ------------------------------------------------------------------------------------
 
+    def _full_candidates(self, exc: GridError, choice: Sequence[Candidate]) -> Sequence[Candidate]:
+        from gridops.dispatch.holders import full_candidates
+
+        return full_candidates(exc, choice, self._spec.wait, self._settings)
+
+    def _prepare_ports(self, link: Link) -> None:
+        if self._forwards:
+            self._forwards.prepare(link)
+
     def _queue(self, dispatch: Dispatch, full: Sequence[Candidate]) -> Assignment | None:
         """Queue on the nodes of `full`: the assignment for the first with a free slot.
 
         The run has begun there. None when it was cancelled before.
         """
+        from gridops.dispatch.queue import Queue
+
         wait = self._spec.wait or 0.0
-        queue = Queue(dispatch, full, self._settings, wait, self._forwards.prepare)
+        queue = Queue(dispatch, full, self._settings, wait, self._prepare_ports)
         with dispatch.keeping(), cancel_or_detach_on_signals(self._cancel, lambda reason: None):
             return queue.wait(self._cancel)
 

@@ -15,9 +15,6 @@ from gridops.errors import (
 )
 from gridops.model import Node, NodeHealth
 from gridops.observe import events
-from gridops.probe import capacity
-from gridops.probe.checker import check
-from gridops.probe.score import rank
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
@@ -32,6 +29,8 @@ def candidates(nodes: Sequence[Node], settings: Settings, gpus: int = 0) -> tupl
     """
     if len(nodes) == 1:
         return (Candidate(nodes[0], "the only node selected"),)
+    from gridops.probe.score import rank  # the probe is for a choice alone
+
     began = time.monotonic()
     healths = _answers(nodes, settings, gpus, patient=False)
     if all(health.state == "unreachable" for health in healths):
@@ -86,6 +85,9 @@ def _arriving(
 
     A run is not to wait for the connect timeout of a node that is switched off.
     """
+    from gridops.probe import capacity
+    from gridops.probe.checker import check
+
     answers: queue.SimpleQueue[NodeHealth | None] = queue.SimpleQueue()
 
     def probe() -> None:

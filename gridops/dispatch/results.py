@@ -58,7 +58,7 @@ def exit_status_after_run(
     def bring() -> FetchReport:
         return collect(link, job, spec.fetch, into, settings, overwrite=spec.overwrite)
 
-    return exit_status_with_results(status, job, bring) if spec.fetch else status
+    return exit_status_with_results(status, job, bring)
 
 
 def exit_status_with_results(status: int, job: Job, bring: Callable[[], FetchReport]) -> int:
