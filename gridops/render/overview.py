@@ -12,6 +12,19 @@ RECENT_RUNS = 50  # that it shows
 
 
 @dataclass(frozen=True)
+class Round:
+    """Findings of a round of probing."""
+
+    inventory: str = ""  # its path, or "this machine"
+    at: float = 0.0  # its end, in seconds since the epoch; 0 before the first
+    elapsed: float = 0.0  # seconds
+    nodes: tuple[NodeHealth, ...] = ()  # in the inventory's order
+    jobs: tuple[Job, ...] = ()  # durable runs that have not ended
+    warning: str = ""  # why the inventory's last edit is not in use
+    number: int = 0  # how many rounds there were
+
+
+@dataclass(frozen=True)
 class Overview:
     """The grid as it was last seen. Times are seconds since the epoch."""
 

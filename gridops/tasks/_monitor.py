@@ -16,22 +16,10 @@ from gridops.grid import Grid
 from gridops.model import Job, Node, NodeHealth
 from gridops.observe import events
 from gridops.probe.checker import check
+from gridops.render.overview import Round
 
 JOBS_INTERVAL = 60.0  # seconds between two looks at the runs of a node whose counts stay the same
 ROUND_DELAY = 0.5  # seconds between two rounds, however long they take
-
-
-@dataclass(frozen=True)
-class Round:
-    """Findings of a round. `at` is its end, in seconds since the epoch; 0 before the first."""
-
-    inventory: str = ""  # its path, or "this machine"
-    at: float = 0.0
-    elapsed: float = 0.0  # seconds
-    nodes: tuple[NodeHealth, ...] = ()  # in the inventory's order
-    jobs: tuple[Job, ...] = ()  # durable runs that have not ended
-    warning: str = ""  # why the inventory's last edit is not in use
-    number: int = 0  # how many rounds there were
 
 
 @dataclass

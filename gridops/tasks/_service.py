@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from gridops.errors import StoreError
@@ -16,10 +16,9 @@ from gridops.observe.scrape import Rounds, Scrape
 from gridops.observe.store import Store
 from gridops.probe.figures import record_of
 from gridops.render import documents
-from gridops.render.overview import RECENT_RUNS, Overview, without_commands
+from gridops.render.overview import RECENT_RUNS, Overview, Round, without_commands
 from gridops.render.page import policy, render_page
 from gridops.render.trends import TREND_MAX_AGE
-from gridops.tasks._monitor import Monitor, Round
 
 ROUND_TIMEOUT = 120.0  # seconds that a round may take before we call ourselves ill
 PUBLIC = frozenset({"/healthz"})
@@ -28,9 +27,12 @@ PUBLIC = frozenset({"/healthz"})
 class Service:
     """The pages; `publish` is to be called after each round of the monitor."""
 
-    def __init__(self, monitor: Monitor, *, commands: bool = False) -> None:
-        """`commands`: the status page shows what was run, not only where and how it went."""
-        self._monitor = monitor
+    def __init__(self, last: Callable[[], Round], every: float, *, commands: bool = False) -> None:
+        """`last` has the last round, one comes `every` so many seconds.
+
+        `commands`: the status page shows what was run, not only where and how it went.
+        """
+        self._last, self._every = last, every
         self._commands = commands
         self._store = Store()
         self._scrape = Scrape(self._store)
@@ -62,20 +64,20 @@ class Service:
 
     def healthz(self, request: Request) -> Page:
         """Check that rounds are still made: 200, else 503."""
-        last = self._monitor.last
+        last = self._last()
         age = time.time() - (last.at or self._began)
-        if age > self._monitor.every + ROUND_TIMEOUT:
+        if age > self._every + ROUND_TIMEOUT:
             said = f"the last round of probing was {age:.0f} s ago\n"
             return Page(said, status=HTTPStatus.SERVICE_UNAVAILABLE)
         return Page("ok\n")
 
     def nodes(self, request: Request) -> Page:
-        last = self._monitor.last
+        last = self._last()
         document = documents.health_document(last.inventory, last.elapsed, last.nodes)
         return Page(documents.to_json(document) + "\n", "application/json")
 
     def page(self, request: Request) -> Page:
-        overview = self._overview(self._monitor.last)
+        overview = self._overview(self._last())
         if not self._commands:
             overview = without_commands(overview)
         headers = {"Content-Security-Policy": policy(), "Referrer-Policy": "no-referrer"}
@@ -93,7 +95,7 @@ class Service:
         return Overview(
             last.inventory,
             last.at,
-            self._monitor.every,
+            self._every,
             last.elapsed,
             last.nodes,
             history,

@@ -75,7 +75,7 @@ def serve(
 
     selection = Selection(call.inventory, *call.selected_by)
     monitor = Monitor(selection, _parse.seconds(every, "every") or 15.0)
-    service = Service(monitor, commands=commands)
+    service = Service(lambda: monitor.last, monitor.every, commands=commands)
     if textfile is not None:
         service.publish(monitor.round())
         write_file(textfile, service.text())

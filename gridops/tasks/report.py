@@ -14,8 +14,7 @@ from gridops.tasks._terminal import say, show, write_file
 
 if TYPE_CHECKING:
     from gridops.observe.rows import RunRow, Sample
-    from gridops.render.overview import Overview
-    from gridops.tasks._monitor import Round
+    from gridops.render.overview import Overview, Round
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 

@@ -82,7 +82,8 @@ def test_gzip_is_for_those_who_take_it(accept, wanted):
 @pytest.fixture
 def url(home, tmp_path, monkeypatch) -> Iterator[str]:
     monkeypatch.chdir(tmp_path)  # without an inventory: this machine alone
-    service = Service(Monitor(Selection(None), every=15.0))
+    monitor = Monitor(Selection(None), every=15.0)
+    service = Service(lambda: monitor.last, monitor.every)
     with Exporter(("127.0.0.1", 0), service.routes) as exporter:
         yield exporter.url
 
