@@ -12,6 +12,7 @@ from gridops.jobs.spec import guard_by_setup
 from gridops.model import Node, RayRole
 from gridops.observe import events
 from gridops.ray.model import Cluster, Look
+from gridops.ray.paths import node_token_file
 from gridops.ray.state import ask_node
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Launch:
         lines = [f"unset {' '.join(UNSET)}"]
         lines.append(guard_by_setup(self.node.env_setup))
         lines += [f"export {shlex.quote(f'{name}={value}')}" for name, value in exports.items()]
-        lines.append(f'export "RAY_AUTH_TOKEN_PATH=$HOME/.gridops/ray/{self.cluster.key}/token"')
+        lines.append(f'export "RAY_AUTH_TOKEN_PATH={node_token_file(self.cluster.key)}"')
         lines.append(f'export "TMPDIR=${{TMPDIR:-{self._temp}/tmp}}"')
         # A job's `python` is the one that `ray start` finds first.
         lines.append(f'export PATH={shlex.quote(f"{venv}/bin")}:"$PATH"')

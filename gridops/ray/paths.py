@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridops.jobs.paths import BASE
+
 if TYPE_CHECKING:
     from gridops.inventory.settings import RaySettings
 
-RAY_BASE = "~/.gridops/ray"
+RAY_BASE = f"{BASE}/ray"
 WHEELS = "wheels"  # what --wheelhouse brought, beside the environments
 
 
@@ -41,6 +43,11 @@ def venv_name(settings: RaySettings) -> str:
     """Directory name of the virtual environment; other requirements give another name."""
     wish = json.dumps([*requirements(settings), settings.python])
     return f"{settings.version}-{hashlib.sha256(wish.encode()).hexdigest()[:8]}"
+
+
+def node_token_file(key: str) -> str:
+    """Path of the cluster's token on a node; its shell expands it, quoted or not."""
+    return f"{RAY_BASE}/{key}/token".replace("~", "$HOME", 1)
 
 
 def token_file(key: str) -> Path:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from gridops.errors import SandboxError, UnknownNameError, UsageError
@@ -20,6 +19,7 @@ from gridops.sandbox.server import PortTaken, Server, Setup
 from gridops.system.files import write_atomic
 from gridops.system.locks import acquire_lock
 from gridops.system.processes import ProcessIdentity
+from gridops.system.scripts import source
 
 STATE_FILE = "state.json"
 SHARED = "shared"  # the directory of the one sshd of a shared sandbox
@@ -84,8 +84,7 @@ class State:
         state.write()  # from here on `down` knows it
         (root / ".gitignore").write_text("*\n")
         (root / EMPTY).mkdir()
-        enter = resources.files("gridops.sandbox").joinpath("enter.sh").read_text()
-        (root / "enter.sh").write_text(enter)
+        (root / "enter.sh").write_text(source("sandbox/enter.sh"))
         sshd.keygen(root / "client_key", "gridops sandbox")
         (root / "authorized_keys").write_text((root / "client_key.pub").read_text())
         return state

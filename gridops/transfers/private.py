@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-PRIVATE = (".git", ".gridops")
+from gridops.transfers.record import STATE_NAME
+
+PRIVATE = (".git", STATE_NAME)
 # rsync's patterns for them, at any depth and in any case.
 PATTERNS = tuple(
     "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in name) for name in PRIVATE

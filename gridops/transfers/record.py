@@ -13,7 +13,8 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-STATE_DIR = b".gridops"
+STATE_NAME = ".gridops"  # our own directory in a tree, here and on nodes
+STATE_DIR = STATE_NAME.encode()
 RECORD = STATE_DIR + b"/fetched"
 
 Stamp = tuple[int, int]  # size, mtime_ns

@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gridops.transfers.private import REPOSITORY, holds_private, is_private, is_repository
+from gridops.transfers.record import STATE_NAME
 
 NOT_A_DIRECTORY = "what is in its place here is not a directory"
 LEADS_OUT = "a symlink that leads elsewhere is in its place here"
 A_DIRECTORY = "a directory is in its place here"
-LEADS_TO_PRIVATE = "a symlink into a repository or .gridops is in its place here"
+LEADS_TO_PRIVATE = f"a symlink into a repository or {STATE_NAME} is in its place here"
 SPECIAL = "a special file is in its place here"
 
 
@@ -147,7 +148,7 @@ class Installer:
     def _copy(self, name: str) -> None:
         """Move it onto another file system, which some directory here may be."""
         folder = os.path.dirname(self._here(name))  # noqa: PTH120
-        half = f"{folder}/.gridops-{secrets.token_hex(6)}"
+        half = f"{folder}/{STATE_NAME}-{secrets.token_hex(6)}"
         try:
             shutil.copy2(self._path_in_stage(name), half, follow_symlinks=False)
             os.replace(half, self._here(name))  # noqa: PTH105

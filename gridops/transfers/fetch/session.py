@@ -27,6 +27,7 @@ from gridops.transfers.fetch.stage import Stage, staging
 from gridops.transfers.output import Transfer, printable, throttle
 from gridops.transfers.private import PATTERNS
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
+from gridops.transfers.record import STATE_DIR
 
 
 @dataclass
@@ -254,7 +255,7 @@ class Session:
         names = {*self.done.hidden, *map(os.fsencode, self.private)}
         names |= {os.fsencode(name) for one in self.landings for name in one.private}
         plain = {name.rstrip(b"/") for name in names}
-        return sorted(printable(name) for name in plain if not name.endswith(b".gridops"))
+        return sorted(printable(name) for name in plain if not name.endswith(STATE_DIR))
 
     def _warn(self, message: str) -> None:
         events.emit(events.WARNING, message=f"{self._node}: {message}")

@@ -15,6 +15,7 @@ from gridops.model import Node
 from gridops.observe import events
 from gridops.reach.link import runtime_dir
 from gridops.system.locks import acquire_lock
+from gridops.transfers.record import STATE_NAME
 
 STAGE_TIMEOUT = 3600.0  # seconds that another fetch of the same files may take
 STAGE_INTERVAL = 0.1  # seconds between two looks whether it has ended
@@ -29,7 +30,7 @@ class Stage:
 
     def __init__(self, into: Path, key: str) -> None:
         """Make it. Raises OSError."""
-        self._root = into / ".gridops" / f"fetch-{key}"
+        self._root = into / STATE_NAME / f"fetch-{key}"
         self.tree = self._root / "tree"  # whole files
         self.temporary = self._root / "tmp"  # the one that is coming
         self.partial = self._root / "partial"  # the one that was, when the connection broke

@@ -90,7 +90,9 @@ def _name(src: str | Path) -> str:
 
 
 def _project(name: str) -> str:
-    if name in ("", ".", "..", ".gridops") or "/" in name or "\0" in name:
+    from gridops.transfers.record import STATE_NAME
+
+    if name in ("", ".", "..", STATE_NAME) or "/" in name or "\0" in name:
         raise UsageError(f"{name!r} cannot be a project's name", hint="rename the tree's directory")
     return name
 

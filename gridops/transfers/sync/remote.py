@@ -30,6 +30,7 @@ from gridops.reach.link import Link
 from gridops.reach.trust import DANGER
 from gridops.system import scripts
 from gridops.transfers.output import printable
+from gridops.transfers.record import STATE_NAME
 from gridops.transfers.sync.record import Record
 from gridops.transfers.sync.tree import FileTimes, Tree
 
@@ -167,7 +168,7 @@ class RemoteTree:
                 f"{target} is not empty and gridops did not make it",
                 node=self.node.name,
                 hint="rename the project or move remote_root; to let a sync overwrite it run there:"
-                f" `mkdir -p {target}/.gridops && touch {target}/.gridops/marker`",
+                f" `mkdir -p {target}/{STATE_NAME} && touch {target}/{STATE_NAME}/marker`",
             )
         if rsync != "yes":
             raise NoRsync(
@@ -188,7 +189,7 @@ class RemoteTree:
 
     def scratch(self, target: str) -> list[str]:
         """rsync's options that keep its unfinished files among our own."""
-        state = f".gridops/{self.id}/{self._key}"
+        state = f"{STATE_NAME}/{self.id}/{self._key}"
         return [f"--temp-dir={state}.tmp", f"--partial-dir={target}/{state}.partial"]
 
     def plan(self, ready: RemoteState, tree: Tree, *, timeout: float) -> Deleted:
