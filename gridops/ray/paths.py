@@ -46,7 +46,7 @@ def venv_name(settings: RaySettings) -> str:
 
 
 def node_token_file(key: str) -> str:
-    """Path of the cluster's token on a node; its shell expands it, quoted or not."""
+    """Path of the cluster's token on a node; put it in double quotes."""
     return f"{RAY_BASE}/{key}/token".replace("~", "$HOME", 1)
 
 
