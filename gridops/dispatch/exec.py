@@ -6,7 +6,7 @@ import threading
 
 from gridops.errors import ConnectionLost, RunTimeout
 from gridops.inventory.settings import Settings
-from gridops.jobs.foreground import TIMEOUT, Ended, ForegroundCommand
+from gridops.jobs.foreground import OUT_OF_TIME, Ended, ForegroundCommand
 from gridops.model import Node, Reply, RunSpec
 from gridops.reach import link_to
 from gridops.system.signals import STOPPED_STATUS, Cancel
@@ -58,7 +58,7 @@ def _follow(
             node=node.name,
             hint="the node ends the command once it notices; its exit status is not known",
         ) from exc
-    if ended.stopped == TIMEOUT:
+    if ended.stopped == OUT_OF_TIME:
         rest = f"; {ended.left}" if ended.left else ""
         raise RunTimeout(
             f"the command was ended after {spec.timeout:g} s{rest}",

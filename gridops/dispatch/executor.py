@@ -36,7 +36,7 @@ from gridops.jobs import client
 from gridops.jobs.attach import Attachment, DetachRequested
 from gridops.jobs.logs import setup_failure
 from gridops.jobs.outcome import (
-    CUTS,
+    CUT_OUTPUT,
     SETUP,
     describe_outcome,
     exit_status,
@@ -48,7 +48,7 @@ from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
 from gridops.reach.link import Link
-from gridops.reach.pump import Output
+from gridops.reach.pump import Sinks
 from gridops.system.signals import STOPPED_STATUS, Cancel, cancel_or_detach_on_signals
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Executor:
 
     # -- to its end ------------------------------------------------------------------------------
 
-    def run(self, choice: Sequence[Candidate], output: Output) -> RunResult:
+    def run(self, choice: Sequence[Candidate], output: Sinks) -> RunResult:
         """Run on the first able node of `choice`, to the end.
 
         Raises UsageError for a port that cannot be had, the node's own error when only one was
@@ -90,7 +90,7 @@ class Executor:
                 return self._run_again(dispatch, choice, output)
 
     def _run_again(
-        self, dispatch: Dispatch, choice: Sequence[Candidate], output: Output
+        self, dispatch: Dispatch, choice: Sequence[Candidate], output: Sinks
     ) -> RunResult:
         for _ in range(RESTARTS):
             try:
@@ -101,7 +101,7 @@ class Executor:
                 events.emit(events.RUN_RESTARTED, node=exc.node, id=exc.id, error=str(exc))
         return self._run(dispatch, choice, output)
 
-    def _run(self, dispatch: Dispatch, choice: Sequence[Candidate], output: Output) -> RunResult:
+    def _run(self, dispatch: Dispatch, choice: Sequence[Candidate], output: Sinks) -> RunResult:
         """Run on the first able node; where all are full, on the first with a free slot."""
 
         def run_on(candidate: Candidate) -> RunResult:
@@ -124,7 +124,7 @@ class Executor:
         self,
         dispatch: Dispatch,
         assignment: Assignment,
-        output: Output,
+        output: Sinks,
         begun: Acknowledgement | None = None,
     ) -> RunResult:
         """Start the run on one node, unless it has `begun`; follow it to its end; conclude."""
@@ -186,7 +186,7 @@ class Executor:
         if not job.began and job.state in ("refused", "lost"):
             raise self._refused_error(job)
         if job.cut:
-            events.emit(events.WARNING, message=f"{node.name}: {CUTS[job.cut]}")
+            events.emit(events.WARNING, message=f"{node.name}: {CUT_OUTPUT[job.cut]}")
         status = STOPPED_STATUS.get(self._cancel.reason or "", exit_status(job))
         if self._spec.fetch:
             from gridops.dispatch.results import exit_status_after_run

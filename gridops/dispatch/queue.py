@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Request = Callable[[Link, JobSpec], T]
 
-POLL_INTERVAL = 0.5  # seconds between two looks at the line, and as much more as a look takes
+QUEUE_INTERVAL = 0.5  # seconds between two looks at the line, and as much more as a look takes
 CANCEL_INTERVAL = 0.1  # seconds between two looks at `cancel`
 ENQUEUE_TIMEOUT = 100.0  # seconds that a node may take to let us in
-POLL_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then others hear of us
+QUEUE_TIMEOUT = 10.0  # seconds that a node may take to tell how we stand; then others hear of us
 LEAVE_TIMEOUT = 30.0  # seconds that a node may take to let us out
 
 
@@ -76,7 +76,7 @@ class Queue:
                 began = time.monotonic()
                 chosen = next(filter(None, map(self._confirm, self._poll())), None)
                 if chosen is None:
-                    _pause(POLL_INTERVAL + time.monotonic() - began, cancel)
+                    _pause(QUEUE_INTERVAL + time.monotonic() - began, cancel)
             return chosen
         finally:
             self._leave(but=chosen)
@@ -109,7 +109,7 @@ class Queue:
     def _poll(self) -> Iterator[Assignment]:
         """Places that now hold a slot for us, best first."""
         turns = set()
-        for outcome in self._ask(_renew, POLL_TIMEOUT):
+        for outcome in self._ask(_renew, QUEUE_TIMEOUT):
             if outcome.error:
                 continue  # it may come back, and still have us in line
             if outcome.value is None or not outcome.value.active:

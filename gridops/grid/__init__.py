@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gridops.probe.score import Ranked
     from gridops.reach.hostkeys import HostKeys
     from gridops.reach.pool import Master
-    from gridops.reach.pump import Output
+    from gridops.reach.pump import Sinks
     from gridops.system.signals import Cancel
 
 
@@ -109,7 +109,7 @@ class Grid(JobsMixin, ClusterMixin):
     def run(
         self,
         spec: RunSpec,
-        output: Output,
+        output: Sinks,
         *,
         nodes: Sequence[Node] | None = None,
         stop: Cancel | None = None,

@@ -13,10 +13,12 @@ from gridops.observe import events
 
 if TYPE_CHECKING:
     from gridops.reach.link import Link
-    from gridops.reach.pump import Output
+    from gridops.reach.pump import Sinks
     from gridops.transfers.fetch import FetchReport
 
-KILL_TIMEOUT = 30.0  # seconds in which a node that cannot be reached is tried again to end a run
+KILL_RETRY_TIMEOUT = (
+    30.0  # seconds in which a node that cannot be reached is tried again to end a run
+)
 PRUNE_TIMEOUT = 600.0  # seconds that deleting much output may take
 
 
@@ -79,7 +81,7 @@ class JobsMixin(GridBase):
     def logs(
         self,
         job: Job,
-        output: Output,
+        output: Sinks,
         *,
         follow: bool = False,
         tail: int | None = None,
@@ -111,7 +113,7 @@ class JobsMixin(GridBase):
         from gridops.jobs import client
 
         return report_end(
-            client.kill_with_retry(self._link(job), job.id, give_up_after=KILL_TIMEOUT)
+            client.kill_with_retry(self._link(job), job.id, give_up_after=KILL_RETRY_TIMEOUT)
         )
 
     def fetch(

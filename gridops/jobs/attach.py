@@ -12,7 +12,7 @@ from gridops.errors import JobError
 from gridops.jobs.client import kill_with_retry
 from gridops.jobs.follow import Follower, JobEnd
 from gridops.jobs.outcome import describe_outcome
-from gridops.jobs.protocol import SILENCE_TIMEOUT, Session, Sleep
+from gridops.jobs.protocol import SILENCE_TIMEOUT, ScriptSession, Sleep
 from gridops.jobs.spec import Acknowledgement, JobSpec
 from gridops.jobs.start import Start
 from gridops.observe import events
@@ -57,7 +57,7 @@ class Attachment:
         self._cancel = cancel
         self._silence = silence
         self._sleep = sleep
-        self._session: Session | None = None
+        self._session: ScriptSession | None = None
         self._confirmed = False
         self._kills = False
         self._asked_at: float | None = None

@@ -26,9 +26,9 @@ from gridops.jobs.frames import Chunk
 from gridops.jobs.paths import ID, check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
-    PAUSES,
+    RETRY_DELAYS,
     SILENCE_TIMEOUT,
-    Session,
+    ScriptSession,
     Sleep,
     call,
     complete,
@@ -58,7 +58,7 @@ def list_jobs(link: Link) -> tuple[Job, ...]:
 
     def attempt() -> dict[str, Job]:
         records = Records(link.node.name)
-        with Session(link, "list", timeout=WHOLE_TIMEOUT, limit=LISTING_LIMIT) as session:
+        with ScriptSession(link, "list", timeout=WHOLE_TIMEOUT, limit=LISTING_LIMIT) as session:
             for line in session.lines():
                 records.hear(line)
         complete([records.last], link)
@@ -87,7 +87,7 @@ def _read_text(link: Link, job_id: str, name: str) -> bytes:
 
     def attempt() -> bytes:
         text, last = bytearray(), ""
-        with Session(link, "read", check_id(job_id), name, timeout=WHOLE_TIMEOUT) as session:
+        with ScriptSession(link, "read", check_id(job_id), name, timeout=WHOLE_TIMEOUT) as session:
             for message in session:
                 if isinstance(message, Chunk):
                     if len(text) + len(message.data) > TEXT_LIMIT:
@@ -196,7 +196,7 @@ def kill_with_retry(
         try:
             return kill(link, job_id, by=by, grace=grace)
         except (ReachError, NodeTimeout) as exc:
-            pause = PAUSES.delay(tries)
+            pause = RETRY_DELAYS.delay(tries)
             if exc.needs_a_person or (end is not None and time.monotonic() + pause > end):
                 raise JobUnreachable(
                     f"could not be told to end the run {job_id}: {exc.message}",

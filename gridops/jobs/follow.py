@@ -23,9 +23,9 @@ from gridops.jobs.frames import DONE, Chunk, Message
 from gridops.jobs.paths import check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
-    PAUSES,
+    RETRY_DELAYS,
     SILENCE_TIMEOUT,
-    Session,
+    ScriptSession,
     Sleep,
     Tick,
     call,
@@ -129,9 +129,9 @@ class Follower:
         """
         args = (self.id, str(self.out), str(self.err), *(() if live else ("once",)))
         verb = "begin" if self.confirmed else "follow"
-        return self.read(Session(self.link, verb, *args), live=live)
+        return self.read(ScriptSession(self.link, verb, *args), live=live)
 
-    def read(self, session: Session, *, live: bool = True) -> JobEnd:
+    def read(self, session: ScriptSession, *, live: bool = True) -> JobEnd:
         """Follow the run over this session, which is at an end then."""
         self._ended, self._end_by = None, math.inf
         session.silence, session.timeout = self.silence, math.inf
@@ -201,7 +201,7 @@ class Follower:
         return JobEnd(readable(job), self.out, self.err)
 
     def through(
-        self, give_up_after: float | None, sleep: Sleep, session: Session | None = None
+        self, give_up_after: float | None, sleep: Sleep, session: ScriptSession | None = None
     ) -> JobEnd:
         """Follow until the run ends, over as many sessions as that takes.
 
@@ -218,7 +218,7 @@ class Follower:
                 if lost_since is None or before != (self.out, self.err, self.state):
                     lost_since, tries = time.monotonic(), 0
                 self._report_lost(exc)
-                delay = PAUSES.delay(tries) if tries else 0.0
+                delay = RETRY_DELAYS.delay(tries) if tries else 0.0
                 spent = time.monotonic() - lost_since
                 if give_up_after is not None and spent + delay > give_up_after:
                     raise self._unreachable_error(exc) from exc

@@ -27,14 +27,14 @@ START_TIMEOUT = 30.0  # seconds that a login shell may take until it has read th
 QUICK_START_TIMEOUT = 5.0  # and where the command has less time: as long as that, or this
 END_TIMEOUT = GRACE + 5.0  # seconds that a command may take to end once it has been told to
 LONGEST_LINE = 2048  # bytes of what attached.sh says that it could not end
-LEFT = re.compile(rb"gridops: (these processes could not be ended: [\x20-\x7e]+)\n\Z")
-TIMEOUT = "timeout"
+LEFT_LINE = re.compile(rb"gridops: (these processes could not be ended: [\x20-\x7e]+)\n\Z")
+OUT_OF_TIME = "timeout"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     status: int
-    stopped: str | None = None  # why we ended it: a signal's name, TIMEOUT or OUTPUT_CLOSED
+    stopped: str | None = None  # why we ended it: a signal's name, OUT_OF_TIME or OUTPUT_CLOSED
     left: str = ""  # what of it the node could not end, in words
 
 
@@ -117,7 +117,7 @@ class _LastLine:
     @property
     def left(self) -> str:
         """Processes that could not be ended, in the words of attached.sh; else ""."""
-        found = LEFT.search(self._tail)
+        found = LEFT_LINE.search(self._tail)
         return found[1].decode() if found else ""
 
 
@@ -155,7 +155,7 @@ class _Watch:
             self._check_begin(now)
         elif self._stop.reason or now >= self._must_end:
             # The limit is this command's alone, the wish may be shared with others'.
-            self.stopped = self._stop.reason or TIMEOUT
+            self.stopped = self._stop.reason or OUT_OF_TIME
             self._give_up = now + END_TIMEOUT
             self._process.close_stdin()
 

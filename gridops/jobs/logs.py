@@ -17,7 +17,7 @@ from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.reach.pump import Sink
 
-ANSWER_TIMEOUT = 2.0  # seconds
+LOOK_TIMEOUT = 2.0  # seconds
 SETUP_TIMEOUT = 10  # whole seconds that a run that is left at once is waited for to begin
 BEGIN_ANSWER_TIMEOUT = 15.0  # seconds beyond these in which the node must have answered
 WORDS_LIMIT = 4096  # bytes of its stderr in which a setup's last words are looked for
@@ -53,12 +53,12 @@ def wait(
 ) -> Job:
     """Wait for a run to end. Raises RunTimeout after `timeout` seconds; the run goes on.
 
-    They count from `since`, if given, but leave ANSWER_TIMEOUT seconds to hear how it is now.
+    They count from `since`, if given, but leave LOOK_TIMEOUT seconds to hear how it is now.
     """
     now = time.monotonic()
     end = None
     if timeout is not None:
-        end = max((now if since is None else since) + timeout, now + min(timeout, ANSWER_TIMEOUT))
+        end = max((now if since is None else since) + timeout, now + min(timeout, LOOK_TIMEOUT))
 
     def look_at_the_clock() -> None:
         if end is not None and time.monotonic() > end:

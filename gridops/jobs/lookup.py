@@ -20,7 +20,7 @@ from gridops.errors import (
 )
 from gridops.jobs import client
 from gridops.jobs.paths import ID
-from gridops.jobs.protocol import PAUSES, Sleep
+from gridops.jobs.protocol import RETRY_DELAYS, Sleep
 from gridops.model import Job, Node, Outcome
 from gridops.observe import events
 from gridops.reach import link_to
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LAST = "@last"
-ANSWER_TIMEOUT = 30.0  # seconds that a node may take to tell of its runs
-SHOWN = 5  # runs that a message names
-ENDING = 4  # characters that the end of an id needs to name a run
-BEGINNING = 8  # and its beginning, to end one
+ASK_TIMEOUT = 30.0  # seconds that a node may take to tell of its runs
+MAX_IDS = 5  # runs that a message names
+MIN_TAIL = 4  # characters that the end of an id needs to name a run
+MIN_HEAD = 8  # and its beginning, to end one
 WHOLE = re.compile(r"\d{8}-\d{6}-\d{3}[0-9a-f]{5}")  # an id as `new_id` makes it
 
 
@@ -45,7 +45,7 @@ def ask_all(
     ssh: SshSettings,
     question: Callable[[Link], T],
     *,
-    limit: float = ANSWER_TIMEOUT,
+    limit: float = ASK_TIMEOUT,
 ) -> Iterator[Outcome[T]]:
     """Ask each node and yield the answers as they come.
 
@@ -110,7 +110,7 @@ def find(nodes: Sequence[Node], ssh: SshSettings, text: str, *, certain: bool = 
     if certain and text != LAST and not _is_plain(job, text):
         raise UsageError(
             f"{text!r} is too short to name the run to end",
-            hint=f"give {job.id}, its first {BEGINNING} characters, or its last {ENDING}",
+            hint=f"give {job.id}, its first {MIN_HEAD} characters, or its last {MIN_TAIL}",
         )
     if errors and job.id != text:
         _doubt(job, text, errors[0], certain)
@@ -133,7 +133,7 @@ def find_with_retry(
     """
     if not WHOLE.fullmatch(job_id):
         return find(nodes, ssh, job_id)
-    began, tries, limit = time.monotonic(), 0, ANSWER_TIMEOUT
+    began, tries, limit = time.monotonic(), 0, ASK_TIMEOUT
     while True:
         best, errors = _ask_for(nodes, ssh, job_id, limit)
         if (best and _say(best)) or all(map(_is_final, errors)):
@@ -141,7 +141,7 @@ def find_with_retry(
         if not tries:
             silent = "; ".join(f"{one.node} cannot be reached: {one.message}" for one in errors)
             events.emit(events.WARNING, message=f"{silent}; trying again")
-        pause = PAUSES.delay(tries)
+        pause = RETRY_DELAYS.delay(tries)
         if timeout is not None:
             left = timeout - (time.monotonic() - began)
             if left <= 0:
@@ -149,7 +149,7 @@ def find_with_retry(
                     f"no node that has the run {job_id} could be reached within {timeout:g} s",
                     hint="the run goes on; try again when its node can be reached",
                 )
-            pause, limit = min(pause, left), max(1.0, min(ANSWER_TIMEOUT, left))
+            pause, limit = min(pause, left), max(1.0, min(ASK_TIMEOUT, left))
         sleep(pause)
         tries += 1
 
@@ -179,7 +179,7 @@ def _is_final(error: GridError) -> bool:
 
 
 def _ask_for(
-    nodes: Sequence[Node], ssh: SshSettings, job_id: str, limit: float = ANSWER_TIMEOUT
+    nodes: Sequence[Node], ssh: SshSettings, job_id: str, limit: float = ASK_TIMEOUT
 ) -> tuple[Job | None, list[GridError]]:
     """Look up one run on all nodes.
 
@@ -227,12 +227,12 @@ def resolve_id(jobs: Sequence[Job], text: str, errors: Sequence[GridError] = ())
 
 
 def _names(text: str, job_id: str) -> bool:
-    return job_id.startswith(text) or (len(text) >= ENDING and job_id.endswith(text))
+    return job_id.startswith(text) or (len(text) >= MIN_TAIL and job_id.endswith(text))
 
 
 def _is_plain(job: Job, text: str) -> bool:
     """True if `text` is long enough to mean the job it names."""
-    return job.id == text or len(text) >= (BEGINNING if job.id.startswith(text) else ENDING)
+    return job.id == text or len(text) >= (MIN_HEAD if job.id.startswith(text) else MIN_TAIL)
 
 
 def _perhaps_newer(jobs: Sequence[Job], error: GridError) -> JobUnreachable:
@@ -274,8 +274,8 @@ def _unknown(jobs: Sequence[Job], text: str, errors: Sequence[GridError]) -> Gri
 
 def _list_ids(jobs: Sequence[Job]) -> str:
     """Ids and nodes of runs, the newest first."""
-    shown = ", ".join(f"{job.id} on {job.node}" for job in jobs[: -SHOWN - 1 : -1])
-    return shown + (", …" if len(jobs) > SHOWN else "")
+    shown = ", ".join(f"{job.id} on {job.node}" for job in jobs[: -MAX_IDS - 1 : -1])
+    return shown + (", …" if len(jobs) > MAX_IDS else "")
 
 
 def _born(job: Job) -> tuple[str, str]:

@@ -14,7 +14,7 @@ TIMED_OUT = 124
 SETUP = "setup"  # the reason of a run whose node's env_setup failed
 TERMINATED = 128 + signal.SIGTERM
 
-CUTS = {  # why not all of its output was kept
+CUT_OUTPUT = {  # why not all of its output was kept
     "full": "its disk is full: some of the run's output was not kept",
     "cap": "the run printed more than --log-cap: the rest was not kept",
 }

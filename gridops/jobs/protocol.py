@@ -32,12 +32,12 @@ from gridops.reach.preamble import no_shell
 from gridops.reach.pump import Prelude, Process, Pump, marker
 from gridops.retry import RetryConfig
 
-CONNECT_TIMEOUT = 20.0  # seconds that a session may take to open
+SESSION_TIMEOUT = 20.0  # seconds that a session may take to open
 SILENCE_TIMEOUT = 15.0  # seconds without a sign of life (one comes every 2): a dead connection
 BEGIN_TIMEOUT = 30.0  # seconds that a login shell may take until the script speaks
 INSTALL_TIMEOUT = 60.0  # seconds
 TICK_INTERVAL = 0.1  # seconds between two looks at `tick` while we wait to reconnect
-CUTS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
+CUT_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before what may be repeated is tried again
 ANSWER_TIMEOUT = 60.0  # seconds, beyond the silence that is allowed, that an answer may take
 ANSWER_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024)
 # Between pieces of output come few lines, but for as long as a run lives.
@@ -46,14 +46,14 @@ FOLLOW_LIMIT = Limit(lines=1000, bytes=8 * 1024 * 1024, rate=20.0)
 # What needs no quotes in any shell: the login shell may be csh or fish.
 PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+")
 
-PAUSES = RetryConfig(initial_delay=0.5, max_delay=15.0)
+RETRY_DELAYS = RetryConfig(initial_delay=0.5, max_delay=15.0)
 
 T = TypeVar("T")
 Tick = Callable[[], None]
 Sleep = Callable[[float], None]
 
 
-class Session:
+class ScriptSession:
     """One verb of the script, called on a node: iterate over the messages of the node.
 
     It yields lines, Chunks, and None a few times a second while nothing else comes. A loop that is
@@ -91,7 +91,7 @@ class Session:
         self._process: Process | None = None
         self._messages = self._converse()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> ScriptSession:
         return self
 
     def __exit__(
@@ -145,7 +145,7 @@ class Session:
         node, parser = self._link.node.name, FrameParser(self._limit)
         command = self._command(mark)
         # Whatever has begun when this fails has not got its input from us.
-        process = retry_cut_session(lambda: self._link.start(command, timeout=CONNECT_TIMEOUT))
+        process = retry_cut_session(lambda: self._link.start(command, timeout=SESSION_TIMEOUT))
         self.sent, self._process = True, process
         running = Pump(process, self._stdin, keep_stdin=self._keep_stdin)
         clock = _Clock(self, node)
@@ -187,7 +187,7 @@ class Session:
 class _Clock:
     """Deadlines of one conversation."""
 
-    def __init__(self, session: Session, node: str) -> None:
+    def __init__(self, session: ScriptSession, node: str) -> None:
         self._session = session
         self._node = node
         self._began = self._last = time.monotonic()
@@ -221,11 +221,11 @@ def call(
 ) -> list[str]:
     """The lines that `verb` answers, ANSWER_LIMIT at most; it may be asked more than once.
 
-    Raises what a Session raises, ConnectionLost too for an answer that is cut short every time.
+    Raises what a ScriptSession does, ConnectionLost too for an answer cut short every time.
     """
 
     def attempt() -> list[str]:
-        with Session(
+        with ScriptSession(
             link,
             verb,
             *args,
@@ -248,7 +248,7 @@ def complete(lines: list[str], link: Link) -> list[str]:
 
 def retry_cut_session(attempt: Callable[[], T]) -> T:
     """Call `attempt`; again when its session was cut off or its connection broke."""
-    for pause in CUTS:
+    for pause in CUT_DELAYS:
         with suppress(ProcessKilled, ConnectionLost):
             return attempt()
         time.sleep(pause)

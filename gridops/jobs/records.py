@@ -27,7 +27,7 @@ FILE = re.compile(
 )
 NAME_OF_NEXT = re.compile(r"# ==> (.+)/spec/run <==")
 SUPERVISOR = re.compile(r"\d+\.\d+\.[^.]+\..+", re.ASCII)  # PID.TICK.BOOT.HOST
-LEFT = re.compile(r"(\d{1,10}):([\w.@-]{1,64}):([\w.@:-]{0,64})", re.ASCII)
+LEFTOVER = re.compile(r"(\d{1,10}):([\w.@-]{1,64}):([\w.@:-]{0,64})", re.ASCII)
 WORD = re.compile(r"[a-z]{1,32}", re.ASCII)
 LOST = ("supervisor", "rebooted", "shutdown")
 REFUSED = ("busy", "gpus", "snapshot", "unconfirmed", "error", "setup")
@@ -188,7 +188,7 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
 
 def _leftover(word: str) -> Leftover:
     """Parse `PID:USER:NAME`. Raises ValueError."""
-    match = LEFT.fullmatch(word)
+    match = LEFTOVER.fullmatch(word)
     if match is None:
         raise ValueError(f"a process that it left is {word[:64]!r}")
     return Leftover(int(match[1]), match[2], match[3])

@@ -26,7 +26,7 @@ from gridops.errors import UsageError
 from gridops.jobs.paths import check_id
 
 HEAD = b"exit 125\n"  # job.sh looks for it
-SHOWN = 4000  # characters of the command that a listing carries
+LISTED_COMMAND_LIMIT = 4000  # characters of the command that a listing carries
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The record that `env_setup` has succeeded, in the directory of the script that the shell reads.
 BESIDE = '"${0%/*}/begun"'
@@ -120,7 +120,7 @@ class JobSpec:
             {
                 "id": self.id,
                 "node": node,
-                "command": self.command[:SHOWN],
+                "command": self.command[:LISTED_COMMAND_LIMIT],
                 "env": sorted(self.env),
                 "user": self.user,
                 "cwd": self.directory,

@@ -11,8 +11,8 @@ from gridops.jobs.client import kill, status
 from gridops.jobs.frames import Chunk, unsupported_reason
 from gridops.jobs.paths import ID
 from gridops.jobs.protocol import (
-    PAUSES,
-    Session,
+    RETRY_DELAYS,
+    ScriptSession,
     Sleep,
     Tick,
     pause,
@@ -26,7 +26,7 @@ ACK_TIMEOUT = 600.0  # seconds that it may take at all, however often it says so
 ACK_SILENCE_TIMEOUT = 90.0  # seconds to an acknowledgement: it may copy a tree, or ask GPU drivers
 RETRY_TIMEOUT = 60.0  # seconds that an ambiguous start is tried again
 
-SHOWN = 200  # characters of the node's own words
+MAX_WORDS = 200  # characters of the node's own words
 
 ELSEWHERE = "elsewhere"  # another node with the same home has the run
 
@@ -57,7 +57,7 @@ class Start:
         sleep: Sleep = time.sleep,
     ) -> None:
         self.reply: Acknowledgement | None = None
-        self.session: Session | None = None
+        self.session: ScriptSession | None = None
         self._link = link
         self._spec = spec
         self._attached = attached
@@ -83,7 +83,7 @@ class Start:
                 self._ambiguous = self._ambiguous or session.sent
                 if not self._ambiguous:
                     raise
-                delay = PAUSES.delay(tries)
+                delay = RETRY_DELAYS.delay(tries)
                 if exc.needs_a_person or time.monotonic() + delay > self._end:
                     raise self._unknown(exc) from exc
                 pause(delay, self._tick, self._sleep)
@@ -92,8 +92,8 @@ class Start:
                     session.close()
         raise AssertionError  # pragma: no cover
 
-    def _open(self) -> Session:
-        return Session(
+    def _open(self) -> ScriptSession:
+        return ScriptSession(
             self._link,
             "run" if self._attached else "start",
             *(self._spec.id, str(len(self._upload) - len(HEAD)), self._boot),
@@ -103,7 +103,7 @@ class Start:
             timeout=ACK_TIMEOUT,
         )
 
-    def _attempt(self, session: Session) -> Acknowledgement:
+    def _attempt(self, session: ScriptSession) -> Acknowledgement:
         """Send the run once. Raises NotStarted for a refusal, another GridError if unclear."""
         for message in session:
             if message is None:
@@ -162,7 +162,7 @@ class Start:
 
     def _refusal(self, ack: str) -> NotStarted:
         word, *rest = ack.split(" ")
-        message, hint = _REFUSALS.get(word, (f"it did not accept the run: {ack[:SHOWN]}", ""))
+        message, hint = _REFUSALS.get(word, (f"it did not accept the run: {ack[:MAX_WORDS]}", ""))
         if why := unsupported_reason(ack):
             message, hint = why
         if word == "gpus":
@@ -187,7 +187,7 @@ class Start:
         if detail.isdecimal():
             return f"has {detail} GPUs, but the run needs {self._spec.gpus}", "choose another node"
         return (
-            f"its GPU driver's tool {detail[:SHOWN] or 'does not answer'}",
+            f"its GPU driver's tool {detail[:MAX_WORDS] or 'does not answer'}",
             "run `nvidia-smi` there to see more",
         )
 

@@ -18,7 +18,7 @@ from gridops.model import Gpu
 from gridops.probe.gpu import (
     MEBIBYTE,
     MOST_GPUS,
-    Process,
+    GpuProcess,
     amount,
     complaint,
     hang,
@@ -58,7 +58,7 @@ def _topics(told: Told) -> set[str]:
 # -- rocm-smi --------------------------------------------------------------------------------------
 
 
-def _rocm(lines: Sequence[str], apps: Sequence[Process]) -> tuple[Gpu, ...]:
+def _rocm(lines: Sequence[str], apps: Sequence[GpuProcess]) -> tuple[Gpu, ...]:
     document = _document(lines)
     cards = document if isinstance(document, dict) else {}
     found = []
@@ -69,7 +69,7 @@ def _rocm(lines: Sequence[str], apps: Sequence[Process]) -> tuple[Gpu, ...]:
     return tuple(sorted(found, key=lambda gpu: gpu.index))[:MOST_GPUS]
 
 
-def _rocm_gpu(index: int, card: Entry, apps: Sequence[Process]) -> Gpu:
+def _rocm_gpu(index: int, card: Entry, apps: Sequence[GpuProcess]) -> Gpu:
     told = {str(key).lower(): str(value) for key, value in card.items()}
     names = (told.get(key, "") for key in ("card series", "device name", "gfx version"))
     heat = (told.get(f"temperature (sensor {s}) (c)", "") for s in ("junction", "edge", "mem"))
@@ -93,7 +93,7 @@ def _bytes_to_mib(text: str) -> int | None:
 # -- amd-smi ---------------------------------------------------------------------------------------
 
 
-def _amdsmi(told: Told, apps: Sequence[Process]) -> tuple[Gpu, ...]:
+def _amdsmi(told: Told, apps: Sequence[GpuProcess]) -> tuple[Gpu, ...]:
     about: dict[int, list[Entry]] = {}
     for topic in ("list", "asic", "metric"):
         for entry in _entries(_document(told.get(f"amd-{topic}", ()))):
@@ -111,7 +111,7 @@ def _entries(document: object) -> list[Entry]:
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _amdsmi_gpu(index: int, entries: Sequence[Entry], apps: Sequence[Process]) -> Gpu:
+def _amdsmi_gpu(index: int, entries: Sequence[Entry], apps: Sequence[GpuProcess]) -> Gpu:
     def text(*path: str) -> str:
         return next((found for entry in entries if (found := _text(entry, path))), "")
 
@@ -165,7 +165,7 @@ def _gpu(
     used: int | None,
     utilization: float | None,
     heat: Iterable[float | None],
-    apps: Sequence[Process],
+    apps: Sequence[GpuProcess],
 ) -> Gpu:
     named = (clean(name, 80) for name in names)
     return Gpu(

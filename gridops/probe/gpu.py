@@ -15,7 +15,7 @@ TICK = 100  # Hz, of the clock ticks in /proc/PID/stat: USER_HZ is 100 wherever 
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class GpuProcess:
     """A compute process on the GPU that its driver calls `gpu`."""
 
     gpu: str
@@ -23,7 +23,7 @@ class Process:
     ours: bool
 
 
-def processes(told: Told, vendor: str) -> tuple[Process, ...]:
+def processes(told: Told, vendor: str) -> tuple[GpuProcess, ...]:
     """Processes in lines "GPU, PID, memory"; one that holds no memory of the GPU does not count.
 
     A process whose owner the node does not tell is not ours: ours are never hidden from us.
@@ -35,7 +35,9 @@ def processes(told: Told, vendor: str) -> tuple[Process, ...]:
         gpu, _, rest = line.partition(", ")
         pid, _, memory = rest.partition(", ")
         if pid.isdecimal() and memory.strip() != "0":
-            found[gpu, pid] = Process(gpu, int(pid[:19]), us is not None and owners.get(pid) == us)
+            found[gpu, pid] = GpuProcess(
+                gpu, int(pid[:19]), us is not None and owners.get(pid) == us
+            )
     return tuple(found.values())
 
 

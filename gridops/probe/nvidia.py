@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gridops.model import Gpu
-from gridops.probe.gpu import MOST_GPUS, Process, amount, complaint, hang, mebibytes, processes
+from gridops.probe.gpu import MOST_GPUS, GpuProcess, amount, complaint, hang, mebibytes, processes
 from gridops.probe.protocol import Told, clean
 
 TOOL = "nvidia-smi"
@@ -60,7 +60,7 @@ def _rows(lines: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     return rows, said
 
 
-def _gpu(row: Sequence[str], apps: Sequence[Process], *, alone: bool) -> Gpu:
+def _gpu(row: Sequence[str], apps: Sequence[GpuProcess], *, alone: bool) -> Gpu:
     index, uuid, name, total, used, utilization, temperature = row
     here = [app for app in apps if alone or _names(app.gpu, uuid)]
     return Gpu(

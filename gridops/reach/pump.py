@@ -21,7 +21,7 @@ Sink = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class Sinks:
     """Sinks for a run's stdout and stderr."""
 
     stdout: Sink

@@ -77,11 +77,11 @@ def logs(
     call: Call, id: str, follow: bool = False, tail: str | None = None, stderr: bool = False
 ) -> int:
     """Print a run's output, byte for byte: stdout to stdout, stderr to stderr."""
-    from gridops.reach.pump import Output
+    from gridops.reach.pump import Sinks
 
     count = _count(tail, "tail")
     job = _find(call, id, in_time=follow)
-    output = Output(write_bytes(1), write_bytes(2))
+    output = Sinks(write_bytes(1), write_bytes(2))
 
     def read() -> Job:
         return call.grid.logs(job, output, follow=follow, tail=count, only_stderr=stderr)

@@ -26,23 +26,23 @@ from gridops.tasks._terminal import (
 if TYPE_CHECKING:
     from gridops.model import Node, Outcome, Reply, RunSpec, SyncReport
 
-CMD = "the command, as shell text (or its words after --)"
-ENV = "NAME=VALUE to set for the command; may be repeated"
-TIMEOUT = "end the command after this long: 90, 10m, 1h30m (exit status 124)"
-BARE = "do not run the nodes' env_setup"
-SRC = "the tree to sync (default: this directory)"
+CMD_HELP = "the command, as shell text (or its words after --)"
+ENV_HELP = "NAME=VALUE to set for the command; may be repeated"
+TIMEOUT_HELP = "end the command after this long: 90, 10m, 1h30m (exit status 124)"
+BARE_HELP = "do not run the nodes' env_setup"
+SRC_HELP = "the tree to sync (default: this directory)"
 
 
 @grid_task(
     flags=SELECTION,
     iterable=["env", "port", "fetch"],
     help={
-        "cmd": CMD,
+        "cmd": CMD_HELP,
         "on": "run on this node and no other",
-        "src": SRC,
+        "src": SRC_HELP,
         "sync": "do not sync: run in the tree of an earlier sync",
-        "env": ENV,
-        "timeout": TIMEOUT,
+        "env": ENV_HELP,
+        "timeout": TIMEOUT_HELP,
         "gpus": "number of free GPUs to lease for the run (CUDA_VISIBLE_DEVICES)",
         "wait": "wait in the queue this long when no slot is free: 30m (default: exit 125)",
         "isolate": "run in a snapshot of the tree that later syncs do not change",
@@ -86,7 +86,7 @@ def run(
     ends the run; a second one, a closed terminal or SIGTERM leave it running.
     """
     flags = locals()
-    from gridops.reach.pump import Output
+    from gridops.reach.pump import Sinks
 
     spec, nodes = _run_spec(**flags), _targets(call, on)
     with call.narrate():
@@ -96,7 +96,7 @@ def run(
             _refuse_to_leave(spec)
             show(call.grid.detach(spec, nodes).id)
             return 0
-        output = Output(write_bytes(1), write_bytes(2))
+        output = Sinks(write_bytes(1), write_bytes(2))
         return call.grid.run(spec, output, nodes=nodes).status
 
 
@@ -180,7 +180,7 @@ def _plan(call: Call, spec: RunSpec, nodes: Sequence[Node]) -> int:
     name="exec",
     flags=(*SELECTION, *format_flag("table", "json")),
     iterable=["env"],
-    help={"cmd": CMD, "env": ENV, "timeout": TIMEOUT, "bare": BARE},
+    help={"cmd": CMD_HELP, "env": ENV_HELP, "timeout": TIMEOUT_HELP, "bare": BARE_HELP},
 )
 def exec_(
     call: Call,
@@ -243,7 +243,7 @@ def _print_folded(outcomes: Sequence[Outcome[Reply]]) -> None:
 
 @grid_task(
     flags=(*SELECTION, *format_flag("table", "json")),
-    help={"src": SRC, "dry_run": "list what would change; transfer nothing", "each": EACH},
+    help={"src": SRC_HELP, "dry_run": "list what would change; transfer nothing", "each": EACH},
 )
 def sync(call: Call, src: str | None = None, dry_run: bool = False, each: bool = False) -> int:
     """Sync the tree to the selected nodes: send what changed, delete what is gone."""

@@ -21,7 +21,7 @@ from support.nodes import end, find_program, node_of, settings_of, sshd_sessions
 from gridops.errors import ConnectionLost, GridError, NodeError, NodeTimeout
 from gridops.inventory.settings import SshSettings
 from gridops.jobs import foreground
-from gridops.jobs.foreground import TIMEOUT, Ended, ForegroundCommand
+from gridops.jobs.foreground import OUT_OF_TIME, Ended, ForegroundCommand
 from gridops.model import Node, RunSpec
 from gridops.reach import link_to
 from gridops.reach.link import Link
@@ -500,7 +500,7 @@ def test_a_polite_end_takes_no_grace(place, monkeypatch):
 
 def test_the_time_limit_ends_it(place):
     following = Following(place.begin("echo up; sleep 3007", timeout=0.5))
-    assert following.end().stopped == TIMEOUT
+    assert following.end().stopped == OUT_OF_TIME
     assert place.left() == {}
 
 
@@ -510,7 +510,7 @@ def test_one_commands_time_limit_is_not_the_others(place):
     other = place.begin("sleep 1; echo whole", timeout=20)
     out = Collect()
     ended = other.follow(out, out, following.stop)
-    assert following.end().stopped == TIMEOUT
+    assert following.end().stopped == OUT_OF_TIME
     assert (ended, out.data) == (Ended(0), b"whole\n")
 
 

@@ -19,7 +19,7 @@ from support.nodes import wait_until
 from gridops.errors import NoJob, NotStarted, UsageError
 from gridops.jobs import client, follow
 from gridops.jobs.attach import Attachment, DetachRequested
-from gridops.jobs.protocol import Session
+from gridops.jobs.protocol import ScriptSession
 from gridops.jobs.spec import JobSpec, new_id
 from gridops.jobs.start import start_job
 from gridops.system.signals import Cancel
@@ -187,7 +187,7 @@ def test_a_run_that_was_killed_before_its_start_arrives_never_begins(place: Plac
 
 def sent(place: Place, *args: str, words: bytes) -> list[str]:
     """What the node answers to a start as it is sent, once."""
-    with Session(place.link, "start", *args, stdin=words) as session:
+    with ScriptSession(place.link, "start", *args, stdin=words) as session:
         return list(session.lines())
 
 

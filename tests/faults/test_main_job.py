@@ -303,7 +303,7 @@ def test_a_file_that_cannot_be_read_here_is_no_reason_to_try_another_node(monkey
     monkeypatch.setattr(staging, "sync_tree", sync_tree)
     nodes = [Node(name, name, connection="local") for name in ("one", "two")]
     choice = [placement.Candidate(node, "") for node in nodes]
-    sink = executor.Output(bytes, bytes)
+    sink = executor.Sinks(bytes, bytes)
     with pytest.raises(SourceUnreadable):
         executor.Executor(RunSpec("true", str(tmp_path)), Settings(), Cancel()).run(choice, sink)
     assert asked == ["one"]

@@ -585,7 +585,7 @@ def test_a_shared_home_shows_each_run_once(tell, inventory, detach):
 
 def test_the_grid_does_the_same_for_python(inventory, project):
     from gridops.model import RunSpec
-    from gridops.reach.pump import Output
+    from gridops.reach.pump import Sinks
 
     grid = Grid.load()
     detached = grid.detach(RunSpec("echo hi; exit 6", src=str(project)), grid.select("node2"))
@@ -593,7 +593,7 @@ def test_the_grid_does_the_same_for_python(inventory, project):
     job = grid.wait(grid.find_job("@last"))
     assert (job.id, job.status) == (detached.id, 6)
     kept = bytearray()
-    assert grid.logs(job, Output(kept.extend, kept.extend)).status == 6
+    assert grid.logs(job, Sinks(kept.extend, kept.extend)).status == 6
     assert kept == b"hi\n"
 
 
