@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
 KEEPALIVE_INTERVAL = 5  # seconds; three unanswered ones end a master whose network died
+
+PROXIES = ("proxyjump", "proxycommand")
+DEEPEST = 16  # Includes within Includes, as in OpenSSH
 
 # What a host's entry in ~/.ssh/config may ask of an interactive login, and a connection of ours
 # does not want.
@@ -169,3 +172,57 @@ def _users_config() -> str:
     except KeyError:
         home = os.environ.get("HOME", "/")
     return f"{home}/.ssh/config"
+
+
+# -- the way to it ---------------------------------------------------------------------------------
+
+
+def proxy_of(endpoint: Endpoint) -> str | None:
+    """The way that many endpoints share: the first jump host, or ProxyCommand; None: nothing.
+
+    Only OpenSSH knows which way it takes (`ssh -G`). That costs a process for every login, so it is
+    asked only where the configuration has the word for it at all. Raises a ReachError for a
+    configuration that ssh cannot read.
+    """
+    given = {name.lower(): value for name, value in endpoint.options}
+    if not any(name in given for name in PROXIES) and not _mentioned(endpoint.config_file):
+        return None
+    found = endpoint.resolve()
+    for name in PROXIES:
+        value = found.get(name, ["none"])[0]
+        if value.lower() != "none":
+            return value.partition(",")[0] if name == "proxyjump" else value
+    return None
+
+
+@lru_cache(maxsize=64)
+def _mentioned(config_file: str | None) -> bool:
+    """True if ssh's configuration has a word of PROXIES, about any host."""
+    return any(_says(Path(file), DEEPEST) for file in configuration(config_file))
+
+
+def _says(file: Path, deeper: int) -> bool:
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        word, *rest = line.replace("=", " ", 1).split() or [""]
+        if word.lower() in PROXIES:
+            return True
+        if word.lower() == "include" and any(_included(name, file, deeper) for name in rest):
+            return True
+    return False
+
+
+def _included(name: str, by: Path, deeper: int) -> bool:
+    """True if the files of an Include say it; what we cannot spell out may."""
+    if deeper == 0 or any(char in name for char in '"%$'):
+        return True
+    base = (
+        Path("/etc/ssh") if by.is_relative_to("/etc/ssh") else Path(configuration(None)[0]).parent
+    )
+    import glob
+
+    found = glob.glob(str(base / Path(name).expanduser()))
+    return any(_says(Path(one), deeper - 1) for one in found)

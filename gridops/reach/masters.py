@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -29,7 +30,7 @@ from gridops.errors import (
 )
 from gridops.observe import events
 from gridops.reach.control import Control
-from gridops.reach.endpoint import Endpoint
+from gridops.reach.endpoint import Endpoint, proxy_of
 from gridops.reach.link import runtime_dir, too_many_files_error
 from gridops.system.locks import acquire_lock
 
@@ -37,7 +38,12 @@ T = TypeVar("T")
 
 MASTERS = 32  # how many masters one endpoint may have when sshd refuses further sessions
 HANDSHAKE_TRIES = 6  # a node that drops us unheard is asked again (sshd's MaxStartups)
+MAX_LOGINS = 10  # logins through one jump host, by one process
+BEHIND_A_PROXY = "UNKNOWN port"  # how ssh names a peer that it reaches through another program
 RETIRE_TIMEOUT = 0.5  # seconds for a master that may hang to hear that it is retired
+
+_slots: dict[str, threading.BoundedSemaphore] = {}  # of each jump host
+_slots_lock = threading.Lock()
 
 
 def connect(endpoint: Endpoint, *, index: int = 0, timeout: float) -> tuple[Control, bool]:
@@ -160,9 +166,7 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
 
     Runs ssh until it has logged in and gone to the background, then publishes its socket.
     """
-    # Here, since whoever finds a master open does not need them.
-    from gridops.reach.jumphosts import login_slot
-    from gridops.reach.login import log_in
+    # Here, since whoever finds a master open does not need it.
     from gridops.retry import RetryConfig, attempts
 
     began = time.monotonic()
@@ -184,6 +188,72 @@ def _open(endpoint: Endpoint, path: Path, end: float) -> Control:
     control.path = str(path)
     events.emit(events.CONNECTION_OPENED, node=endpoint.name, seconds=time.monotonic() - began)
     return control
+
+
+@contextmanager
+def login_slot(endpoint: Endpoint, end: float) -> Iterator[None]:
+    """Our turn to log in on the endpoint's way; waits until `end` (on time.monotonic()) at most.
+
+    sshd drops whoever comes while ten have not logged in yet (MaxStartups 10:30:100).
+
+    Raises ConnectTimeout when it does not come, a ReachError for a configuration ssh cannot read.
+    """
+    way = proxy_of(endpoint)
+    if way is None:
+        yield
+        return
+    with _slots_lock:
+        free = _slots.setdefault(way, threading.BoundedSemaphore(MAX_LOGINS))
+    if not free.acquire(timeout=max(0.0, end - time.monotonic())):
+        raise ConnectTimeout(
+            f"too many logins at once through the jump host {way}",
+            node=endpoint.name,
+            hint=f"{MAX_LOGINS} go at once; give more time, or run `inv pool.open` first",
+        )
+    try:
+        yield
+    finally:
+        free.release()
+
+
+def log_in(endpoint: Endpoint, socket: str, end: float) -> None:
+    """Open a master at `socket`: run its ssh until it has logged in or `end`.
+
+    Raises a ReachError that says why it could not.
+    """
+    from gridops.reach.command import run_tool
+    from gridops.reach.diagnosis import diagnose
+
+    done = run_tool(
+        endpoint.master(socket),
+        name=endpoint.name,
+        timeout=max(0.1, min(endpoint.login_timeout, end - time.monotonic())),
+        late="the SSH login did not finish",
+        hint=f"it accepts connections but does not answer; try `ssh -v {endpoint.host}`",
+    )
+    if done.status:
+        error = diagnose(done.err, endpoint.name, endpoint.host)
+        if isinstance(error, ConnectDropped) and BEHIND_A_PROXY in done.err:
+            error = _on_the_way(endpoint, error, end)
+        raise error
+
+
+def _on_the_way(endpoint: Endpoint, error: ReachError, end: float) -> ReachError:
+    """The error of a jump host or ProxyCommand.
+
+    ssh hides what they said when it opens a lasting master.
+    """
+    from gridops.reach.command import run_tool
+    from gridops.reach.diagnosis import diagnose
+
+    left = min(2 * endpoint.connect_timeout, end - time.monotonic())
+    if left <= 0:
+        return error
+    done = run_tool(endpoint.probe_login(), name=endpoint.name, timeout=left)
+    # OpenSSH 10 no longer says the first of these
+    if "kex_exchange_identification" not in done.err and BEHIND_A_PROXY not in done.err:
+        return error  # this time the way was free
+    return diagnose(done.err, endpoint.name, endpoint.host)
 
 
 @contextmanager

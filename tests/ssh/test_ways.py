@@ -10,7 +10,8 @@ import pytest
 from gridops.inventory.settings import SshSettings
 from gridops.model import Node
 from gridops.observe import events
-from gridops.reach import jumphosts, link_to
+from gridops.reach import endpoint as endpoints
+from gridops.reach import link_to
 from gridops.reach.endpoint import Endpoint
 from gridops.reach.fanout import fan_out
 
@@ -21,17 +22,17 @@ def endpoint(config: Path, **options: str) -> Endpoint:
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    jumphosts._mentioned.cache_clear()
+    endpoints._mentioned.cache_clear()
 
 
 def test_the_way_is_the_first_jump_host_or_the_command(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host far\n  ProxyJump me@gate:2222,inner\nHost *\n  ProxyCommand nc %h %p\n")
-    assert jumphosts.proxy_of(endpoint(config)) == "me@gate:2222"
-    assert jumphosts.proxy_of(endpoint(config, ProxyJump="other")) == "other"
+    assert endpoints.proxy_of(endpoint(config)) == "me@gate:2222"
+    assert endpoints.proxy_of(endpoint(config, ProxyJump="other")) == "other"
     config.write_text("Host *\n  ProxyCommand nc %h %p\n")
-    assert jumphosts.proxy_of(endpoint(config)) == "nc %h %p"
-    assert jumphosts.proxy_of(endpoint(config, ProxyCommand="none")) is None
+    assert endpoints.proxy_of(endpoint(config)) == "nc %h %p"
+    assert endpoints.proxy_of(endpoint(config, ProxyCommand="none")) is None
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,8 @@ def test_ssh_is_asked_only_where_its_configuration_has_the_word(
     config = tmp_path / "config"
     config.write_text(text)
     seen = []
-    monkeypatch.setattr(Endpoint, "resolved", lambda self: seen.append(self) or {})
-    assert jumphosts.proxy_of(endpoint(config)) is None
+    monkeypatch.setattr(Endpoint, "resolve", lambda self: seen.append(self) or {})
+    assert endpoints.proxy_of(endpoint(config)) is None
     assert bool(seen) == asked
 
 

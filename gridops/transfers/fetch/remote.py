@@ -123,10 +123,8 @@ def _ask(link: Link, pairs: Sequence[tuple[str, str]]) -> list[Group]:
     found = _parse(reply.stdout.split(b"\0"))
     if len(found) != len(pairs):
         said = os.fsdecode(reply.stderr).strip()[-200:]
-        raise NodeError(
-            f"its answer is not valid{f': {said!r}' if said else ''}",
-            node=link.node.name,
-        )
+        why = f": {said!r}" if said else ""
+        raise NodeError(f"its answer is not valid{why}", node=link.node.name)
     return found
 
 

@@ -85,9 +85,7 @@ class Record:
         every = zip(tree.names, seen.files, seen.marks, marks, strict=True)
         changed = [(name, one) for name, one, now, then in every if now != then or not now]
         much, high = len(changed) >= MUCH, self.end + 1
-        return {
-            name for name, (written, size) in changed if written < high or (much and size <= SMALL)
-        }
+        return {n for n, (written, size) in changed if written < high or (much and size <= SMALL)}
 
     def after(self, tree: Tree, seen: FileTimes, *, token: str, fine: str) -> Record:
         """Record of a sync that has come to its end; it looked at the files as in `seen`."""
