@@ -220,6 +220,30 @@ def test_every_library_in_use_is_declared():
     assert missing == {"gridops"}
 
 
+# Calls of the system that have rules of their own, and the one module that may make each.
+CRAFT = {
+    "signal.signal": "gridops.system.signals",
+    "signal.set_wakeup_fd": "gridops.system.signals",
+    "fcntl.flock": "gridops.system.locks",
+    "fcntl.lockf": "gridops.system.locks",
+    "signal.pidfd_send_signal": "gridops.system.processes",
+}
+
+
+def test_the_craft_of_this_machine_is_written_once() -> None:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module, tree = module_name(path, PACKAGE), ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            calls: list[str] = []
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                calls = [f"{node.value.id}.{node.attr}"]
+            elif isinstance(node, ast.ImportFrom):
+                calls = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [f"{module}: {call}" for call in calls if CRAFT.get(call, module) != module]
+    assert found == []
+
+
 # -- the walker itself --------------------------------------------------------------------------
 
 

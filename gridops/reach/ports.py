@@ -22,6 +22,7 @@ from gridops.errors import (
 from gridops.reach.link import Link
 from gridops.reach.tunnel import listen
 from gridops.system import scripts
+from gridops.system.processes import boot_id
 
 HOST = "127.0.0.1"
 ASK_TIMEOUT = 10.0  # seconds for what a node says about its ports
@@ -102,8 +103,8 @@ def query_ports(link: Link, remotes: Iterable[int]) -> Ports:
 def _network() -> tuple[bytes, bytes] | None:
     """Boot id and network namespace of this machine, as `ports.sh` says them."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-        return boot, os.readlink(b"/proc/self/ns/net")  # noqa: PTH115 - not a path
+        network = os.readlink(b"/proc/self/ns/net")  # noqa: PTH115 - not a path
+        return boot_id().encode(), network
     except OSError:
         return None
 
