@@ -74,7 +74,7 @@ def read(file: Path, substitute: Callable[[str], str] = str, *, origin: str = ""
         raise InventoryError("nested too deeply", file=str(file)) from None
     document = Document(str(file))
     if root is not None:
-        document.data = _Reader(document, substitute).value(root, ())
+        document.data = _ValueReader(document, substitute).value(root, ())
     return document
 
 
@@ -115,7 +115,7 @@ def _syntax_error(file: str, text: str, exc: yaml.YAMLError) -> InventoryError:
     return InventoryError(f"not valid YAML: {problem}", file=file, line=mark.line + 1, hint=hint)
 
 
-class _Reader:
+class _ValueReader:
     def __init__(self, document: Document, substitute: Callable[[str], str]) -> None:
         self.document = document
         self.substitute = substitute

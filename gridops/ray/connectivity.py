@@ -17,7 +17,7 @@ from gridops.reach.answers import Fields, document
 from gridops.reach.fanout import fan_out
 
 PORT_TIMEOUT = 3.0  # seconds
-CALL_TIMEOUT = 30.0
+REACH_TIMEOUT = 30.0
 
 Places = Mapping[str, str]  # HOST:PORT → whose it is
 
@@ -37,7 +37,7 @@ def find_barred(
         link, python = cluster.connect(node), looks[node.name].python
         places = routes[node.name]
         answer = run_program(
-            link, python, "node_mesh", "reach", f"{PORT_TIMEOUT:g}", *places, timeout=CALL_TIMEOUT
+            link, python, "node_mesh", "reach", f"{PORT_TIMEOUT:g}", *places, timeout=REACH_TIMEOUT
         )
         return Fields(document(answer)).text_values()
 

@@ -25,7 +25,7 @@ AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VenvState:
     """A node's state before the installation."""
 
     top: str  # the directory of environments there, absolute
@@ -35,7 +35,7 @@ class Found:
     ready: str = ""  # Ray's version, where the environment is whole
 
 
-def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outcome[Found]]:
+def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outcome[VenvState]]:
     """Look at each node's environment, all at once.
 
     Makes a directory for `wheels` there, unless that is empty.
@@ -43,7 +43,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
     settings = cluster.settings
     name = paths.venv_name(settings)
 
-    def find(node: Node) -> Found:
+    def find(node: Node) -> VenvState:
         args = (node.remote_root, name, settings.python or "", node.env_setup, wheels)
         told = ask(cluster.connect(node), "install", "find", *args, timeout=FIND_TIMEOUT)
         room = told.number("room")
@@ -54,7 +54,7 @@ def look(cluster: Cluster, nodes: Sequence[Node], wheels: str) -> Iterator[Outco
                 hint="Ray needs 2 GiB: free some space, or move remote_root",
             )
         ready = told["ready"].partition(" ")[0]
-        return Found(told["top"], told["version"], told["python"], told["uv"], ready)
+        return VenvState(told["top"], told["version"], told["python"], told["uv"], ready)
 
     return fan_out(nodes, find, max_workers=cluster.ssh.pool_size)
 
@@ -84,13 +84,15 @@ def install(
     )
 
 
-def _value(outcome: Outcome[Found]) -> Found:
+def _value(outcome: Outcome[VenvState]) -> VenvState:
     if outcome.value is None:
         raise outcome.error or ClusterError("no answer from the Ray script", node=outcome.node.name)
     return outcome.value
 
 
-def _differing(nodes: Sequence[Node], found: dict[str, Outcome[Found]]) -> list[Outcome[Found]]:
+def _differing(
+    nodes: Sequence[Node], found: dict[str, Outcome[VenvState]]
+) -> list[Outcome[VenvState]]:
     versions = {node.name: _value(found[node.name]).version for node in nodes}
     wrong = differences("Python", versions, "install one everywhere, or set ray.python")
     return [Outcome(found[name].node, error=error) for name, error in wrong.items()]
@@ -99,7 +101,7 @@ def _differing(nodes: Sequence[Node], found: dict[str, Outcome[Found]]) -> list[
 class _Installation:
     """The installation of one node."""
 
-    def __init__(self, cluster: Cluster, node: Node, found: Found, timeout: float) -> None:
+    def __init__(self, cluster: Cluster, node: Node, found: VenvState, timeout: float) -> None:
         self._cluster = cluster
         self._node = node
         self._found = found

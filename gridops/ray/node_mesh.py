@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-CONNECT_TIMEOUT = 3.0  # seconds that one connection may take
+TRY_TIMEOUT = 3.0  # seconds that one connection may take
 LINE = 4096
 
 
@@ -101,7 +101,7 @@ class Listener:
 
     def answer(self, link: socket.socket, peer: str) -> None:
         with link:
-            link.settimeout(CONNECT_TIMEOUT)
+            link.settimeout(TRY_TIMEOUT)
             try:
                 said = read_line(link)
                 if said.get("nonce") != self.nonce:
@@ -121,7 +121,7 @@ class Listener:
             self.changed.wait_for(lambda: not self.missing, seconds)
 
 
-def attempt(host: str, port: int, seconds: float = CONNECT_TIMEOUT) -> str:
+def attempt(host: str, port: int, seconds: float = TRY_TIMEOUT) -> str:
     """Try one TCP connection; the reason when it fails, else empty."""
     try:
         socket.create_connection((host, port), seconds).close()
@@ -152,8 +152,8 @@ def dialogue(address: str, port: int, said: dict[str, object], end: float) -> di
     """
     while True:
         try:
-            with socket.create_connection((address, port), CONNECT_TIMEOUT) as link:
-                link.settimeout(2 * CONNECT_TIMEOUT)
+            with socket.create_connection((address, port), TRY_TIMEOUT) as link:
+                link.settimeout(2 * TRY_TIMEOUT)
                 source = link.getsockname()[0]
                 write_line(link, said)
                 answer = read_line(link)
@@ -191,7 +191,7 @@ def call(
             threading.Thread(target=one, args=(address,), daemon=True).start()
         with done:
             # The first address is what is hoped for; another that works need not wait for it long.
-            limit = float(seconds) + 3 * CONNECT_TIMEOUT
+            limit = float(seconds) + 3 * TRY_TIMEOUT
             done.wait_for(
                 lambda: any(map(works, ways.values())) or len(ways) == len(addresses), limit
             )

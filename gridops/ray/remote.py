@@ -21,7 +21,7 @@ MAX_LAST_WORDS = 300  # characters of what a failed script said last
 SCRIPT_LIMIT = Limit(lines=20_000, bytes=8 * 1024 * 1024, rate=200.0)  # pip has much to say
 ERRORS_LIMIT = 1024 * 1024  # bytes of stderr
 STEP_WORD = re.compile(r"[a-z][a-z_-]{0,31}", re.ASCII)
-MAX_WORDS = 1000
+MAX_SCRIPT_WORDS = 1000
 
 OnLine = Callable[[str], None]
 
@@ -85,7 +85,7 @@ class _Words:
     def _take(self, data: bytes) -> None:
         line = data.decode(errors="replace")
         word, _, value = line.partition(" ")
-        if word != "pip" and STEP_WORD.fullmatch(word) and len(self.values) < MAX_WORDS:
+        if word != "pip" and STEP_WORD.fullmatch(word) and len(self.values) < MAX_SCRIPT_WORDS:
             self.values[word] = value
         if self._on_line:
             self._on_line(line)

@@ -66,7 +66,7 @@ class Channel:
     def makefile(self, mode: str, buffering: int = -1) -> io.BufferedReader:
         del mode, buffering  # http.client reads, buffered
         self._readers += 1
-        return io.BufferedReader(_Reader(self, self._drop), READ)
+        return io.BufferedReader(_BodyReader(self, self._drop), READ)
 
     def close(self) -> None:
         self._closed = True
@@ -81,7 +81,7 @@ class Channel:
             self._stream.close()
 
 
-class _Reader(io.RawIOBase):
+class _BodyReader(io.RawIOBase):
     def __init__(self, channel: Channel, drop: Callable[[], None]) -> None:
         self._channel = channel
         self._drop = drop

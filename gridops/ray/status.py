@@ -12,7 +12,7 @@ from gridops.ray import dashboard
 from gridops.ray.model import Cluster, Look, Member, Part, Said
 from gridops.ray.state import look
 
-DASHBOARD_TIMEOUT = 10.0  # seconds until the dashboard must have answered
+STATUS_TIMEOUT = 10.0  # seconds until the dashboard must have answered
 
 Standing = Literal[
     "alive",
@@ -69,7 +69,7 @@ def status(cluster: Cluster, inventory: Sequence[Node]) -> ClusterStatus:
     head = first.value.part
     said = Said(())
     if head and head.role == "head":
-        said = dashboard.status(cluster, head, DASHBOARD_TIMEOUT)
+        said = dashboard.status(cluster, head, STATUS_TIMEOUT)
     else:
         head = None
     rows = [_row(cluster, outcomes[node.name], head, said) for node in cluster.nodes]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gridops.inventory.settings import SshSettings
 
 MASTER = re.compile(r"([0-9a-f]{16})\.\d+")
-LEFTOVER = re.compile(rf"[0-9a-f]{{16}}(\.\w{{16}})?|{UNFINISHED}")  # of who was killed half-way
+ABANDONED = re.compile(rf"[0-9a-f]{{16}}(\.\w{{16}})?|{UNFINISHED}")  # of who was killed half-way
 LEFTOVER_AGE = 3600.0  # seconds after which a leftover is nobody's any more
 ALIVE_TIMEOUT = 1.0  # seconds for a master to say that it is there
 
@@ -159,7 +159,7 @@ def _sweep(directory: Path) -> None:
         stem = path.with_suffix("") if path.suffix in (".json", ".lock") else path
         if stem != path and MASTER.fullmatch(stem.name) and not stem.exists():
             _forget(stem)
-        elif LEFTOVER.fullmatch(path.name):
+        elif ABANDONED.fullmatch(path.name):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > LEFTOVER_AGE and not _listens(path):
                     path.unlink()

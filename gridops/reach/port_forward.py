@@ -15,7 +15,14 @@ from gridops.errors import GridError, PortClosed, UsageError
 from gridops.model import PortForward
 from gridops.observe import events
 from gridops.reach.link import Link, Stream
-from gridops.reach.ports import ASK_TIMEOUT, Ports, any_port, query_ports, refusal_reason, this_port
+from gridops.reach.ports import (
+    PORTS_TIMEOUT,
+    Ports,
+    any_port,
+    query_ports,
+    refusal_reason,
+    this_port,
+)
 from gridops.reach.tunnel import MAX_FORWARDED, PortListener
 from gridops.system.rundir import make_room
 
@@ -179,7 +186,7 @@ def _busy(link: Link, remote: int, found: Ports, ours: set[int]) -> bool:
     if remote in ours or (found.known and remote not in found.busy):
         return False
     try:
-        link.dial(remote, timeout=ASK_TIMEOUT).close()
+        link.dial(remote, timeout=PORTS_TIMEOUT).close()
     except PortClosed:
         if found.known:
             raise refusal_reason(link, remote) from None

@@ -25,7 +25,7 @@ from gridops.system import scripts
 from gridops.system.processes import boot_id
 
 HOST = "127.0.0.1"
-ASK_TIMEOUT = 10.0  # seconds for what a node says about its ports
+PORTS_TIMEOUT = 10.0  # seconds for what a node says about its ports
 
 
 def any_port(avoid: frozenset[int]) -> socket.socket:
@@ -90,7 +90,7 @@ class Ports:
 def query_ports(link: Link, remotes: Iterable[int]) -> Ports:
     """Ask the node about its ports. Raises a ReachError, or NodeTimeout."""
     ports = map(str, sorted(set(remotes)))
-    reply = link.script(scripts.script("reach/ports.sh"), *ports, timeout=ASK_TIMEOUT)
+    reply = link.script(scripts.script("reach/ports.sh"), *ports, timeout=PORTS_TIMEOUT)
     here = re.search(rb"^here (\S+) (\S+)$", reply.stdout, re.MULTILINE)
     ours = _network()
     return Ports(

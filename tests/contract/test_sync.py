@@ -265,7 +265,7 @@ def test_an_interrupted_sync_leaves_nothing_unseen(place, src, there, clock, mon
     place.sync(src)
     clock.now = second + 5
     with monkeypatch.context() as patch:
-        patch.setattr("gridops.transfers.sync.session.Session._run", lambda *_, **__: 1 / 0)
+        patch.setattr("gridops.transfers.sync.session.SyncSession._run", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             place.sync(src)
     write_at(src / "lr", "0.2", second + 0.4)

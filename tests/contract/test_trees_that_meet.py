@@ -283,7 +283,7 @@ def test_a_sync_that_was_interrupted_while_another_tree_was_there(there, clone, 
     settled(there, one)
     settled(there, two)
     with monkeypatch.context() as patch:
-        patch.setattr("gridops.transfers.sync.session.Session._run", lambda *_, **__: 1 / 0)
+        patch.setattr("gridops.transfers.sync.session.SyncSession._run", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             there.sync(one)
     there.sync(one)

@@ -15,7 +15,7 @@ from gridops.model import FetchReport
 from gridops.reach.link import Link
 from gridops.retry import RetryConfig
 from gridops.transfers.fetch.patterns import check_patterns, parse
-from gridops.transfers.fetch.session import Session
+from gridops.transfers.fetch.session import FetchSession
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings
@@ -52,7 +52,7 @@ def fetch_results(
     wanted = [parse(text) for text in check_patterns(patterns)]
     if not wanted:
         raise UsageError("there is no pattern of what to fetch")
-    return Session(
+    return FetchSession(
         link, wanted, _place(into), RetryConfig.of(settings.retry), overwrite, run
     ).report(directory, home_instead)
 

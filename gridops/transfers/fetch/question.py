@@ -10,7 +10,7 @@ from gridops.model import Reply
 from gridops.reach.link import Link, on_node, run_script
 from gridops.reach.pump import Sink
 
-LOOK_TIMEOUT = 300.0  # seconds that looking through the node's directories may take
+FIND_FILES_TIMEOUT = 300.0  # seconds that looking through the node's directories may take
 
 
 @dataclass
@@ -33,7 +33,7 @@ def ask_script(
 
     With a sink for its standard output that is no part of the reply.
     """
-    end = time.monotonic() + LOOK_TIMEOUT
+    end = time.monotonic() + FIND_FILES_TIMEOUT
     try:
         with on_node(link.node.name):
             return run_script(
@@ -47,7 +47,7 @@ def ask_script(
             )
     except NodeTimeout as exc:
         raise NodeTimeout(
-            f"looking for the files took over {LOOK_TIMEOUT:g} s",
+            f"looking for the files took over {FIND_FILES_TIMEOUT:g} s",
             node=link.node.name,
             hint="name a directory rather than **",
         ) from exc

@@ -20,7 +20,7 @@ MAX_MATCHES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Matches:
     groups: tuple[Group, ...]
     missing: tuple[Pattern, ...]  # they match nothing
     private: tuple[str, ...] = ()  # names that match and never come
@@ -36,7 +36,7 @@ def find(
     *,
     home_instead: bool = False,
     run: str = "",
-) -> Found:
+) -> Matches:
     """Find the files that `patterns` name; of the run `run` those it wrote.
 
     Patterns without a base begin in `directory`; with `home_instead`, where there is no such
@@ -74,7 +74,7 @@ def _sort_out(
     answers: Sequence[Group],
     matched: Sequence[Group],
     narrowed: Narrowed,
-) -> Found:
+) -> Matches:
     groups: dict[str, Group] = {}
     missing: list[Pattern] = []
     unwritten: list[Pattern] = []
@@ -91,7 +91,7 @@ def _sort_out(
         group = groups.setdefault(rest.base, Group(rest.base))
         group.names += rest.names
         group.copied += rest.copied
-    return Found(
+    return Matches(
         tuple(groups.values()),
         tuple(missing),
         tuple(private),

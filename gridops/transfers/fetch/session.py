@@ -22,7 +22,7 @@ from gridops.transfers.fetch.disk import errors_here, full_here, no_access
 from gridops.transfers.fetch.patterns import Pattern
 from gridops.transfers.fetch.question import Group
 from gridops.transfers.fetch.record import write_record
-from gridops.transfers.fetch.remote import Found, find
+from gridops.transfers.fetch.remote import Matches, find
 from gridops.transfers.fetch.stage import Stage, staging
 from gridops.transfers.output import Transfer, printable, throttle
 from gridops.transfers.private import PATTERNS
@@ -31,7 +31,7 @@ from gridops.transfers.record import STATE_DIR
 
 
 @dataclass
-class Session:
+class FetchSession:
     """A fetch from one node's directory."""
 
     link: Link
@@ -65,7 +65,7 @@ class Session:
 
     # -- the work ----------------------------------------------------------------------------
 
-    def _look(self, directory: str, home_instead: bool) -> Found:
+    def _look(self, directory: str, home_instead: bool) -> Matches:
         for attempt in attempts(self.retry, what=f"looking for files on {self._node}"):
             with attempt:
                 return find(
@@ -198,7 +198,7 @@ class Session:
             seconds=seconds,
         )
 
-    def _report(self, found: Found, seconds: float) -> FetchReport:
+    def _report(self, found: Matches, seconds: float) -> FetchReport:
         left_out = {printable(name) for name in (*self.done.skipped, *self.done.unsafe)}
         return FetchReport(
             node=self.link.node,

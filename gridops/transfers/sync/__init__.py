@@ -74,7 +74,7 @@ def sync_tree(
     """
     from gridops.transfers.sync.listing import list_tree
     from gridops.transfers.sync.record import lock_target
-    from gridops.transfers.sync.session import Session
+    from gridops.transfers.sync.session import SyncSession
     from gridops.transfers.sync.tree import Tree
 
     end = time.monotonic() + settings.sync.timeout
@@ -82,7 +82,7 @@ def sync_tree(
     with lock_target(link.node, name, end) as turn:
         tree = src if isinstance(src, Tree) else list_tree(src, settings.sync)
         _refuse_overlap(link, tree.origin, name)
-        return Session(link, tree, name, settings, dry_run, end, turn, own, exact).report()
+        return SyncSession(link, tree, name, settings, dry_run, end, turn, own, exact).report()
 
 
 def _name(src: str | Path) -> str:

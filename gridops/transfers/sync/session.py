@@ -34,7 +34,7 @@ PROBES = 20  # files by which a node is asked whether it can
 
 
 @dataclass
-class Session:
+class SyncSession:
     """A sync of one tree to one node."""
 
     link: Link
