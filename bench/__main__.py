@@ -71,8 +71,8 @@ def report(measured: list[Measured], rounds: int) -> str:
         "",
         f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}), which the nodes share;"
         f" Python {platform.python_version()}, {version(['ssh', '-V'])},"
-        f" {version(['rsync', '--version'])}; {versions_of_peers()}. Contenders in turn,"
-        f" {rounds} rounds after one for practice; medians. By `make bench`.",
+        f" {version(['rsync', '--version'])}; {versions_of_peers()}. The contenders take"
+        f" turns, {rounds} rounds after a warm-up; figures are medians. Made by `make bench`.",
     ]
     for result, claims in measured:
         lines += [
