@@ -23,7 +23,7 @@ from typing import IO
 
 from gridops.errors import DiskFull, SourceUnreadable, UsageError
 from gridops.observe import events
-from gridops.transfers.output import printable
+from gridops.transfers.names import printable
 from gridops.transfers.sync.tree import Tree
 
 MAX_PACKAGE = 100 * 1024 * 1024  # bytes that Ray's dashboard takes (its DASHBOARD_CLIENT_MAX_SIZE)

@@ -23,7 +23,7 @@ from gridops.errors import (
 )
 from gridops.reach.answers import Limit, Lines
 from gridops.reach.diagnosis import diagnose
-from gridops.transfers.output import printable, unescape
+from gridops.transfers.names import printable, unescape
 
 MAX_FAILED_FILES = 1000  # failed files that are remembered by name
 MAX_SHOWN = 3  # failed files that the message names

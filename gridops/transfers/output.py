@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gridops.errors import UnreadableAnswer
 from gridops.reach.answers import Limit, Lines
-from gridops.system import text
+from gridops.transfers.names import unescape
 
 ITEM_MARK = b"="  # begins our lines: no message, progress or total of rsync's does
 OUT_FORMAT = "--out-format==%i %n"
@@ -25,7 +25,6 @@ OUTPUT_LIMIT = Limit(lines=2_000_000, bytes=512 * 1024 * 1024, rate=20_000.0)
 
 Progress = Callable[[int, int], None]  # percent of the tree's bytes, bytes so far
 
-_RSYNC_ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
 _PROGRESS = re.compile(rb"\s{0,32}(\d[\d.,]{0,30})\s{1,32}(\d{1,3})%\s")
 _TOTAL = re.compile(rb"Total bytes (?:sent|received): (\d[\d.,]{0,30})")
 _SPECIAL = re.compile(rb'skipping (?:non-regular|special|device) file "(.*)"')
@@ -45,16 +44,6 @@ def throttle(tell: Callable[..., None]) -> Progress:
             tell(percent=percent, bytes=count)
 
     return report
-
-
-def unescape(text: bytes) -> bytes:
-    """Turn a name as rsync prints it into the name's own bytes."""
-    return _RSYNC_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), text)
-
-
-def printable(name: bytes) -> str:
-    """A name for people, on one line: escaped as `ls -b` does where it cannot be shown."""
-    return text.printable(name.decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)

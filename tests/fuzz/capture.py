@@ -33,8 +33,7 @@ from gridops.reach.local import LocalLink
 from gridops.reach.pump import Sink
 from gridops.transfers.errors import RsyncErrors
 from gridops.transfers.fetch import narrow, remote
-from gridops.transfers.fetch.patterns import parse
-from gridops.transfers.fetch.question import Group
+from gridops.transfers.fetch.patterns import Group, parse
 from gridops.transfers.output import Output
 from gridops.transfers.sync import list_tree, sync_tree
 

@@ -39,12 +39,14 @@ from gridops.reach.pump import Collected, Prelude, Sink
 from gridops.render import cluster, documents, jobs, tables
 from gridops.transfers.errors import RsyncErrors, TransferTarget, error_of
 from gridops.transfers.fetch import narrow, remote
+from gridops.transfers.fetch.patterns import Group
 from gridops.transfers.fetch.patterns import parse as pattern
-from gridops.transfers.fetch.question import Group, is_below
 from gridops.transfers.fetch.times import Times
 from gridops.transfers.fetch.written import Chooser
+from gridops.transfers.names import is_below
 from gridops.transfers.output import Output
-from gridops.transfers.sync.remote import RemoteState, RemoteTree
+from gridops.transfers.sync.remote import RemoteTree
+from gridops.transfers.sync.tree import RemoteState
 
 DATA = Path(__file__).parents[1] / "data" / "answers"
 NODE = Node("n1", "n1")

@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from gridops.transfers.private import REPOSITORY, holds_private, is_private, is_repository
+from gridops.transfers.names import REPOSITORY, holds_private, is_private, is_repository
 from gridops.transfers.record import STATE_NAME
 
 NOT_A_DIRECTORY = "what is in its place here is not a directory"

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gridops.errors import NodeError
+from gridops.errors import NodeError, NodeTimeout
+from gridops.model import Reply
 from gridops.reach.answers import Limit
-from gridops.reach.link import Link
+from gridops.reach.link import Link, on_node, run_script
+from gridops.reach.pump import Sink
 from gridops.system import scripts
-from gridops.transfers.fetch.question import Group, ask_script, is_below
+from gridops.transfers.fetch.patterns import Group
 from gridops.transfers.fetch.times import Times
 from gridops.transfers.fetch.written import Chooser, Entry, Window, above, topmost
-from gridops.transfers.private import holds_private
+from gridops.transfers.names import holds_private, is_below
 
 TIMES_LIMIT = Limit(
     lines=1_000_000, bytes=128 * 1024 * 1024
 )  # of an answer; a file takes about 130 bytes
+FIND_FILES_TIMEOUT = 300.0  # seconds that looking through the node's directories may take
 STDERR_LIMIT = 1024 * 1024  # bytes
 
 
@@ -106,3 +110,30 @@ def _ask(
         ) from exc
     if times.window is None:
         raise NodeError(f"it has no record of when the run {run} began", node=link.node.name)
+
+
+def ask_script(
+    link: Link, text: str, args: tuple[str, ...], limit: int, on_stdout: Sink | None = None
+) -> Reply:
+    """The reply, of `limit` bytes at most, to a script. Raises NodeError, a ReachError.
+
+    With a sink for its standard output that is no part of the reply.
+    """
+    end = time.monotonic() + FIND_FILES_TIMEOUT
+    try:
+        with on_node(link.node.name):
+            return run_script(
+                lambda command: link.start(command, timeout=max(0.1, end - time.monotonic())),
+                text,
+                args,
+                end,
+                b"",
+                limit=limit,
+                on_stdout=on_stdout,
+            )
+    except NodeTimeout as exc:
+        raise NodeTimeout(
+            f"looking for the files took over {FIND_FILES_TIMEOUT:g} s",
+            node=link.node.name,
+            hint="name a directory rather than **",
+        ) from exc

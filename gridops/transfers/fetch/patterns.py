@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gridops.errors import UsageError
-from gridops.transfers.private import is_private
+from gridops.transfers.names import is_private
 
 WILD = re.compile(r"[*?\[]")
 _ESCAPED = re.compile(r"\\([*?\[])")  # to shells that differ about it, a bracket says the same
@@ -88,3 +88,16 @@ def _covers(globs: Sequence[str], names: Sequence[str]) -> bool:
 
 def _plain(name: str) -> bool:
     return name not in ("", ".", "..")
+
+
+@dataclass
+class Group:
+    """Names to bring from one directory of the node. They are relative to it."""
+
+    base: str  # absolute
+    names: list[str] = field(default_factory=list)  # as they are
+    copied: list[str] = field(default_factory=list)  # symlinks: the files that they lead to
+
+    @property
+    def empty(self) -> bool:
+        return not self.names and not self.copied

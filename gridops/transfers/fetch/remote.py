@@ -10,10 +10,9 @@ from gridops.errors import NodeError, UnreadableAnswer
 from gridops.observe import events
 from gridops.reach.link import Link
 from gridops.system import scripts
-from gridops.transfers.fetch.narrow import Narrowed, narrow
-from gridops.transfers.fetch.patterns import Pattern
-from gridops.transfers.fetch.question import Group, ask_script, is_below
-from gridops.transfers.private import holds_private
+from gridops.transfers.fetch.narrow import Narrowed, ask_script, narrow
+from gridops.transfers.fetch.patterns import Group, Pattern
+from gridops.transfers.names import holds_private, is_below
 
 NAMES_LIMIT = 16 * 1024 * 1024  # bytes of names that an answer may hold
 MAX_MATCHES = 200_000

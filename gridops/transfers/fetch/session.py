@@ -19,13 +19,12 @@ from gridops.system.text import shorten
 from gridops.transfers.errors import TransferTarget
 from gridops.transfers.fetch.apply import Installer
 from gridops.transfers.fetch.disk import errors_here, full_here, no_access
-from gridops.transfers.fetch.patterns import Pattern
-from gridops.transfers.fetch.question import Group
+from gridops.transfers.fetch.patterns import Group, Pattern
 from gridops.transfers.fetch.record import write_record
 from gridops.transfers.fetch.remote import Matches, find
 from gridops.transfers.fetch.stage import Stage, staging
-from gridops.transfers.output import Transfer, printable, throttle
-from gridops.transfers.private import PATTERNS
+from gridops.transfers.names import PATTERNS, printable
+from gridops.transfers.output import Transfer, throttle
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
 from gridops.transfers.record import STATE_DIR
 

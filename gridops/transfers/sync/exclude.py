@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from gridops.errors import UsageError
-
-Excluded = Callable[[bytes, bool], bool]  # (path relative to the tree, is it a directory?)
+from gridops.transfers.sync.walk import Excluded
 
 
 def compile_patterns(patterns: Iterable[str]) -> Excluded | None:

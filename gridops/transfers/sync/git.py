@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gridops.errors import SyncError
-from gridops.transfers.output import printable
+from gridops.transfers.names import printable
 from gridops.transfers.sync.walk import Files
 
 # What git sets for its hooks and would otherwise believe, wherever it is asked to look.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from gridops.errors import SyncError, UsageError
 from gridops.observe import events
 from gridops.system.text import shorten
-from gridops.transfers.output import printable
+from gridops.transfers.names import printable
 from gridops.transfers.record import STATE_DIR
-from gridops.transfers.sync.exclude import Excluded, compile_patterns
+from gridops.transfers.sync.exclude import compile_patterns
 from gridops.transfers.sync.fetched import exclude_fetched
 from gridops.transfers.sync.git import NotGit, git_files, in_work_tree
 from gridops.transfers.sync.tree import Tree
-from gridops.transfers.sync.walk import Files, parent
+from gridops.transfers.sync.walk import Excluded, Files, parent
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import SyncSettings

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from gridops.errors import PartialTransfer, SourceUnreadable
 from gridops.system.text import shorten
-from gridops.transfers.output import Transfer, printable
+from gridops.transfers.names import printable
+from gridops.transfers.output import Transfer
 from gridops.transfers.sync.tree import Tree
 
 

@@ -30,7 +30,7 @@ from gridops.model import Node
 from gridops.observe import events
 from gridops.reach.link import runtime_dir
 from gridops.system.locks import acquire_lock
-from gridops.transfers.sync.tree import FileTimes, Tree
+from gridops.transfers.sync.tree import FileTimes, RemoteState, Tree
 
 MUCH = 200  # from so many files changed since the last sync on, the small ones are compared
 SMALL = 1 << 20  # bytes of a file that may well be read once more for that
@@ -95,6 +95,40 @@ class Record:
         newest = max((written for written, _ in seen.files if not isnan(written)), default=now)
         names = b"\0".join(tree.names)
         return Record(max(now, newest), token, fine, tree.digest, seen.marks, names)
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Doubts about the files on a node: those the last sync may not have left as they are here."""
+
+    last: Record
+    ready: RemoteState
+    new: str  # the token to have, unless there is one
+
+    @property
+    def token(self) -> str:
+        return self.ready.token or self.new
+
+    @property
+    def known(self) -> bool:
+        """True if nobody else has synced there since."""
+        return bool(self.ready.token) and self.ready.token == self.last.token
+
+    @property
+    def fresh(self) -> bool:
+        """True if there is nothing yet."""
+        return self.ready.state != "marked" or self.ready.token == self.new
+
+    @property
+    def settled(self) -> bool:
+        """True if the node has our token already."""
+        return bool(self.ready.token)
+
+    def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
+        """The files to compare by their bytes."""
+        if self.known:
+            return self.last.to_compare(tree, seen)
+        return set() if self.fresh else set(tree.names)
 
 
 class SyncLock:

@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 import socket
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -29,10 +28,9 @@ from gridops.reach.answers import whole
 from gridops.reach.link import Link
 from gridops.reach.trust import DANGER
 from gridops.system import scripts
-from gridops.transfers.output import printable
+from gridops.transfers.names import printable
 from gridops.transfers.record import STATE_NAME
-from gridops.transfers.sync.record import Record
-from gridops.transfers.sync.tree import FileTimes, Tree
+from gridops.transfers.sync.tree import Deleted, RemoteState, Tree
 
 GZIP_FROM = 16 * 1024  # bytes of a manifest
 MAX_DELETIONS = 25_000  # node.sh sends fewer
@@ -44,69 +42,6 @@ REFUSALS: Refusals = (
     ("Read-only file system", NotWritable, "move remote_root"),
     ("Permission denied|not permitted", NotWritable, "move remote_root, or `chmod u+w` it"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteState:
-    """The node's directory as `prepare` found or made it."""
-
-    state: str  # "marked", or in a dry run "absent", "new" (empty, not yet ours)
-    target: str  # absolute; without symlinks where it exists
-    digest: str  # of the manifest it has from this origin, as it was sent
-    exact: bool  # it holds nothing else
-    previous: str  # who synced to it last; empty: nobody
-    partial: bool  # half-received files of an earlier sync are there
-    packs: bool  # it has gzip
-    token: str  # of the last sync, if that left one and was ours
-    blocked: tuple[bytes, ...] = ()  # as in Deleted, by the names that it knows
-
-    def up_to_date(self, tree: Tree, delete: bool) -> bool:
-        """True if its manifest is the tree's and no deletion remains."""
-        return self.digest == tree.digest and (self.exact or not delete)
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """Names that `stage` deleted or `plan` would; `more` such names were too many to send."""
-
-    names: tuple[bytes, ...] = ()
-    more: int = 0
-    kept: tuple[bytes, ...] = ()  # could not be deleted
-    blocked: tuple[bytes, ...] = ()  # in their place is what no sync brought
-
-
-@dataclass(frozen=True)
-class Doubts:
-    """Doubts about the files on a node: those the last sync may not have left as they are here."""
-
-    last: Record
-    ready: RemoteState
-    new: str  # the token to have, unless there is one
-
-    @property
-    def token(self) -> str:
-        return self.ready.token or self.new
-
-    @property
-    def known(self) -> bool:
-        """True if nobody else has synced there since."""
-        return bool(self.ready.token) and self.ready.token == self.last.token
-
-    @property
-    def fresh(self) -> bool:
-        """True if there is nothing yet."""
-        return self.ready.state != "marked" or self.ready.token == self.new
-
-    @property
-    def settled(self) -> bool:
-        """True if the node has our token already."""
-        return bool(self.ready.token)
-
-    def to_compare(self, tree: Tree, seen: FileTimes) -> set[bytes]:
-        """The files to compare by their bytes."""
-        if self.known:
-            return self.last.to_compare(tree, seen)
-        return set() if self.fresh else set(tree.names)
 
 
 def sync_owner(root: Path) -> str:

@@ -19,12 +19,13 @@ from gridops.reach.link import Link
 from gridops.retry import RetryConfig, attempts
 from gridops.system.text import shorten
 from gridops.transfers.errors import TransferTarget
-from gridops.transfers.output import Transfer, printable, throttle
+from gridops.transfers.names import printable
+from gridops.transfers.output import Transfer, throttle
 from gridops.transfers.program import NANOSECONDS, PACKING, RsyncCall, rsync_program, transfer
 from gridops.transfers.sync.naming import as_new, plain, refuse_blocked, show_names, unreadable_here
-from gridops.transfers.sync.record import SyncLock, maker, new_token
-from gridops.transfers.sync.remote import Deleted, Doubts, RemoteState, RemoteTree, sync_owner
-from gridops.transfers.sync.tree import FileTimes, Tree
+from gridops.transfers.sync.record import Doubts, SyncLock, maker, new_token
+from gridops.transfers.sync.remote import RemoteTree, sync_owner
+from gridops.transfers.sync.tree import Deleted, FileTimes, RemoteState, Tree
 
 if TYPE_CHECKING:
     from gridops.inventory.settings import Settings

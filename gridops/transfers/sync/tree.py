@@ -1,4 +1,4 @@
-"""A project tree: the names of all that travels, computed once for any number of nodes."""
+"""A project tree: the names of all that travels, and its directory on a node."""
 
 from __future__ import annotations
 
@@ -102,3 +102,32 @@ class Tree:
 
 def _escape(name: bytes) -> bytes:
     return _ODD.sub(lambda match: b"\\0%03o" % match[0][0], name)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteState:
+    """The node's directory as `prepare` found or made it."""
+
+    state: str  # "marked", or in a dry run "absent", "new" (empty, not yet ours)
+    target: str  # absolute; without symlinks where it exists
+    digest: str  # of the manifest it has from this origin, as it was sent
+    exact: bool  # it holds nothing else
+    previous: str  # who synced to it last; empty: nobody
+    partial: bool  # half-received files of an earlier sync are there
+    packs: bool  # it has gzip
+    token: str  # of the last sync, if that left one and was ours
+    blocked: tuple[bytes, ...] = ()  # as in Deleted, by the names that it knows
+
+    def up_to_date(self, tree: Tree, delete: bool) -> bool:
+        """True if its manifest is the tree's and no deletion remains."""
+        return self.digest == tree.digest and (self.exact or not delete)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Names that `stage` deleted or `plan` would; `more` such names were too many to send."""
+
+    names: tuple[bytes, ...] = ()
+    more: int = 0
+    kept: tuple[bytes, ...] = ()  # could not be deleted
+    blocked: tuple[bytes, ...] = ()  # in their place is what no sync brought

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gridops.transfers.record import STATE_DIR
-from gridops.transfers.sync.exclude import Excluded
 
+Excluded = Callable[[bytes, bool], bool]  # (path relative to the tree, is it a directory?)
 Kind = Literal["file", "symlink", "directory", "special", "missing", "unreadable"]
 
 

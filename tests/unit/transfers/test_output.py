@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gridops.transfers.output import Output, Transfer, printable, unescape
+from gridops.transfers.names import printable, unescape
+from gridops.transfers.output import Output, Transfer
 from gridops.transfers.program import in_batches
 
 
