@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fabric
 from fabric.connection import derive_shorthand
 from fabric.util import get_local_user
-from paramiko import Channel, ChannelException, SFTPClient, SSHClient, SSHException
+from paramiko import Channel, ChannelException, SFTPClient, SSHException
 from paramiko.agent import AgentRequestHandler
 
 from gridops.errors import ConnectionLost, GridError, NodeError, SessionRefused, UsageError
@@ -30,18 +30,11 @@ from gridops.reach.fabric_compat import (
     without_ssh_config,
 )
 from gridops.reach.link import on_node
-from gridops.reach.mux import CHANNEL_TIMEOUT, MuxTransport, open_transport
+from gridops.reach.mux import CHANNEL_TIMEOUT, Client, open_transport
 from gridops.reach.tunnel import ForwardedStream, tunnel
 
 if TYPE_CHECKING:
     from gridops.model import Node
-
-
-class Client(SSHClient):
-    """The SSHClient that Fabric and its users know as `connection.client`."""
-
-    def adopt(self, transport: MuxTransport) -> None:
-        self._transport = transport
 
 
 class Remote(fabric.runners.Remote):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from logging import DEBUG
 from typing import Any
 
-from paramiko import Channel, ChannelException, Message, SSHException, Transport
+from paramiko import Channel, ChannelException, Message, SSHClient, SSHException, Transport
 from paramiko.common import MSG_CHANNEL_REQUEST
 from paramiko.packet import Packetizer
 
@@ -230,3 +230,10 @@ def _handle_request(channel: Channel, message: Message) -> None:
 def _number(name: str) -> int:
     """The signal called `name` on the wire (without SIG); an unknown one counts as KILL."""
     return int(getattr(signal, f"SIG{name}", signal.SIGKILL))
+
+
+class Client(SSHClient):
+    """The SSHClient that Fabric and its users know as `connection.client`."""
+
+    def adopt(self, transport: MuxTransport) -> None:
+        self._transport = transport

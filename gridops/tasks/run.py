@@ -271,7 +271,6 @@ def _status(error: GridError | None) -> int:
 
 def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each: bool) -> None:
     from gridops.render import folding, tables
-    from gridops.render.folding import failures
 
     reports = [o.value for o in outcomes if o.value]
     if dry_run:
@@ -282,7 +281,7 @@ def _print_reports(outcomes: Sequence[Outcome[SyncReport]], dry_run: bool, each:
         say_folded(len(reports))
     elif reports:
         show_rows(tables.SYNC_HEADER, [tables.sync_row(report) for report in reports])
-    for line in failures(outcomes):
+    for line in folding.failures(outcomes):
         say(line)
 
 
