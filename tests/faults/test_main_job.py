@@ -32,7 +32,7 @@ FAULTS = {
     "refuses": r"Connection refused.*\(is it up",
     "nowhere": r"the host name no-such-host\.invalid does not resolve \(check `host:`",
     "stranger": r"the host key of .* is not known yet \(`inv trust --nodes stranger`",
-    "impostor": r"the host key of .* is not the one in known_hosts \(if that machine was reins",
+    "impostor": r"the host key of .* is not the one in known_hosts \(only if that machine",
     "locked": r"the login was refused: .*Permission denied.*\(`ssh locked` must work",
     "closed": r"could not start a POSIX shell.*this account is closed",
 }
@@ -248,8 +248,7 @@ def by_name(monkeypatch: pytest.MonkeyPatch):
 
     def order() -> None:
         monkeypatch.setattr(
-            placement,
-            "rank",
+            "gridops.probe.score.rank",
             lambda healths, gpus: sorted(rank(healths), key=lambda r: r.health.node.name),
         )
 
@@ -275,7 +274,7 @@ NODES = (Node("quick", "quick"), Node("slow", "slow"))
 
 def test_a_healthy_node_is_not_kept_waiting_by_a_slow_one(monkeypatch):
     monkeypatch.setattr(placement, "STRAGGLER_GRACE", 0.1)
-    monkeypatch.setattr(placement, "check", slow_check(5))
+    monkeypatch.setattr("gridops.probe.checker.check", slow_check(5))
     began = time.monotonic()
     assert [c.node.name for c in candidates(NODES, Settings())] == ["quick"]
     assert time.monotonic() - began < 2
@@ -283,13 +282,13 @@ def test_a_healthy_node_is_not_kept_waiting_by_a_slow_one(monkeypatch):
 
 def test_but_a_moment_is_waited_for_a_better_one(monkeypatch):
     monkeypatch.setattr(placement, "STRAGGLER_GRACE", 5.0)
-    monkeypatch.setattr(placement, "check", slow_check(0.2))
+    monkeypatch.setattr("gridops.probe.checker.check", slow_check(0.2))
     assert [c.node.name for c in candidates(NODES, Settings())] == ["slow", "quick"]
 
 
 def test_a_degraded_node_alone_is_no_reason_to_hurry(monkeypatch):
     monkeypatch.setattr(placement, "STRAGGLER_GRACE", 0.05)
-    monkeypatch.setattr(placement, "check", slow_check(0.5, first="degraded"))
+    monkeypatch.setattr("gridops.probe.checker.check", slow_check(0.5, first="degraded"))
     assert [c.node.name for c in candidates(NODES, Settings())] == ["slow", "quick"]
 
 
@@ -317,7 +316,7 @@ def test_nodes_are_asked_again_only_when_none_has_answered(monkeypatch):
         for node in nodes:
             yield NodeHealth(node, "healthy" if patient else "unreachable", score=1.0)
 
-    monkeypatch.setattr(placement, "check", check)
+    monkeypatch.setattr("gridops.probe.checker.check", check)
     assert [one.node.name for one in candidates(NODES, Settings())] == ["quick", "slow"]
     assert asked == [False, True]
 
@@ -327,7 +326,7 @@ def test_a_probe_that_breaks_hangs_nobody(monkeypatch):
         raise ZeroDivisionError
         yield
 
-    monkeypatch.setattr(placement, "check", check)
+    monkeypatch.setattr("gridops.probe.checker.check", check)
     monkeypatch.setattr("threading.excepthook", lambda args: None)
     with pytest.raises(NoNode):
         candidates(NODES, Settings())

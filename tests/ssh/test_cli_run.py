@@ -13,7 +13,6 @@ import pytest
 from support.cli import refusing, started
 from support.nodes import close_masters, wait_until
 
-from gridops.dispatch import placement
 from gridops.probe.score import Ranked, rank
 
 NODES = {"node1", "node2", "node3"}
@@ -29,7 +28,7 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             then()
             return tuple(found)
 
-        monkeypatch.setattr(placement, "rank", ranked)
+        monkeypatch.setattr("gridops.probe.score.rank", ranked)
 
     return order
 

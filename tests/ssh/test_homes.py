@@ -13,7 +13,6 @@ from support.cli import Tell, run
 from support.jobs import Kept, Place, begun, shell_path, start
 from support.nodes import node_of, settings_of
 
-from gridops.dispatch import placement
 from gridops.jobs import client
 from gridops.model import Node
 from gridops.probe.score import rank
@@ -102,7 +101,7 @@ def test_a_run_that_one_node_of_a_shared_home_refuses_goes_to_the_other(
     shared: Sandbox, tell: Tell, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     by_name = lambda healths, gpus: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
-    monkeypatch.setattr(placement, "rank", by_name)
+    monkeypatch.setattr("gridops.probe.score.rank", by_name)
     start(place(shared, "node1"), "sleep 60")
     done = tell("run", "--no-sync", *more, "--cmd", "cat /proc/sys/kernel/hostname")
     assert done.status == 0, done.err

@@ -16,7 +16,6 @@ from support.cli import BIN, Inventory, Tell, refusing, run, silent, started
 from support.jobs import Place, begun, pids_with, pids_with_environment
 from support.nodes import close_masters, end, node_of, settings_of, sshd_sessions, wait_until
 
-from gridops.dispatch import placement
 from gridops.grid import Grid
 from gridops.jobs import client
 from gridops.jobs.spec import JobSpec
@@ -138,7 +137,7 @@ def test_changes_that_there_are_not_are_told_from_those_that_are_not_known(tell,
 def test_a_node_that_cannot_take_it_is_passed_over(tell, inventory, project, monkeypatch):
     """node1 has a directory of that name which gridops did not make; node2 has no slot free."""
     by_name = lambda healths, gpus: sorted(rank(healths), key=lambda one: one.health.node.name)  # noqa: E731
-    monkeypatch.setattr(placement, "rank", by_name)
+    monkeypatch.setattr("gridops.probe.score.rank", by_name)
     foreign = inventory.tree("node1") / "project"
     foreign.mkdir(parents=True)
     (foreign / "precious").write_text("mine")
