@@ -74,7 +74,7 @@ def raise_unless_ended(job: Job) -> None:
 def forgotten_error(job_id: str, node: str) -> RunLost:
     """The error for a run whose records are gone from its node."""
     return RunLost(
-        f"the files of the run {job_id} under ~/.gridops are gone: nobody can tell how it ends",
+        f"the files of the run {job_id} under ~/.gridops are gone, so its outcome is not known",
         id=job_id,
         node=node,
         hint="its command may still run there",

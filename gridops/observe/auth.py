@@ -72,7 +72,7 @@ def _secret(path: str, flag: str) -> str:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(SECRET_LIMIT).decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8 text"
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
         raise UsageError(f"--{flag} {path}: {reason}") from None
     if stat.S_ISREG(mode) and stat.S_IMODE(mode) & 0o007:
         raise UsageError(f"--{flag} {path}: others may read it", hint=f"chmod 600 {path}")

@@ -125,7 +125,7 @@ class JobsApi:
         """The job of that id. Raises NoRayJob."""
         answer = self._api.get(f"/api/jobs/{quote(job_id, safe='')}")
         if answer.status == 404:
-            raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
+            raise NoRayJob(f"the cluster has no job {job_id!r}", hint="`inv cluster.jobs`")
         return _job(_check(answer).document)
 
     def submit(self, submission: Submission) -> None:
@@ -146,7 +146,7 @@ class JobsApi:
         """
         answer = self._api.post(f"/api/jobs/{quote(job_id, safe='')}/stop")
         if answer.status == 404:
-            raise NoRayJob(f"the cluster knows no job {job_id!r}", hint="`inv cluster.jobs`")
+            raise NoRayJob(f"the cluster has no job {job_id!r}", hint="`inv cluster.jobs`")
         return Fields(_check(answer).document).flag("stopped")
 
     def has(self, package: Package) -> bool:

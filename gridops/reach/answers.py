@@ -33,7 +33,7 @@ _UNPAIRED = "[\ud800-\udc7f\udd00-\udfff]"  # the rest stands for undecodable by
 def whole(text: str, most: int = MAX_COUNT) -> int:
     """A whole number from 0 to `most`, in plain digits. Raises ValueError."""
     if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > most:
-        raise ValueError(f"{text[:SHOWN_LENGTH]!r} is no number from 0 to {most}")
+        raise ValueError(f"{text[:SHOWN_LENGTH]!r} is not a number from 0 to {most}")
     return int(text)
 
 
@@ -41,7 +41,7 @@ def real(text: str, most: float = math.inf) -> float:
     """A finite number from 0 to `most`. Raises ValueError."""
     value = float(text[:400])
     if not (math.isfinite(value) and 0 <= value <= most):
-        raise ValueError(f"{text[:SHOWN_LENGTH]!r} is no number from 0 to {most:g}")
+        raise ValueError(f"{text[:SHOWN_LENGTH]!r} is not a number from 0 to {most:g}")
     return value
 
 
@@ -55,11 +55,11 @@ def document(text: bytes | str, what: str = "its answer") -> Any:
     except RecursionError:
         raise UnreadableAnswer(f"{what} is nested too deeply") from None
     except ValueError as exc:
-        raise UnreadableAnswer(f"{what} is no JSON: {str(exc)[:100]}") from None
+        raise UnreadableAnswer(f"{what} is not JSON: {str(exc)[:100]}") from None
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 class Fields:

@@ -34,7 +34,7 @@ def refuse_flag(value: str, task: str) -> None:
     """
     if value.startswith("-"):
         name = next((word for word in sys.argv[1:] if f".{word}".endswith(f".{task}")), task)
-        wrong = "" if value in ("-h", "--help") else f"{value} is no flag of {name}: "
+        wrong = "" if value in ("-h", "--help") else f"{value} is not a flag of {name}: "
         raise Exit(f"gridops: {wrong}`inv --help {name}` shows the flags", code=2)
 
 

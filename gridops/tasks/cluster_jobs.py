@@ -192,8 +192,8 @@ def dashboard(call: Call, port: str | None = None) -> int:
 def _invite(client: RayClient, port: int) -> None:
     show(f"http://127.0.0.1:{port}")
     say(
-        f"this leads to the dashboard on {client.node} until Ctrl-C; the page asks for"
-        f" the cluster's token, which is in {client.facts.token_file} here"
+        f"forwarding to the dashboard on {client.node} until Ctrl-C; the page asks for"
+        f" the cluster's token, which is in {client.facts.token_file} on this machine"
     )
 
 

@@ -98,8 +98,8 @@ def _port(text: str) -> int:
 def _warn_of_strangers(bind: str, *, open_to_all: bool, plain: bool) -> None:
     if open_to_all:
         say(
-            f"warning: whoever can reach {bind} can read all of this"
-            " (--auth-file or --token-file asks who they are)"
+            f"warning: anyone who can reach {bind} can read the metrics"
+            " (ask for a login by --auth-file or --token-file)"
         )
     elif plain:
         say("warning: credentials travel unencrypted (--tls-cert, --tls-key)")

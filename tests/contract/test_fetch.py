@@ -475,8 +475,8 @@ def test_no_repository_comes_home_and_that_is_said(there: There, warnings, patte
     assert found <= {"results/a", "results/deep/b", "results/.gitignore", "results/my.git/c"} | {
         "results/deep/er/"
     }
-    (said,) = [line for line in warnings if "no repository comes home" in line]
-    assert ("3 are left there" in said) == (pattern != "results/*")  # a * matches no leading dot
+    (said,) = [line for line in warnings if "git would start what a repository names" in line]
+    assert ("names, 3: " in said) == (pattern != "results/*")  # a * matches no leading dot
     assert "results/deep/.GIT, results/deep/er/.Git" in said
 
 
@@ -494,7 +494,7 @@ def test_a_directory_that_git_would_take_for_a_repository_does_not_come(there: T
     put(there.root, "results/linked/HEAD", "results/linked/commondir", "results/HEAD")
     there.fetch("results")
     assert entries(there.into) == {"results/HEAD", "results/bare/config", "results/linked/"}
-    assert "5 are left there" in "".join(warnings)
+    assert "names, 5: " in "".join(warnings)
 
 
 def test_nor_does_it_come_in_pieces(there: There):

@@ -209,4 +209,4 @@ def test_a_record_that_cannot_be_written_is_said_and_the_results_are_here(home: 
     with events.listening(seen.append):
         assert home.fetch("out").new == ("out/a",)
     said = [event.fields["message"] for event in seen if event.name == events.WARNING]
-    assert any("cannot note what came to" in message for message in said)
+    assert any("cannot record what was fetched into" in message for message in said)

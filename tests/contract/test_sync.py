@@ -827,7 +827,7 @@ def test_another_origins_files_stay_and_that_is_said(place, src, there, as_origi
     report = place.sync(src)
     assert report.deleted == ()
     assert entries(there) == {b"both", b"of ann", b"of bob"}
-    assert f"{there} last came from ann" in warnings[0]
+    assert f"{there} was last synced from ann" in warnings[0]
     warnings.clear()
     place.sync(src)
     assert warnings == []

@@ -527,8 +527,11 @@ def test_a_flag_is_not_taken_for_an_id(inventory):
     for words, said in (
         (("jobs.logs", "--help"), "`inv --help jobs.logs` shows the flags"),
         (("jobs.kill", "-h"), "`inv --help jobs.kill` shows the flags"),
-        (("jobs.wait", "--follow", "@last"), "--follow is no flag of jobs.wait: `inv --help jobs."),
-        (("jobs.fetch", "@last", "--all"), "--all is no flag of jobs.fetch: `inv --help jobs."),
+        (
+            ("jobs.wait", "--follow", "@last"),
+            "--follow is not a flag of jobs.wait: `inv --help jobs.",
+        ),
+        (("jobs.fetch", "@last", "--all"), "--all is not a flag of jobs.fetch: `inv --help jobs."),
     ):
         for program in ("inv", "gridops"):
             done = run(program, *words, cwd=ROOT)

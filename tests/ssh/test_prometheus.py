@@ -188,7 +188,7 @@ def test_credentials_are_asked_for_by_prometheus_too(inventory, tmp_path):
 def test_an_address_that_others_reach_is_said_to_be_open(inventory):
     with exporting(inventory.path, "--bind", "0.0.0.0") as exporter:
         assert exporter.url.startswith("http://0.0.0.0:")
-        assert any("whoever can reach 0.0.0.0 can read" in line for line in exporter.before)
+        assert any("anyone who can reach 0.0.0.0 can read" in line for line in exporter.before)
 
 
 def test_a_port_that_is_taken_is_one_line(inventory):

@@ -51,7 +51,7 @@ def fetch_results(
     """
     wanted = [parse(text) for text in check_patterns(patterns)]
     if not wanted:
-        raise UsageError("there is no pattern of what to fetch")
+        raise UsageError("no pattern names what to fetch")
     return FetchSession(
         link, wanted, _place(into), RetryConfig.of(settings.retry), overwrite, run
     ).report(directory, home_instead)

@@ -112,8 +112,8 @@ class FetchSession:
             write_record(landing)
         except OSError as exc:
             self._warn(
-                f"cannot note what came to {self.into} ({exc.strerror}): a sync of it"
-                " takes that for your source"
+                f"cannot record what was fetched into {self.into} ({exc.strerror}): a sync of it"
+                " will take these files for your source"
             )
 
     def _transfer(self, stage: Stage, group: Group) -> list[PartialTransfer]:
@@ -232,11 +232,8 @@ class FetchSession:
             many = f"{report.older} file{'s' * (report.older > 1)}"
             self._warn(f"not fetched, since this run did not write them: {many}")
         if repositories := self._repositories():
-            many = f"{len(repositories)} are" if len(repositories) > 1 else "1 is"
-            self._warn(
-                f"no repository comes home, git would start what it names: {many} left there"
-                f" ({shorten(repositories)})"
-            )
+            which = f"{len(repositories)}: {shorten(repositories)}"
+            self._warn(f"not fetched, since git would start what a repository names, {which}")
         if report.kept:
             self._warn(
                 f"kept, since newer here (--overwrite replaces them): {shorten(report.kept)}"

@@ -250,8 +250,8 @@ class SyncSession:
 
     def _say_taken_over(self, ready: RemoteState) -> None:
         message = (
-            f"{self.link.node.name}: {ready.target} last came from {ready.previous}; what only that"
-            " brought stays there (to keep the two apart rename one, or use another remote_root)"
+            f"{self.link.node.name}: {ready.target} was last synced from {ready.previous}; what"
+            " only that sync brought stays (to keep both, rename one or use another remote_root)"
         )
         events.emit(events.WARNING, message=message)
 
