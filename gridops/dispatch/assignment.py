@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from gridops.dispatch.candidates import Assignment, Candidate
 from gridops.dispatch.staging import HOLD_LEASE, cancel_run, deliver
 from gridops.errors import (
     GridError,
@@ -22,15 +23,13 @@ from gridops.jobs import client
 from gridops.jobs.logs import await_begin, setup_failure
 from gridops.jobs.outcome import SETUP
 from gridops.jobs.spec import Acknowledgement, JobSpec, new_id
-from gridops.jobs.start import ELSEWHERE, start_job
+from gridops.jobs.start import start_job
 from gridops.model import Node, RunSpec, SyncReport
 from gridops.observe import events
 from gridops.reach import link_to
-from gridops.reach.link import Link
 from gridops.transfers.sync import previous_target
 
 if TYPE_CHECKING:
-    from gridops.dispatch.candidates import Candidate
     from gridops.inventory.settings import Settings
     from gridops.transfers.sync import Tree
     from gridops.transfers.sync.provenance import Provenance
@@ -48,15 +47,6 @@ class Detached:
     id: str
     node: Node
     sync: SyncReport | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A run as one node gets it."""
-
-    link: Link
-    job: JobSpec
-    report: SyncReport | None = None
 
 
 class Dispatch:
@@ -112,11 +102,6 @@ class Dispatch:
         with keep_tree(listed) as self._tree:
             yield
         self._tree = listed
-
-    @property
-    def wanted(self) -> str:
-        """The slot and GPUs that it may wait for, in words."""
-        return describe_resources(self._job.gpus)
 
     def assign_candidate(self, candidate: Candidate, *, alone: bool) -> Assignment:
         """Make the assignment for a candidate.
@@ -186,20 +171,6 @@ class Dispatch:
             )
 
 
-def retry_with_new_id(assignment: Assignment, begin: Callable[[Assignment], T]) -> T:
-    """Call `begin` on the assignment, with a new run id if needed.
-
-    Returns its result. A new id is needed where another node with the same home has its id (and
-    refused it, or may give it a slot).
-    """
-    try:
-        return begin(assignment)
-    except NotStarted as exc:
-        if exc.reason != ELSEWHERE:
-            raise
-    return begin(replace(assignment, job=replace(assignment.job, id=new_id())))
-
-
 def start_detached(assignment: Assignment, dispatch: Dispatch) -> Detached:
     """Start the run, bring its tree, and leave it.
 
@@ -264,11 +235,6 @@ def announce_start(assignment: Assignment, reply: Acknowledgement | None = None)
     else:
         cwd = job.directory or None
         events.emit(events.RUN_STARTED, node=node, id=job.id, cwd=cwd, command=job.command)
-
-
-def describe_resources(gpus: int) -> str:
-    """A run's needs before it can begin, in words: `slot`, `slot with 2 GPUs`."""
-    return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
 
 
 def unknown_start_message(job_id: str, node: Node) -> str:

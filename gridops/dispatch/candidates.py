@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gridops.errors import GridError, NoNode
-from gridops.model import Node
+from gridops.errors import GridError, NoNode, NotStarted
+from gridops.jobs.spec import JobSpec, new_id
+from gridops.jobs.start import ELSEWHERE
+from gridops.model import Node, SyncReport
 from gridops.observe import events
+from gridops.reach.link import Link
 
 T = TypeVar("T")
 
@@ -21,6 +24,15 @@ class Candidate:
     reason: str
     score: float | None = None
     degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A run as one node gets it."""
+
+    link: Link
+    job: JobSpec
+    report: SyncReport | None = None
 
 
 class NoneAble(NoNode):
@@ -62,3 +74,17 @@ def _announce(candidate: Candidate) -> None:
         reason=candidate.reason,
         degraded=candidate.degraded,
     )
+
+
+def retry_with_new_id(assignment: Assignment, begin: Callable[[Assignment], T]) -> T:
+    """Call `begin` on the assignment, with a new run id if needed.
+
+    Returns its result. A new id is needed where another node with the same home has its id (and
+    refused it, or may give it a slot).
+    """
+    try:
+        return begin(assignment)
+    except NotStarted as exc:
+        if exc.reason != ELSEWHERE:
+            raise
+    return begin(replace(assignment, job=replace(assignment.job, id=new_id())))

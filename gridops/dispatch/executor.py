@@ -13,17 +13,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gridops.dispatch.assignment import (
-    Assignment,
     Detached,
     Dispatch,
     announce_start,
-    describe_resources,
-    retry_with_new_id,
     start_detached,
     unknown_start_message,
 )
-from gridops.dispatch.candidates import Candidate, first_able
-from gridops.dispatch.staging import cancel_run
+from gridops.dispatch.candidates import (
+    Assignment,
+    Candidate,
+    first_able,
+    retry_with_new_id,
+)
+from gridops.dispatch.staging import HOLD_LEASE, cancel_run
 from gridops.errors import (
     GridError,
     JobUnreachable,
@@ -42,12 +44,12 @@ from gridops.jobs.outcome import (
     exit_status,
     forgotten_error,
     raise_unless_ended,
+    refused_error,
 )
 from gridops.jobs.spec import Acknowledgement
 from gridops.model import Job, Node, RunResult, RunSpec
 from gridops.observe import events
 from gridops.reach import link_to
-from gridops.reach.link import Link
 from gridops.reach.pump import Sinks
 from gridops.system.signals import STOPPED_STATUS, Cancel, cancel_or_detach_on_signals
 
@@ -154,8 +156,8 @@ class Executor:
         """Have the node begin the run, with its tree; signals stop or leave it from then on."""
         link, job = assignment.link, assignment.job
         holds = bool(job.hold) and run.reply is None
-        if not run.reply:
-            self._prepare_ports(link)
+        if not run.reply and self._forwards:
+            self._forwards.prepare(link)
         if holds:
             try:
                 assignment = dispatch.stage(assignment, run.start(job))
@@ -184,7 +186,7 @@ class Executor:
         if not job.began and job.reason == SETUP:
             raise setup_failure(assignment.link, job)
         if not job.began and job.state in ("refused", "lost"):
-            raise self._refused_error(job)
+            raise refused_error(job, self._spec.wait)
         if job.cut:
             events.emit(events.WARNING, message=f"{node.name}: {CUT_OUTPUT[job.cut]}")
         status = STOPPED_STATUS.get(self._cancel.reason or "", exit_status(job))
@@ -207,14 +209,6 @@ class Executor:
             if said := describe_outcome(job):
                 events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
         return RunResult(node, status, seconds, job.id, assignment.report, self._cancel.reason)
-
-    def _refused_error(self, job: Job) -> NotStarted:
-        message, hint = describe_outcome(job), f"`inv jobs.show {job.id}`"
-        if job.reason == "busy" and self._spec.wait is not None:
-            message = f"no {describe_resources(self._spec.gpus)} came free"
-            message += f" within {self._spec.wait:g} s"
-            hint = "`inv jobs` shows who has them"
-        return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
     def _left_result(self, assignment: Assignment, reply: Acknowledgement | None) -> RunResult:
         """Result of a run that we leave; without `reply` nobody knows whether it has begun."""
@@ -275,10 +269,6 @@ class Executor:
 
         return full_candidates(exc, choice, self._spec.wait, self._settings)
 
-    def _prepare_ports(self, link: Link) -> None:
-        if self._forwards:
-            self._forwards.prepare(link)
-
     def _queue(self, dispatch: Dispatch, full: Sequence[Candidate]) -> Assignment | None:
         """Queue on the nodes of `full`: the assignment for the first with a free slot.
 
@@ -286,8 +276,15 @@ class Executor:
         """
         from gridops.dispatch.queue import Queue
 
+        def stage(place: Assignment) -> Assignment:
+            staged = dispatch.stage(place)
+            if self._forwards:
+                self._forwards.prepare(place.link)
+            return staged
+
         wait = self._spec.wait or 0.0
-        queue = Queue(dispatch, full, self._settings, wait, self._prepare_ports)
+        places = [dispatch.assign(one.node, one.reason, wait=wait, hold=HOLD_LEASE) for one in full]
+        queue = Queue(places, stage, max_workers=self._settings.ssh.pool_size)
         with dispatch.keeping(), cancel_or_detach_on_signals(self._cancel, lambda reason: None):
             return queue.wait(self._cancel)
 

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from gridops.dispatch.assignment import Assignment, Dispatch, retry_with_new_id
-from gridops.dispatch.candidates import Candidate, NoneAble
-from gridops.dispatch.staging import HOLD_LEASE, renewing
+from gridops.dispatch.candidates import (
+    Assignment,
+    NoneAble,
+    retry_with_new_id,
+)
+from gridops.dispatch.staging import renewing
 from gridops.errors import GridError, NotStarted, ReachError, StartUnknown
 from gridops.jobs import client
+from gridops.jobs.outcome import describe_resources
 from gridops.jobs.spec import Acknowledgement, JobSpec
 from gridops.jobs.start import start_job
 from gridops.model import Job, Outcome
@@ -20,7 +24,7 @@ from gridops.reach.link import Link
 from gridops.system.signals import Cancel
 
 if TYPE_CHECKING:
-    from gridops.inventory.settings import Settings
+    pass
 
 T = TypeVar("T")
 Request = Callable[[Link, JobSpec], T]
@@ -41,26 +45,22 @@ class Queue:
 
     def __init__(
         self,
-        dispatch: Dispatch,
-        choice: Sequence[Candidate],
-        settings: Settings,
-        wait: float,
-        prepare: Callable[[Link], None] = lambda link: None,
+        places: Sequence[Assignment],
+        stage: Callable[[Assignment], Assignment],
+        *,
+        max_workers: int,
     ) -> None:
-        """Assign the run to the nodes of `choice`, best first.
+        """Take the run's assignments, one a node, best first.
 
-        `wait` is in seconds; `prepare` is called with a node before the run begins there, and
-        raises what `Dispatch.stage` may.
+        Each has a hold, and the time that it may wait.
+
+        `stage` brings what the run needs to a node that holds a slot for it, and raises what
+        `Dispatch.stage` may. At most `max_workers` nodes are asked at once.
         """
-        self._dispatch = dispatch
-        self._wait = wait
-        self._wanted = dispatch.wanted
-        self._prepare = prepare
-        self._at_once = settings.ssh.pool_size
-        self._places = {
-            one.node.name: dispatch.assign(one.node, one.reason, wait=wait, hold=HOLD_LEASE)
-            for one in choice
-        }
+        self._stage = stage
+        self._job = places[0].job
+        self._max_workers = max_workers
+        self._places = {place.link.node.name: place for place in places}
 
     def wait(self, cancel: Cancel) -> Assignment | None:
         """Wait for the first slot, and let the run begin there.
@@ -94,7 +94,7 @@ class Queue:
             events.RUN_QUEUED,
             nodes=nodes,
             id=job.id,
-            seconds=self._wait,
+            seconds=self._job.wait,
             gpus=job.gpus,
             command=job.command,
         )
@@ -118,7 +118,7 @@ class Queue:
                 turns.add(outcome.node.name)
         if not self._places:
             raise NotStarted(
-                f"no {self._wanted} came free within {self._wait:g} s",
+                f"no {describe_resources(self._job.gpus)} came free within {self._job.wait:g} s",
                 reason="busy",
                 hint="`inv jobs` shows who has them",
             )
@@ -129,8 +129,7 @@ class Queue:
         node, link, job_id = place.link.node, place.link, place.job.id
         try:
             with renewing(link, job_id):
-                brought = self._dispatch.stage(place)
-                self._prepare(link)
+                brought = self._stage(place)
         except GridError as exc:
             if not exc.try_next_node:
                 raise
@@ -166,7 +165,7 @@ class Queue:
         return fan_out(
             [place.link.node for place in places],
             lambda node: request(at[node.name].link, at[node.name].job),
-            max_workers=self._at_once,
+            max_workers=self._max_workers,
             timeout=limit,
         )
 

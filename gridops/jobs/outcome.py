@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict
 
-from gridops.errors import RunLost, RunTimeout
+from gridops.errors import NotStarted, RunLost, RunTimeout
 from gridops.model import Job
 from gridops.observe.messages import describe_leftovers
 
@@ -69,6 +69,23 @@ def raise_unless_ended(job: Job) -> None:
             node=job.node,
             hint=f"--restart-lost runs it again; its output: `inv jobs.logs {job.id}`",
         )
+
+
+def describe_resources(gpus: int) -> str:
+    """A run's needs before it can begin, in words: `slot`, `slot with 2 GPUs`."""
+    return "slot" + (f" with {gpus} GPU{'s' * (gpus > 1)}" if gpus else "")
+
+
+def refused_error(job: Job, wait: float | None) -> NotStarted:
+    """The error for a run that its node refused.
+
+    `wait`: seconds that it stood in the queue at most; None if it might not wait.
+    """
+    message, hint = describe_outcome(job), f"`inv jobs.show {job.id}`"
+    if job.reason == "busy" and wait is not None:
+        message = f"no {describe_resources(job.gpus_wanted)} came free within {wait:g} s"
+        hint = "`inv jobs` shows who has them"
+    return NotStarted(message, reason=job.reason, node=job.node, hint=hint)
 
 
 def forgotten_error(job_id: str, node: str) -> RunLost:

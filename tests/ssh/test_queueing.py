@@ -14,7 +14,6 @@ from support.jobs import Place, begun, start
 from support.nodes import node_of, settings_of, wait_until
 
 from gridops.dispatch.assignment import Dispatch
-from gridops.dispatch.candidates import Candidate
 from gridops.dispatch.queue import Queue
 from gridops.grid import Grid
 from gridops.jobs import client
@@ -176,11 +175,12 @@ def test_a_client_that_dies_in_line_blocks_nobody_for_long(
     inventory, tell: Tell, fill, monkeypatch
 ):
     """Its places lapse, before their turn comes or when it does."""
-    monkeypatch.setattr("gridops.dispatch.queue.HOLD_LEASE", 1.0)
     held = fill("node1")
     settings = Grid.load(inventory.path).settings
-    one = Candidate(node_of(inventory.sandbox, "node1"), "")
-    line = Queue(Dispatch(RunSpec("echo never"), settings), [one], settings, 60)
+    one = node_of(inventory.sandbox, "node1")
+    dispatch = Dispatch(RunSpec("echo never"), settings)
+    place = dispatch.assign(one, "", wait=60, hold=1.0)
+    line = Queue([place], dispatch.stage, max_workers=1)
     line._enqueue()  # and nothing more is heard of it
     waiting = [job.id for job in jobs(inventory, "node1") if job.state == "queued"]
     assert len(waiting) == 1
