@@ -65,18 +65,18 @@ class JobsMixin(GridBase):
 
     def show_job(self, job: Job) -> Job:
         """The run as it is now, with its whole command."""
-        from gridops.jobs import client, records
+        from gridops.jobs import client, outcome
 
-        return report_end(client.show(self._link(records.readable(job)), job.id))
+        return report_end(client.show(self._link(outcome.readable(job)), job.id))
 
     def job_diff(self, job: Job) -> bytes:
         """The uncommitted changes of its tree, as `git apply` takes them; b"" when none are kept.
 
         Raises a ReachError.
         """
-        from gridops.jobs import client, records
+        from gridops.jobs import client, outcome
 
-        return client.diff(self._link(records.readable(job)), job.id)
+        return client.diff(self._link(outcome.readable(job)), job.id)
 
     def logs(
         self,
@@ -91,10 +91,10 @@ class JobsMixin(GridBase):
 
         `only_stderr`: its stderr alone, to `output.stdout`. Raises JobUnreachable, NoJob.
         """
-        from gridops.jobs import logs, records
+        from gridops.jobs import logs, outcome
 
         out, err = (None, output.stdout) if only_stderr else (output.stdout, output.stderr)
-        link = self._link(records.readable(job))
+        link = self._link(outcome.readable(job))
         end = logs.logs(link, job.id, on_stdout=out, on_stderr=err, live=follow, tail=tail)
         return report_end(end.job)
 
@@ -103,9 +103,9 @@ class JobsMixin(GridBase):
 
         They count from `since` (as `time.monotonic` tells it; default: now).
         """
-        from gridops.jobs import logs, records
+        from gridops.jobs import logs, outcome
 
-        link = self._link(records.readable(job))
+        link = self._link(outcome.readable(job))
         return report_end(logs.wait(link, job.id, timeout=timeout, since=since))
 
     def kill(self, job: Job) -> Job:
@@ -131,9 +131,9 @@ class JobsMixin(GridBase):
         `gridops.transfers.fetch.fetch_results` raises.
         """
         from gridops.dispatch import results
-        from gridops.jobs import records
+        from gridops.jobs import outcome
 
-        if not records.readable(job).began:
+        if not outcome.readable(job).began:
             raise JobError(f"the run {job.id} has not begun: it has no results", node=job.node)
         with events.bound(run_id=job.id):
             return results.collect(

@@ -23,6 +23,7 @@ from gridops.errors import (
     UsageError,
 )
 from gridops.jobs.frames import Chunk
+from gridops.jobs.outcome import readable
 from gridops.jobs.paths import ID, check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
@@ -34,7 +35,7 @@ from gridops.jobs.protocol import (
     complete,
     retry_cut_session,
 )
-from gridops.jobs.records import Records, jobs_from, readable
+from gridops.jobs.records import Records, jobs_from
 from gridops.jobs.spec import whoami
 from gridops.model import Job
 from gridops.reach.answers import Limit

@@ -20,6 +20,7 @@ from gridops.errors import (
     UnreadableAnswer,
 )
 from gridops.jobs.frames import DONE, Chunk, Message
+from gridops.jobs.outcome import readable
 from gridops.jobs.paths import check_id
 from gridops.jobs.protocol import (
     ANSWER_TIMEOUT,
@@ -31,7 +32,7 @@ from gridops.jobs.protocol import (
     call,
     pause,
 )
-from gridops.jobs.records import jobs_from, readable
+from gridops.jobs.records import jobs_from
 from gridops.model import Job
 from gridops.observe import events
 from gridops.reach.answers import whole

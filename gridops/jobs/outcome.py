@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict
 
-from gridops.errors import NotStarted, RunLost, RunTimeout
+from gridops.errors import NotStarted, RunLost, RunTimeout, UnreadableRecord
+from gridops.jobs.paths import JobPaths
 from gridops.model import Job
 from gridops.observe.messages import describe_leftovers
 
@@ -96,6 +97,17 @@ def forgotten_error(job_id: str, node: str) -> RunLost:
         node=node,
         hint="its command may still run there",
     )
+
+
+def readable(job: Job) -> Job:
+    """`job`, if its record makes sense. Raises UnreadableRecord."""
+    if job.state == "unreadable":
+        raise UnreadableRecord(
+            f"the record of the run {job.id} cannot be read: {job.error}",
+            node=job.node,
+            hint=f"see {JobPaths(job.id).directory} there",
+        )
+    return job
 
 
 def remains(job: Job) -> str:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gridops.errors import GridError, UnreadableAnswer, UnreadableRecord
+from gridops.errors import GridError, UnreadableAnswer
 from gridops.jobs.paths import ID, JobPaths
 from gridops.model import Job, JobState, Leftover
 from gridops.reach.answers import MAX_TIME, Fields, document, whole
@@ -150,14 +150,10 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
     seconds = None if end is None or not began else end.seconds
     ended = facts.times.get("exit")
     started = _start_time(facts, ended, seconds) if began else None
-    cwd, own = about.os_text("cwd"), about.flag("isolate") or "tree" in facts.times
-    return Job(
-        id=job_id,
-        node=node,
+    job = _as_asked_for(job_id, node, about, own="tree" in facts.times)
+    return replace(
+        job,
         state=state,
-        command=about.os_text("command"),
-        env=about.texts("env", 10_000),
-        user=about.text("user", 1024),
         began=began,
         submitted=_submit_time(facts, started),
         started=started,
@@ -167,22 +163,35 @@ def _job(job_id: str, node: str, facts: _Facts) -> Job | None:
         signal=end.signal if end else None,
         reason=reason,
         by=by if state == "killed" else "",
-        timeout=about.real("timeout", MAX_SECONDS),
         gpus=tuple(filter(None, links.get("gpus", "").split(","))),
-        gpus_wanted=about.whole("gpus", MAX_GPUS) or 0,
         out_bytes=end.out_bytes if end else facts.sizes.get("out", 0),
         err_bytes=end.err_bytes if end else facts.sizes.get("err", 0),
         cut=links.get("out.cut") or links.get("err.cut", ""),
         orphan=facts.word == "orphan",
-        cwd=JobPaths(job_id).tree if own else cwd,
-        tree=about.os_text("tree"),
-        isolated=own,
-        commit=about.text("commit", 1024),
         diff=JobPaths(job_id).diff if "spec/diff" in facts.sizes else "",
         diff_bytes=max(0, facts.sizes.get("spec/diff", 0) - 1),  # the run file adds a line end
+        left=tuple(map(_leftover, facts.left.split()[:MAX_LEFT])),
+    )
+
+
+def _as_asked_for(job_id: str, node: str, about: Fields, *, own: bool) -> Job:
+    """The run as its client described it; `own`: it has a directory of its own."""
+    isolated = about.flag("isolate") or own
+    return Job(
+        id=job_id,
+        node=node,
+        state="unknown",
+        command=about.os_text("command"),
+        env=about.texts("env", 10_000),
+        user=about.text("user", 1024),
+        timeout=about.real("timeout", MAX_SECONDS),
+        gpus_wanted=about.whole("gpus", MAX_GPUS) or 0,
+        cwd=JobPaths(job_id).tree if isolated else about.os_text("cwd"),
+        tree=about.os_text("tree"),
+        isolated=isolated,
+        commit=about.text("commit", 1024),
         why=about.text("why"),
         placed=about.text("node", 1024),
-        left=tuple(map(_leftover, facts.left.split()[:MAX_LEFT])),
     )
 
 
@@ -286,14 +295,3 @@ def _state(facts: _Facts, end: _End | None, by: str) -> tuple[JobState, str]:
 
 def _live_state(word: str) -> tuple[JobState, str]:
     return UNENDED.get(word, ("unknown", ""))
-
-
-def readable(job: Job) -> Job:
-    """`job`, if its record makes sense. Raises UnreadableRecord."""
-    if job.state == "unreadable":
-        raise UnreadableRecord(
-            f"the record of the run {job.id} cannot be read: {job.error}",
-            node=job.node,
-            hint=f"see {JobPaths(job.id).directory} there",
-        )
-    return job
