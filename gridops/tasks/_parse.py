@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridops.errors import UsageError
-from gridops.inventory.durations import YEAR, parse_duration
 from gridops.observe import events
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def seconds(text: str | None, flag: str) -> float | None:
     """A duration in seconds, up to a year: 90, 1.5, 10m, 1h30m; None stays None."""
     if text is None:
         return None
+    from gridops.inventory.durations import YEAR, parse_duration
+
     try:
         value = parse_duration(text)
     except ValueError:

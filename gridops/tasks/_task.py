@@ -26,7 +26,6 @@ from gridops.observe.paths import recording_enabled
 from gridops.observe.recorder import Recorder
 from gridops.system.text import printable_lines
 from gridops.tasks._positional import Word, Words
-from gridops.tasks._progress import Narrator
 from gridops.tasks._terminal import open_streams, say, settle_streams, translate_write_errors, write
 
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ class Call:
         if self.log_level <= logging.INFO:
             yield
             return
+        from gridops.tasks._progress import Narrator
+
         with events.listening(Narrator(only, self.log_level)):
             yield
 
@@ -193,6 +194,8 @@ def _record(log_level: int) -> Iterator[None]:
             yield
     finally:
         if trouble := recorder.close():
+            from gridops.tasks._progress import Narrator
+
             with events.listening(Narrator((events.WARNING,), log_level)):
                 events.emit(events.WARNING, message=trouble)
 
