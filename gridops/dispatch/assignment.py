@@ -166,8 +166,8 @@ class Dispatch:
 
         if provenance_of(tree.root).state_of_tracked() != self._origin.state_of_tracked():
             raise SourceUnreadable(
-                f"{tree.root} was changed while it was brought: it is not what was asked for",
-                hint="ask for the run again",
+                f"{tree.root} changed while it was copied, so the run did not begin",
+                hint="start the run again",
             )
 
 

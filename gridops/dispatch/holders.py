@@ -43,7 +43,7 @@ def _busy_error(exc: GridError, choice: Sequence[Candidate], settings: Settings)
     lines = [_line(one, nodes, settings) for one in refusals[:NAMED]]
     if len(refusals) > NAMED:
         lines.append(f"and {len(refusals) - NAMED} more: `inv jobs`")
-    advice = "--wait 30m stands in line"
+    advice = "--wait 30m waits in the queue"
     if len(refusals) == 1:
         return NotStarted(
             exc.message,

@@ -59,7 +59,7 @@ def _none(healths: Sequence[NodeHealth], gpus: int) -> NoNode:
             f"none of the {len(healths)} selected nodes can be reached", hint=_reasons(healths)
         )
     return NoNode(
-        f"none of the {len(reached)} nodes that answer has {gpus} GPUs", hint="`inv health` tells"
+        f"none of the {len(reached)} nodes that answer has {gpus} GPUs", hint="see `inv health`"
     )
 
 

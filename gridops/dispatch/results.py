@@ -72,14 +72,14 @@ def exit_status_with_results(status: int, job: Job, bring: Callable[[], FetchRep
     try:
         home = bring().found
     except KeyboardInterrupt:
-        _say(f"left before all results were home ({again})")
+        _say(f"left before all results were fetched ({again})")
         raise
     except GridError as exc:
         _say(str(exc))
         home = False
     if not home:
         succeeded = "" if status else "the run succeeded, but "
-        _say(f"{job.node}: {succeeded}its results did not come home ({again})")
+        _say(f"{job.node}: {succeeded}its results were not fetched ({again})")
     return status or (0 if home else NOT_HOME)
 
 

@@ -75,7 +75,7 @@ MESSAGES: dict[str | tuple[str, object], Message] = {
     ),
     events.RUN_QUEUED: Message(
         INFO,
-        "{nodes}: no slot[ with {gpus}] is free: the run {id} stands in line, {seconds} s at most",
+        "{nodes}: no slot[ with {gpus}] is free: the run {id} is queued for {seconds} s at most",
     ),
     events.RUN_STARTED: Message(INFO, "{node}: the run is {id}"),
     events.RUN_STOPPING: Message(
@@ -88,7 +88,9 @@ MESSAGES: dict[str | tuple[str, object], Message] = {
         WARNING, LEAVE_WORDS % "waits for its turn there, or has begun"
     ),
     (events.RUN_LEFT, "stopping"): Message(WARNING, LEAVE_WORDS % "is being ended there"),
-    events.TREE_KEPT: Message(INFO, "the tree as it is now ({bytes}) is kept in {path} meanwhile"),
+    events.TREE_KEPT: Message(
+        INFO, "the tree as it is now ({bytes}) is kept in {path} until the run begins"
+    ),
     events.RUN_RESTARTED: Message(WARNING, "{error}; running it again"),
     events.RUN_FINISHED: Message(
         INFO,

@@ -297,7 +297,7 @@ def test_results_come_home_however_the_run_ends(tell, inventory, project, comman
 def test_a_success_without_its_results_is_none(tell, inventory, project):
     done = tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "echo ran")
     assert (done.status, done.out) == (125, "ran\n")
-    assert "node1: the run succeeded, but its results did not come home" in done.err
+    assert "node1: the run succeeded, but its results were not fetched" in done.err
     assert tell("run", "--on", "node1", "--fetch", "nothing/*", "--cmd", "exit 3").status == 3
     assert tell("run", "--detach", "--fetch", "x", "--cmd", "true").status == 2
 

@@ -89,7 +89,7 @@ def test_a_success_without_its_results_is_none(tell, start, project, run_status,
     done = tell("jobs.wait", job, "--fetch", "results")
     assert done.status == status
     assert "node2: results matches nothing in ~/" in done.err
-    assert ("the run succeeded, but its results did not come home" in done.err) == (not run_status)
+    assert ("the run succeeded, but its results were not fetched" in done.err) == (not run_status)
 
 
 def test_what_is_in_the_way_here_makes_a_success_125_and_the_rest_comes(tell, start, project):
@@ -274,4 +274,4 @@ def test_a_fresh_run_has_nothing_but_the_tree_and_brings_its_own_results(tell, l
 def test_a_result_that_cannot_come_is_no_success(project, inventory, tell, made):
     done = tell("run", "--on", "node1", "--fetch", "odd", "--cmd", f"rm -f odd; {made}")
     assert done.status == 125, done.err
-    assert "its results did not come home" in done.err
+    assert "its results were not fetched" in done.err

@@ -78,7 +78,7 @@ def test_a_full_grid_is_125_and_says_who_holds_what(tell: Tell, inventory, fill)
         assert re.search(
             rf"{name}: all its slots are taken: {job_id} by \S+: sleep 600 # {name}", said
         )
-    assert "--wait 30m stands in line" in said
+    assert "--wait 30m waits in the queue" in said
 
 
 def test_a_full_node_alone_says_who_holds_it(tell: Tell, inventory, fill):
@@ -119,7 +119,7 @@ def test_one_node_queues_the_run_and_begins_it_when_its_slot_is_free(inventory, 
         assert child.wait(20) == 4
         assert child.stdout.read() == b"ran\n"
         said = child.stderr.read().decode()
-    assert re.search(r"node1: no slot is free: the run \S+ stands in line, 60 s at most", said)
+    assert re.search(r"node1: no slot is free: the run \S+ is queued for 60 s at most", said)
     assert "node1: the run begins" in said
 
 

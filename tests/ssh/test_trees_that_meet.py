@@ -411,7 +411,7 @@ def test_a_tree_that_changes_while_it_is_brought_is_not_run_under_another_s_reco
         assert (done.status, done.out) == (0, "a\n"), done.err
         return
     assert (done.status, done.out) == (125, ""), done.err
-    assert "was changed while it was brought" in done.err
+    assert "changed while it was copied" in done.err
     assert not any(job.active or job.began for job in jobs(inventory))
 
 

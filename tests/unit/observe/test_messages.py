@@ -161,7 +161,7 @@ def test_log_and_terminal_say_the_same(name, facts, said):
 )
 def test_a_run_that_waits_says_what_for(nodes, gpus, said):
     line, _ = words(events.RUN_QUEUED, nodes=nodes, id="r1", seconds=60.0, gpus=gpus, command="x")
-    assert line == f"{said}: the run r1 stands in line, 60 s at most"
+    assert line == f"{said}: the run r1 is queued for 60 s at most"
 
 
 def test_the_terminal_warns_in_a_word_where_the_log_has_a_level():

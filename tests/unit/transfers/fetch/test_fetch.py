@@ -208,7 +208,7 @@ def test_a_success_whose_results_did_not_come_home_is_none(run, status, said):
         raise TransferLost("the transfer broke off", node="gpu1")
 
     succeeded = "" if run else "the run succeeded, but "
-    missed = f"gpu1: {succeeded}its results did not come home (`inv jobs.fetch a-run PATTERN`)"
+    missed = f"gpu1: {succeeded}its results were not fetched (`inv jobs.fetch a-run PATTERN`)"
     assert exit_status_with_results(run, JOB, lost) == status
     assert said == ["gpu1: the transfer broke off", missed]
     said.clear()
@@ -225,7 +225,7 @@ def test_ctrl_c_while_results_come_leaves_and_says_how_to_go_on(said):
 
     with pytest.raises(KeyboardInterrupt):
         exit_status_with_results(0, JOB, interrupted)
-    assert said == ["left before all results were home (`inv jobs.fetch a-run PATTERN`)"]
+    assert said == ["left before all results were fetched (`inv jobs.fetch a-run PATTERN`)"]
 
 
 def test_a_repeatable_argument_has_every_value():
