@@ -55,7 +55,7 @@ def test_the_github_example_installs_what_its_variable_names(wheel, tmp_path):
 
 
 def test_the_units_program_is_where_its_head_installs_it(checkout, home):
-    head = UNIT.read_text().split("# Then the service")[0]
+    head = UNIT.read_text().split("# Then install the service")[0]
     lines = re.findall(r"^#   (.+)$", head, re.MULTILINE)
     assert lines.pop(0) == "make dist"
     bash("\n".join(lines), checkout)
