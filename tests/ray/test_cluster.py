@@ -127,7 +127,7 @@ def test_what_is_not_installed_is_said_by_node(stopped: Any, tmp_path: Path) -> 
     assert done.status == 125
     assert done.err.splitlines() == [
         "gridops: n[2-3]: Ray 2.60.0 is not installed as the inventory wants it"
-        " (`inv cluster.install`)"
+        " (run `inv cluster.install`)"
     ]
 
 
