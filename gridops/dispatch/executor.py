@@ -138,7 +138,7 @@ class Executor:
                 assignment = self._start(run, dispatch, assignment, signals)
                 end = run.follow(output.stdout, output.stderr, give_up_after=give_up_after)
             except DetachRequested:
-                return self._left_result(assignment, run.reply)
+                return self._left_result(assignment, run)
             except NotStarted:
                 if not self._cancel.reason:
                     raise
@@ -210,12 +210,12 @@ class Executor:
                 events.emit(events.WARNING, message=f"{job.node}: the run {job.id}: {said}")
         return RunResult(node, status, seconds, job.id, assignment.report, self._cancel.reason)
 
-    def _left_result(self, assignment: Assignment, reply: Acknowledgement | None) -> RunResult:
-        """Result of a run that we leave; without `reply` nobody knows whether it has begun."""
+    def _left_result(self, assignment: Assignment, run: Attachment) -> RunResult:
+        """Result of a run that we leave; without a reply nobody knows whether it has begun."""
         node, job_id, left = assignment.link.node, assignment.job.id, self._cancel.left or ""
-        if reply:
-            state = "stopping" if self._cancel.reason else "running"
-            state = "queued" if reply.state == "queued" else state
+        if run.reply:
+            state = "queued" if run.reply.state == "queued" else "running"
+            state = "stopping" if run.ending else state
             events.emit(events.RUN_LEFT, node=node.name, id=job_id, reason=left, state=state)
         else:
             events.emit(events.WARNING, message=unknown_start_message(job_id, node))

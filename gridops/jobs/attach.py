@@ -6,10 +6,11 @@ import contextvars
 import errno
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
-from gridops.errors import JobError
-from gridops.jobs.client import kill_with_retry
+from gridops.errors import GridError, JobError
+from gridops.jobs.client import kill, kill_with_retry
 from gridops.jobs.follow import Follower, JobEnd
 from gridops.jobs.outcome import describe_outcome
 from gridops.jobs.protocol import SILENCE_TIMEOUT, ScriptSession, Sleep
@@ -22,6 +23,7 @@ from gridops.system.signals import OUTPUT_CLOSED, Cancel
 
 # Who read our output may have gone because all of the session did; then a signal comes, too.
 HANGUP_GRACE = 0.5  # seconds
+KILL_SENT_TIMEOUT = 3.0  # seconds that we stay for the node to learn that it is to end the run
 
 
 class DetachRequested(Exception):
@@ -52,6 +54,7 @@ class Attachment:
         `silence` is in seconds; a node that says nothing for so long has lost its connection.
         """
         self.reply = reply
+        self.ending = False  # we leave, and the node has learnt that it is to end the run
         self._link = link
         self._id = job_id
         self._cancel = cancel
@@ -107,6 +110,8 @@ class Attachment:
 
     def _check(self) -> None:
         if self._cancel.left:
+            if self._cancel.reason:  # it may have been asked a moment ago: then nobody knows there
+                self._pass_on_kill()
             raise DetachRequested
         if self._cancel.reason and not self._kills and self._is_time():
             self._kills = True
@@ -117,6 +122,18 @@ class Attachment:
         now = time.monotonic()
         self._asked_at = self._asked_at or now
         return self._cancel.reason != OUTPUT_CLOSED or now - self._asked_at >= HANGUP_GRACE
+
+    def _pass_on_kill(self) -> None:
+        """Tell the node to end the run, in KILL_SENT_TIMEOUT at most."""
+
+        def tell() -> None:
+            with suppress(GridError):
+                kill(self._link, self._id, wait=0)
+                self.ending = True
+
+        thread = threading.Thread(target=tell, daemon=True, name="kill")
+        thread.start()
+        thread.join(KILL_SENT_TIMEOUT)
 
     def _kill(self) -> None:
         """Kill the run, in a thread beside the follower.

@@ -441,6 +441,18 @@ def test_a_wish_to_leave_ends_the_following_but_not_the_run(place: Place) -> Non
     assert done(place, spec.id).status == 0
 
 
+def test_who_asks_for_an_end_and_leaves_at_once_has_the_run_ended(place: Place) -> None:
+    spec, cancel = JobSpec(command="sleep 60"), Cancel()
+    with Attachment(place.link, spec.id, cancel) as attached:
+        attached.start(spec)
+        cancel.request("SIGINT")
+        cancel.leave("SIGTERM")
+        with pytest.raises(DetachRequested):
+            attached.follow(len, len)
+        assert attached.ending
+    assert done(place, spec.id).state == "killed"
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 

@@ -243,6 +243,18 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_node_sees_to_the_rest(nowhere, n
     wait_until(lambda: gone(node2), 20)  # ten seconds later the node does it
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_who_leaves_a_moment_after_ctrl_c_has_the_run_ended_all_the_same(nowhere, node2, second):
+    """The node learns of it before we are gone, however soon the second signal comes."""
+    with started(*UP, f"echo up; {LONG}") as child:
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+        child.send_signal(second)
+        assert child.wait(10) in (130, 143)
+        assert b"left; the run is being ended there" in child.stderr.read()
+    wait_until(lambda: gone(node2), 15)
+
+
 def test_ctrl_c_ends_an_exec_everywhere(inventory, sandbox, tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()

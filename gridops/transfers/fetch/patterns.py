@@ -68,7 +68,7 @@ def _names(text: str) -> list[str]:
     if ".." in names:
         raise UsageError(
             f"{text!r} leads out of the run's directory",
-            hint="begin it with / or ~/ to name files anywhere on the node anything else there",
+            hint="begin it with / or ~/ to name files anywhere on the node",
         )
     names = [_ESCAPED.sub(r"[\1]", name) if WILD.search(name) else name for name in names]
     names = [n for at, n in enumerate(names) if n != "**" or names[at - 1 : at] != ["**"]]
