@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -231,8 +232,10 @@ def listening(port: int, names: tuple[str, ...], seconds: str = "5") -> Iterator
 
 
 def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that the system gives to no connection: one to itself would seem to be answered."""
+    while True:
+        with suppress(OSError), socket.create_server(("", random.randrange(10_000, 20_000))) as one:
+            return int(one.getsockname()[1])
 
 
 def test_both_ways_are_tried_and_the_addresses_found() -> None:
