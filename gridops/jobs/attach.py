@@ -110,7 +110,8 @@ class Attachment:
 
     def _check(self) -> None:
         if self._cancel.left:
-            if self._cancel.reason:  # it may have been asked a moment ago: then nobody knows there
+            # It may have been asked for a moment ago: then nobody knows there.
+            if self._cancel.reason and self._is_time():
                 self._pass_on_kill()
             raise DetachRequested
         if self._cancel.reason and not self._kills and self._is_time():

@@ -22,7 +22,7 @@ from gridops.jobs.attach import Attachment, DetachRequested
 from gridops.jobs.protocol import ScriptSession
 from gridops.jobs.spec import JobSpec, new_id
 from gridops.jobs.start import start_job
-from gridops.system.signals import Cancel
+from gridops.system.signals import OUTPUT_CLOSED, Cancel
 
 OURS = os.getpid()  # in the arguments of processes: others may run the same tests beside us
 
@@ -451,6 +451,19 @@ def test_who_asks_for_an_end_and_leaves_at_once_has_the_run_ended(place: Place) 
             attached.follow(len, len)
         assert attached.ending
     assert done(place, spec.id).state == "killed"
+
+
+def test_a_session_that_goes_with_the_reader_of_its_output_leaves_the_run(place: Place) -> None:
+    """The reader's end alone would end the run; the hang-up just after says that all went."""
+    spec, cancel = JobSpec(command="sleep 1; echo on"), Cancel()
+    with Attachment(place.link, spec.id, cancel) as attached:
+        attached.start(spec)
+        cancel.request(OUTPUT_CLOSED)
+        cancel.leave("SIGHUP")
+        with pytest.raises(DetachRequested):
+            attached.follow(len, len)
+        assert not attached.ending
+    assert done(place, spec.id).state == "finished"
 
 
 # -- limits ---------------------------------------------------------------------------------------
